@@ -1,0 +1,38 @@
+//! The frozen configuration.
+
+use conntrack_ebpf::Config;
+
+/// Lies in `.rodata`; the loader writes it and freezes the map before the programs are verified.
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config {
+    nf_conn_original: 0,
+    nf_conn_reply: 0,
+    nf_conn_status: 0,
+    nf_conn_timeout: 0,
+    nf_conn_net: 0,
+    nf_conn_zone: 0,
+    net_cookie: 0,
+    net_inode: 0,
+    cpus: 0,
+    events: 0,
+    ring_wakeup: 0,
+    debug_log: 0,
+    fault_skip_frees: 0,
+};
+
+macro_rules! fields {
+    ($($name:ident)*) => {$(
+        #[inline(always)]
+        pub(crate) fn $name() -> u32 {
+            // SAFETY: a valid, aligned static. Volatile, because the loader changes it after the
+            // compiler has seen its zeros.
+            unsafe { core::ptr::read_volatile(&raw const CONFIG.$name) }
+        }
+    )*};
+}
+
+fields! {
+    nf_conn_original nf_conn_reply nf_conn_status nf_conn_timeout nf_conn_net nf_conn_zone
+    net_cookie net_inode
+    cpus events ring_wakeup debug_log fault_skip_frees
+}

@@ -1,0 +1,87 @@
+//! What programs keep on a CPU between two runs.
+
+use core::ptr;
+
+use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
+use conntrack_ebpf::COPIES;
+
+/// Programs that keep something, each copy for itself: on one CPU a program never runs inside
+/// itself, so what only it writes needs no atomic operation.
+#[derive(Clone, Copy)]
+pub(crate) enum Program {
+    Insert = 0,
+    Delete = 1,
+    DropIn = 2,
+    Alloc = 3,
+    Free = 3 + COPIES as isize,
+    HashInsert = 3 + 2 * COPIES as isize,
+    Drop = 3 + 3 * COPIES as isize,
+}
+
+const PROGRAMS: usize = 3 + 4 * COPIES;
+
+/// Hooks whose program has copies: see `once`.
+#[derive(Clone, Copy)]
+pub(crate) enum Hook {
+    Alloc = 0,
+    Free = 1,
+    HashInsert = 2,
+    Drop = 3,
+}
+
+const HOOKS: usize = 4;
+
+/// Notes a hook can have at once on one CPU: one a stack, in the place given by the stack's number.
+pub(crate) const NOTES: usize = 256;
+
+/// What the programs keep on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Cpu {
+    /// The namespace a program counted for last: see `counters`.
+    pub(crate) last_netns: [u64; PROGRAMS],
+    /// Where a program turns a pointer into a number.
+    scratch: [u64; PROGRAMS],
+    /// Calls that a copy has dealt with, by hook and stack: see `once`.
+    pub(crate) notes: [[u64; NOTES]; HOOKS],
+}
+
+/// One value a CPU. An array and not a per-CPU array, because `once` looks into those of others, and
+/// because the verifier turns its look-up into a few instructions on every kernel. The loader sets
+/// the size.
+#[map]
+static CPUS: Array<Cpu> = Array::with_max_entries(1, 0);
+
+/// The number of this CPU.
+#[inline(always)]
+pub(crate) fn number() -> u32 {
+    // SAFETY: the helper takes no argument.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
+/// What is kept on the CPU `number`.
+#[inline(always)]
+pub(crate) fn of(number: u32) -> Option<*mut Cpu> {
+    CPUS.get_ptr_mut(number)
+}
+
+/// The address of a program's context as a number. It lies on the kernel stack that the hooked
+/// function was called on.
+///
+/// The verifier forbids arithmetic on the pointer, and forgets that a number read from a map was one.
+#[inline(always)]
+pub(crate) fn address(cpu: *mut Cpu, program: usize, ctx: &impl EbpfContext) -> u64 {
+    // SAFETY: `cpu` is a map value; volatile, so that the number is really read back.
+    unsafe {
+        let scratch = &raw mut (*cpu).scratch[program];
+        ptr::write_volatile(scratch, ctx.as_ptr() as u64);
+        ptr::read_volatile(scratch)
+    }
+}
+
+/// The number of the stack that `address` is on. Stacks are `THREAD_SIZE` apart, 16 KiB on x86-64 and
+/// arm64; a soft interrupt has one of its own.
+#[inline(always)]
+pub(crate) const fn stack(address: u64) -> u64 {
+    address >> 14
+}

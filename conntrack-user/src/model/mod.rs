@@ -1,0 +1,3 @@
+//! What the numbers mean. Pure: no clock, no input or output; time comes in with the data.
+
+pub mod counts;

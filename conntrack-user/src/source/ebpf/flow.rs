@@ -1,0 +1,209 @@
+//! Flow events: what the ring buffer's records mean.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use conntrack_ebpf as abi;
+use thiserror::Error;
+use zerocopy::FromBytes as _;
+
+/// An entry was inserted or destroyed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowEvent {
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub time_ns: u64,
+    /// The namespace (`net->net_cookie`).
+    pub netns_cookie: u64,
+    /// What happened.
+    pub kind: EventKind,
+    /// The tuple of the first packet.
+    pub original: Tuple,
+    /// The tuple of the answers, after NAT.
+    pub reply: Tuple,
+    /// The entry's status bits at that moment.
+    pub status: Status,
+    /// The original direction's zone.
+    pub zone: u16,
+}
+
+/// What happened to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// A packet put it into the table.
+    InsertPacket,
+    /// ctnetlink or a BPF kfunc put it into the table.
+    InsertCtnetlink,
+    /// It has left the table and is freed.
+    Destroy,
+}
+
+/// One direction of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuple {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Source port; ICMP: the id; GRE: the key.
+    pub source_port: u16,
+    /// Destination port; ICMP: type (upper byte) and code; GRE: the key.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// `nf_conn.status`, the bits of `enum ip_conntrack_status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status(pub u32);
+
+impl Status {
+    /// Packets have been seen in both directions.
+    #[must_use]
+    pub const fn is_replied(self) -> bool {
+        self.0 & abi::IPS_SEEN_REPLY != 0
+    }
+
+    /// The entry is never evicted early.
+    #[must_use]
+    pub const fn is_assured(self) -> bool {
+        self.0 & abi::IPS_ASSURED != 0
+    }
+}
+
+/// Why a record is no event.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Not as long as a record.
+    #[error("a record of {got} bytes, not {expected}")]
+    Length {
+        /// Bytes of a record.
+        expected: usize,
+        /// Bytes there were.
+        got: usize,
+    },
+    /// An unknown kind of event.
+    #[error("an event of the unknown kind {0}")]
+    Kind(u8),
+    /// Neither IPv4 nor IPv6.
+    #[error("a tuple of the unknown address family {0}")]
+    Family(u16),
+}
+
+impl FlowEvent {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; nothing in the record is trusted.
+    pub fn decode(record: &[u8]) -> Result<Self, DecodeError> {
+        let expected = size_of::<abi::FlowEvent>();
+        let event = abi::FlowEvent::read_from_bytes(record)
+            .map_err(|_| DecodeError::Length { expected, got: record.len() })?;
+        Ok(Self {
+            time_ns: event.time_ns,
+            netns_cookie: event.netns_cookie,
+            kind: event.kind.try_into()?,
+            original: event.original.try_into()?,
+            reply: event.reply.try_into()?,
+            status: Status(event.status),
+            zone: event.zone,
+        })
+    }
+}
+
+impl TryFrom<u8> for EventKind {
+    type Error = DecodeError;
+
+    fn try_from(kind: u8) -> Result<Self, DecodeError> {
+        match kind {
+            abi::EVENT_INSERT_PACKET => Ok(Self::InsertPacket),
+            abi::EVENT_INSERT_CTNETLINK => Ok(Self::InsertCtnetlink),
+            abi::EVENT_DESTROY => Ok(Self::Destroy),
+            other => Err(DecodeError::Kind(other)),
+        }
+    }
+}
+
+impl TryFrom<abi::Tuple> for Tuple {
+    type Error = DecodeError;
+
+    fn try_from(tuple: abi::Tuple) -> Result<Self, DecodeError> {
+        let address = |bytes: [u8; 16]| match i32::from(tuple.family) {
+            libc::AF_INET => Ok(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
+            libc::AF_INET6 => Ok(Ipv6Addr::from(bytes).into()),
+            _ => Err(DecodeError::Family(tuple.family)),
+        };
+        Ok(Self {
+            source: address(tuple.source)?,
+            destination: address(tuple.destination)?,
+            source_port: u16::from_be_bytes(tuple.source_port),
+            destination_port: u16::from_be_bytes(tuple.destination_port),
+            protocol: tuple.protocol,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record as the programs write it: UDP, 10.0.0.1:4660 -> 10.0.0.2:53.
+    fn record() -> Vec<u8> {
+        let mut bytes = vec![0; size_of::<abi::FlowEvent>()];
+        bytes[..8].copy_from_slice(&7u64.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&1u64.to_ne_bytes());
+        for at in [16, 56] {
+            bytes[at..at + 4].copy_from_slice(&[10, 0, 0, 1]);
+            bytes[at + 16..at + 18].copy_from_slice(&[0x12, 0x34]);
+            bytes[at + 18..at + 20].copy_from_slice(&2u16.to_ne_bytes());
+            bytes[at + 20..at + 24].copy_from_slice(&[10, 0, 0, 2]);
+            bytes[at + 36..at + 38].copy_from_slice(&[0, 53]);
+            bytes[at + 38] = 17;
+        }
+        bytes[96..100].copy_from_slice(&0x8u32.to_ne_bytes());
+        bytes[104..106].copy_from_slice(&5u16.to_ne_bytes());
+        bytes[106] = abi::EVENT_INSERT_PACKET;
+        bytes
+    }
+
+    #[test]
+    fn a_record_becomes_an_event() {
+        let event = FlowEvent::decode(&record()).unwrap();
+        let original = Tuple {
+            source: Ipv4Addr::new(10, 0, 0, 1).into(),
+            destination: Ipv4Addr::new(10, 0, 0, 2).into(),
+            source_port: 0x1234,
+            destination_port: 53,
+            protocol: 17,
+        };
+        let expected = FlowEvent {
+            time_ns: 7,
+            netns_cookie: 1,
+            kind: EventKind::InsertPacket,
+            original,
+            reply: original,
+            status: Status(8),
+            zone: 5,
+        };
+        assert_eq!(event, expected);
+        assert!(!event.status.is_replied() && !event.status.is_assured());
+    }
+
+    #[test]
+    fn a_record_of_another_length_is_refused() {
+        let whole = record();
+        for len in 0..whole.len() {
+            let error = FlowEvent::decode(&whole[..len]).unwrap_err();
+            assert!(matches!(error, DecodeError::Length { got, .. } if got == len));
+        }
+        assert!(FlowEvent::decode(&[whole, vec![0]].concat()).is_err());
+    }
+
+    #[test]
+    fn unknown_numbers_are_refused() {
+        let mut other = record();
+        other[106] = 9;
+        assert_eq!(FlowEvent::decode(&other), Err(DecodeError::Kind(9)));
+        let mut other = record();
+        other[34..36].copy_from_slice(&77u16.to_ne_bytes());
+        assert_eq!(FlowEvent::decode(&other), Err(DecodeError::Family(77)));
+    }
+}

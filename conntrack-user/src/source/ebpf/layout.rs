@@ -1,0 +1,84 @@
+//! Where the running kernel keeps what the programs read.
+
+use conntrack_ebpf::{ABSENT, Config};
+use thiserror::Error;
+
+use super::btf::{Btf, BtfError, Member};
+
+/// Why the programs cannot read this kernel's structures.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LayoutError {
+    /// BTF does not say where the member is.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The member is not as large as the programs read it.
+    #[error("`{structure}.{member}` takes {got} bytes in this kernel, not {expected}")]
+    Size {
+        /// Name of the structure.
+        structure: &'static str,
+        /// Path of the member.
+        member: String,
+        /// Bytes the programs read.
+        expected: u32,
+        /// Bytes it has.
+        got: u32,
+    },
+    /// A tuple's member is not where the programs take it from.
+    #[error("`nf_conntrack_tuple.{member}` lies at byte {got} in this kernel, not {expected}")]
+    Tuple {
+        /// Path of the member.
+        member: &'static str,
+        /// Offset the programs assume.
+        expected: u32,
+        /// Offset it has.
+        got: u32,
+    },
+}
+
+/// The layout of `struct nf_conntrack_tuple` that [`conntrack_ebpf::Tuple`] copies.
+const TUPLE: [(&str, u32, u32); 8] = [
+    ("src.u3", 0, 16),
+    ("src.u", 16, 2),
+    ("src.l3num", 18, 2),
+    ("dst", 20, 20),
+    ("dst.u3", 20, 16),
+    ("dst.u", 36, 2),
+    ("dst.protonum", 38, 1),
+    ("dst.dir", 39, 1),
+];
+
+/// The offsets of [`Config`], from the types `btf` (those of the module nf_conntrack where it is
+/// one). What is not an offset is left at 0.
+///
+/// # Errors
+/// [`LayoutError`] names the structure and the member.
+pub fn resolve(btf: &Btf) -> Result<Config, LayoutError> {
+    let member = |structure: &'static str, path: &str, expected: u32| {
+        let Member { offset, size } = btf.member(structure, path)?;
+        if size != expected {
+            let member = path.into();
+            return Err(LayoutError::Size { structure, member, expected, got: size });
+        }
+        Ok(offset)
+    };
+    for (path, expected, size) in TUPLE {
+        let got = member("nf_conntrack_tuple", path, size)?;
+        if got != expected {
+            return Err(LayoutError::Tuple { member: path, expected, got });
+        }
+    }
+    Ok(Config {
+        nf_conn_original: member("nf_conn", "tuplehash[0].tuple", 40)?,
+        nf_conn_reply: member("nf_conn", "tuplehash[1].tuple", 40)?,
+        nf_conn_status: member("nf_conn", "status", 8)?,
+        nf_conn_timeout: member("nf_conn", "timeout", 4)?,
+        nf_conn_net: member("nf_conn", "ct_net.net", 8)?,
+        nf_conn_zone: match member("nf_conn", "zone.id", 2) {
+            Err(LayoutError::Btf(BtfError::NoMember { .. })) => ABSENT,
+            other => other?,
+        },
+        net_cookie: member("net", "net_cookie", 8)?,
+        net_inode: member("net", "ns.inum", 4)?,
+        ..Config::default()
+    })
+}

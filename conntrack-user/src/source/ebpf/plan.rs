@@ -1,0 +1,276 @@
+//! What is attached where: the hooks, and the ladder of ways to attach one. Pure: the kernel is
+//! passed in as a function.
+
+use std::fmt;
+
+use conntrack_ebpf::COPIES;
+
+use super::btf::{Btf, BtfError, Function};
+
+/// A place in the kernel where something is counted. Each one can be missing alone; what it counts
+/// is then unavailable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// Allocated and refused entries.
+    Alloc,
+    /// Inserts by packets.
+    Insert,
+    /// Inserts through ctnetlink and BPF kfuncs.
+    HashInsert,
+    /// Deletes and, with [`Hook::EarlyDrop`], evictions.
+    Delete,
+    /// Frees.
+    Free,
+    /// Evictions and packets dropped because the table is full.
+    EarlyDrop,
+}
+
+impl Hook {
+    /// All hooks.
+    pub const ALL: [Self; 6] = [
+        Self::Alloc,
+        Self::Insert,
+        Self::HashInsert,
+        Self::Delete,
+        Self::Free,
+        Self::EarlyDrop,
+    ];
+
+    /// The name in options and output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alloc => "alloc",
+            Self::Insert => "insert",
+            Self::HashInsert => "hash-insert",
+            Self::Delete => "delete",
+            Self::Free => "free",
+            Self::EarlyDrop => "early-drop",
+        }
+    }
+
+    /// The kernel function (net/netfilter/nf_conntrack_core.c).
+    #[must_use]
+    pub const fn function(self) -> &'static str {
+        match self {
+            Self::Alloc => "__nf_conntrack_alloc",
+            Self::Insert => "__nf_conntrack_insert_prepare",
+            Self::HashInsert => "nf_conntrack_hash_check_insert",
+            Self::Delete => "__nf_ct_delete_from_lists",
+            Self::Free => "nf_conntrack_free",
+            Self::EarlyDrop => "early_drop",
+        }
+    }
+
+    /// How many parameters the function takes. The programs find the value it returns behind the
+    /// last one, so a function with another number is another function.
+    const fn parameters(self) -> u32 {
+        match self {
+            Self::Alloc => 6,
+            Self::Insert | Self::HashInsert | Self::Delete | Self::Free => 1,
+            Self::EarlyDrop => 2,
+        }
+    }
+
+    /// The programs, in the order in which they are attached. What is attached last runs first: the
+    /// first copy has to, and the note of `early_drop`'s beginning has to be left before its end is
+    /// waited for.
+    #[must_use]
+    pub const fn programs(self) -> &'static [Program] {
+        use At::{Entry, Exit};
+        const fn program(name: &'static str, at: At) -> Program {
+            Program { name, at }
+        }
+        const fn copies(names: [&'static str; COPIES], at: At) -> [Program; COPIES] {
+            let [first, second, third] = names;
+            [program(third, at), program(second, at), program(first, at)]
+        }
+        match self {
+            Self::Alloc => {
+                &const { copies(["ctmon_alloc", "ctmon_alloc_2", "ctmon_alloc_3"], Exit) }
+            }
+            Self::Insert => &const { [program("ctmon_insert", Entry)] },
+            Self::HashInsert => {
+                &const { copies(["ctmon_hash_ins", "ctmon_hash_ins2", "ctmon_hash_ins3"], Exit) }
+            }
+            Self::Delete => &const { [program("ctmon_delete", Entry)] },
+            Self::Free => {
+                &const { copies(["ctmon_free", "ctmon_free_2", "ctmon_free_3"], Entry) }
+            }
+            Self::EarlyDrop => {
+                &const {
+                    let [third, second, first] =
+                        copies(["ctmon_drop", "ctmon_drop_2", "ctmon_drop_3"], Exit);
+                    [third, second, first, program("ctmon_drop_in", Entry)]
+                }
+            }
+        }
+    }
+
+    /// Whether the count of entries rests on it: without it there is nothing to show.
+    #[must_use]
+    pub const fn is_required(self) -> bool {
+        matches!(self, Self::Alloc | Self::Free)
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A kernel program of a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// Its name in the object file, as `bpftool prog` shows it.
+    pub name: &'static str,
+    /// Where in the function it runs.
+    pub at: At,
+}
+
+/// Where in a function a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// Before its first instruction.
+    Entry,
+    /// After it has returned.
+    Exit,
+}
+
+/// Which BTF the function is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// The kernel itself.
+    Vmlinux,
+    /// The module nf_conntrack.
+    Module,
+}
+
+/// A way to attach a hook's programs: trampolines (fentry, fexit) on a function found in BTF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// Where the function is.
+    pub image: Image,
+    /// Its id in that BTF.
+    pub function: Function,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.image {
+            Image::Vmlinux => "fentry/fexit (vmlinux)",
+            Image::Module => "fentry/fexit (module nf_conntrack)",
+        })
+    }
+}
+
+/// What became of a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookReport {
+    /// The hook.
+    pub hook: Hook,
+    /// How it was attached, or why it was not.
+    pub outcome: Result<Way, String>,
+}
+
+impl HookReport {
+    /// Whether it counts.
+    #[must_use]
+    pub const fn is_attached(&self) -> bool {
+        self.outcome.is_ok()
+    }
+}
+
+/// The ways to attach `hook` that BTF promises, best first, or why there is none.
+///
+/// # Errors
+/// A sentence for the reader: the function is not there, or is not the one the programs know.
+pub fn ways(hook: Hook, vmlinux: &Btf, module: Option<&Btf>) -> Result<Vec<Way>, String> {
+    let name = hook.function();
+    let find = |btf: &Btf| btf.function(name).map_err(|error: BtfError| error.to_string());
+    let mut ways = Vec::new();
+    if let Some(function) = find(vmlinux)? {
+        ways.push(Way { image: Image::Vmlinux, function });
+    }
+    if let Some(function) = module.map(find).transpose()?.flatten() {
+        ways.push(Way { image: Image::Module, function });
+    }
+    if ways.is_empty() {
+        return Err(format!("this kernel's BTF has no function {name}"));
+    }
+    if let Some(other) = ways.iter().find(|way| way.function.parameters != hook.parameters()) {
+        return Err(format!(
+            "{name} takes {} parameters in this kernel, not {}",
+            other.function.parameters,
+            hook.parameters()
+        ));
+    }
+    Ok(ways)
+}
+
+/// Takes the first of `ways` that really attaches.
+///
+/// # Errors
+/// All the reasons, when none does.
+pub fn first_that_attaches<T>(
+    ways: &[Way],
+    mut attach: impl FnMut(&Way) -> anyhow::Result<T>,
+) -> Result<(Way, T), String> {
+    let mut reasons = Vec::new();
+    for way in ways {
+        match attach(way) {
+            Ok(attached) => return Ok((*way, attached)),
+            Err(error) => reasons.push(format!("{way}: {error:#}")),
+        }
+    }
+    Err(reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(image: Image) -> Way {
+        Way { image, function: Function { id: 7, parameters: 1 } }
+    }
+
+    #[test]
+    fn the_first_way_that_attaches_is_taken_and_the_next_not_tried() {
+        let mut tried = vec![];
+        let ways = [way(Image::Vmlinux), way(Image::Module)];
+        let (taken, ()) = first_that_attaches(&ways, |way| {
+            tried.push(way.image);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(taken.image, Image::Vmlinux);
+        assert_eq!(tried, [Image::Vmlinux]);
+    }
+
+    #[test]
+    fn what_is_refused_is_passed_over_and_all_reasons_are_kept() {
+        let ways = [way(Image::Vmlinux), way(Image::Module)];
+        let (taken, ()) = first_that_attaches(&ways, |way| match way.image {
+            Image::Vmlinux => Err(anyhow::anyhow!("refused")),
+            Image::Module => Ok(()),
+        })
+        .unwrap();
+        assert_eq!(taken.image, Image::Module);
+
+        let reasons =
+            first_that_attaches::<()>(&ways, |_| Err(anyhow::anyhow!("refused"))).unwrap_err();
+        let expected =
+            "fentry/fexit (vmlinux): refused; fentry/fexit (module nf_conntrack): refused";
+        assert_eq!(reasons, expected);
+    }
+
+    #[test]
+    fn names_of_programs_fit_the_kernel_and_are_known_by_their_prefix() {
+        for program in Hook::ALL.iter().flat_map(|hook| hook.programs()) {
+            assert!(program.name.starts_with("ctmon_"), "{}", program.name);
+            // BPF_OBJ_NAME_LEN, with the NUL.
+            assert!(program.name.len() < 16, "{}", program.name);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What knows the kernel.
+
+pub mod ebpf;

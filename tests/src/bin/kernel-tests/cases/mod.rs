@@ -1,0 +1,133 @@
+//! The tests: the scenarios, and what is no scenario, one file a subject.
+
+mod arguments;
+mod ctnetlink;
+mod endings;
+mod kill;
+mod limit;
+mod modules;
+mod namespaces;
+mod output;
+mod privileges;
+mod status;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    checks::Checks,
+    process::Ended,
+    runner::Test,
+    scenario::{FILES, Scenario},
+    stage,
+};
+
+/// Tracks what this namespace sends, and spares the ICMP errors of closed UDP ports.
+const TRACK: &str = "table inet track {
+  chain output { type filter hook output priority 0; ct state new counter; }
+  chain input { type filter hook input priority 0; meta l4proto udp drop; }
+}
+";
+
+/// Every test, in the order in which they run. Those that unload modules come last.
+///
+/// # Errors
+/// When a scenario's file is wrong.
+pub(crate) fn all() -> Result<Vec<Test>> {
+    let mut tests = Vec::new();
+    for (name, text) in FILES {
+        let scenario = Scenario::parse(text).with_context(|| format!("the scenario {name}"))?;
+        let (title, shows) = (scenario.title.clone(), scenario.shows.clone());
+        let test = Test::new(name, &title, move |env, checks| {
+            stage::play(env, &scenario, checks)
+        });
+        tests.push(Test { shows, ..test });
+    }
+    tests.extend(ctnetlink::tests());
+    tests.extend(namespaces::tests());
+    tests.extend(limit::tests());
+    tests.extend(kill::tests());
+    tests.extend(endings::tests());
+    tests.extend(status::tests());
+    tests.extend(output::tests());
+    tests.extend(arguments::tests());
+    tests.extend(privileges::tests());
+    tests.extend(modules::tests());
+    Ok(tests)
+}
+
+/// Expects an error text that a person can act on, with every one of `words` in it.
+fn expect_error(checks: &mut Checks, what: &str, ended: &Ended, words: &[&str]) {
+    checks.equal(
+        &format!("{what}: exit code 3"),
+        ended.status.code(),
+        Some(3),
+    );
+    checks.equal(
+        &format!("{what}: nothing on standard output"),
+        ended.stdout.as_str(),
+        "",
+    );
+    for word in words {
+        let said = ended.stderr.to_lowercase().contains(&word.to_lowercase());
+        checks.that(
+            &format!("{what}: a message with {word:?}"),
+            said,
+            &ended.stderr,
+        );
+    }
+    expect_no_panic(checks, what, &ended.stderr);
+}
+
+/// Expects that no bug shows.
+fn expect_no_panic(checks: &mut Checks, what: &str, stderr: &str) {
+    for word in ["panicked", "backtrace", ".rs:"] {
+        checks.that(
+            &format!("{what}: no {word:?} on standard error"),
+            !stderr.contains(word),
+            stderr,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_a_line() {
+        let tests = all().unwrap();
+        let names: BTreeSet<&str> = tests.iter().map(|test| test.name).collect();
+        assert_eq!(names.len(), tests.len());
+        for test in &tests {
+            assert!(
+                test.name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)),
+                "{}",
+                test.name
+            );
+            assert!(
+                !test.title.is_empty() && !test.title.contains('\n'),
+                "{}",
+                test.name
+            );
+        }
+    }
+
+    #[test]
+    fn tests_that_unload_modules_are_last() {
+        use crate::runner::Place;
+        let places: Vec<Place> = all().unwrap().iter().map(|test| test.place).collect();
+        let first = places
+            .iter()
+            .position(|place| *place == Place::WithoutConntrack)
+            .unwrap();
+        assert!(
+            places[first..]
+                .iter()
+                .all(|place| *place == Place::WithoutConntrack)
+        );
+    }
+}

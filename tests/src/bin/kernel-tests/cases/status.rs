@@ -1,0 +1,77 @@
+//! `ctmon status`, the check command.
+
+use anyhow::{Context as _, Result};
+use conntrack_tests::traffic::{Family, Plan, Protocol};
+use serde_json::Value;
+
+use super::{TRACK, expect_no_panic};
+use crate::{
+    checks::Checks,
+    kernel::Limit,
+    process,
+    runner::{Env, Test},
+    stage::{self, Running},
+};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "status-exit-codes",
+        "status ends with 0, 1 or 2 by --warn and --crit around the real fill",
+        exit_codes,
+    )]
+}
+
+/// Exit codes at 60 % full.
+const CODES: [(&[&str], i32); 7] = [
+    (&[], 0),
+    (&["--warn", "61", "--crit", "90"], 0),
+    (&["--warn", "59", "--crit", "90"], 1),
+    (&["--warn", "60", "--crit", "90"], 1),
+    (&["--warn", "50", "--crit", "59"], 2),
+    (&["--warn", "50", "--crit", "60"], 2),
+    (&["--crit", "59"], 2),
+];
+
+fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let _max = Limit::max(&env.init, 1000)?;
+    let outcome =
+        Running::start("udp", Plan::new(Protocol::Udp, Family::Ipv4, 600), None).join(checks)?;
+    checks.equal("flows sent", outcome.sent, 600);
+    for source in ["auto", "procfs"] {
+        for output in ["text", "json"] {
+            for (arguments, code) in CODES {
+                let all = [
+                    &[
+                        "status", "--netns", "self", "--source", source, "--output", output,
+                    ],
+                    arguments,
+                ]
+                .concat();
+                let what = all.join(" ");
+                let ended = process::run(env, &all)?;
+                checks.equal(
+                    &format!("{what}: exit code"),
+                    ended.status.code(),
+                    Some(code),
+                );
+                checks.that(
+                    &format!("{what}: 600 entries shown"),
+                    ended.stdout.contains("600"),
+                    &ended.stdout,
+                );
+                expect_no_panic(checks, &what, &ended.stderr);
+                if output == "json" {
+                    let json: Value =
+                        serde_json::from_str(&ended.stdout).with_context(|| what.clone())?;
+                    checks.equal(
+                        &format!("{what}: schema_version"),
+                        json["schema_version"].as_i64(),
+                        Some(1),
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! What a test found wrong. A test goes on after a violated expectation, so that all are seen.
+
+use std::fmt::Debug;
+
+use anyhow::{Error, Result};
+
+use crate::expression::{Expectation, Values};
+
+/// The violated expectations of one test.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    violations: Vec<String>,
+}
+
+impl Checks {
+    /// Expects `left == right`.
+    pub(crate) fn equal<L: Debug + PartialEq<R>, R: Debug>(
+        &mut self,
+        what: &str,
+        left: L,
+        right: R,
+    ) {
+        if left != right {
+            self.violations
+                .push(format!("expected {what}: {left:?} != {right:?}"));
+        }
+    }
+
+    /// Expects that `holds`; `seen` is what was seen instead.
+    pub(crate) fn that(&mut self, what: &str, holds: bool, seen: impl Debug) {
+        if !holds {
+            self.violations.push(format!("expected {what}: {seen:?}"));
+        }
+    }
+
+    /// Expects what the scenario says, at the moment that `place` names.
+    pub(crate) fn expectations(
+        &mut self,
+        place: &str,
+        expectations: &[Expectation],
+        values: &Values,
+    ) {
+        let violated = expectations
+            .iter()
+            .filter_map(|expectation| expectation.check(values).err());
+        self.violations
+            .extend(violated.map(|violation| format!("{place}: {violation}")));
+    }
+
+    /// The violations, and the error that ended the test, in one line.
+    pub(crate) fn reason(&self, result: Result<()>) -> Option<String> {
+        let mut all = self.violations.clone();
+        all.extend(result.err().map(|error| format!("{error:#}")));
+        (!all.is_empty()).then(|| one_line(&all.join("; ")))
+    }
+}
+
+/// A test that this kernel cannot run.
+#[derive(Debug)]
+pub(crate) struct Skip(pub(crate) String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+impl Skip {
+    /// The reason, when the error is none but that the test was skipped.
+    pub(crate) fn reason(error: &Error) -> Option<String> {
+        error.downcast_ref::<Self>().map(|skip| one_line(&skip.0))
+    }
+}
+
+/// Results are read line by line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn nothing_wrong_is_no_reason() {
+        let mut checks = Checks::default();
+        checks.equal("one", 1, 1);
+        checks.that("true", true, ());
+        assert_eq!(checks.reason(Ok(())), None);
+    }
+
+    #[test]
+    fn the_reason_holds_every_violation_and_the_error_in_one_line() {
+        let mut checks = Checks::default();
+        checks.equal("exit code 0", Some(3), Some(0));
+        checks.that("a message that names nf_conntrack", false, "no\nidea");
+        let reason = checks
+            .reason(Err(anyhow!("inner\nsecond line").context("no tick")))
+            .unwrap();
+        assert_eq!(
+            reason,
+            "expected exit code 0: Some(3) != Some(0); expected a message that names nf_conntrack: \"no\\nidea\"; \
+             no tick: inner | second line"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! The kernel tests: whether ctmon counts exactly what this kernel does.
+//!
+//! They run as root in a virtual machine that is theirs alone: they change the limits of connection
+//! tracking, and unload its modules at the end.
+
+mod cases;
+mod checks;
+mod command;
+mod ctmon;
+mod expression;
+mod kernel;
+mod netns;
+mod process;
+mod report;
+mod runner;
+mod scenario;
+mod stage;
+mod values;
+mod wait;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+
+use crate::{
+    netns::Netns,
+    runner::{Env, Place, Test, say},
+};
+
+/// Tests ctmon on the running kernel, as root, in a virtual machine of its own.
+///
+/// Prints `kernel: RELEASE`, how each hook attached, a line a test (`ok NAME (1.2 s)`,
+/// `FAILED NAME: what was expected and what was seen`, `skipped NAME: RELEASE: why`), and in the end
+/// `N passed, N failed, N skipped`. Exit code 0: none failed. The environment variable CTMON names the
+/// ctmon to test; by default it is the one on the PATH.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Only tests whose name contains one of these.
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// List the tests instead of running them.
+    #[arg(long)]
+    list: bool,
+    /// Let every ctmon leave this hook out: alloc, confirm, hash-insert, delete, free or early-drop. At
+    /// least one test must then fail. Needs a ctmon built with the feature `fault-injection`.
+    #[arg(long, value_name = "HOOK")]
+    fault_without: Option<String>,
+    /// Stop at the first failure.
+    #[arg(long)]
+    fail_fast: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("kernel-tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<bool> {
+    let all = cases::all()?;
+    let wanted = |test: &&Test| {
+        cli.filters.is_empty() || cli.filters.iter().any(|filter| test.name.contains(filter))
+    };
+    let mut tests: Vec<&Test> = all.iter().filter(wanted).collect();
+    ensure!(
+        !tests.is_empty(),
+        "no test has a name with {}: see --list",
+        cli.filters.join(" or ")
+    );
+    if cli.list {
+        for test in tests {
+            say(&format!("{}: {}", test.name, test.title))?;
+            for line in test.shows.lines() {
+                say(&format!("    {line}"))?;
+            }
+        }
+        return Ok(true);
+    }
+
+    let env = Env {
+        init: Netns::own().context("no network namespace to start from")?,
+        ctmon: runner::find_ctmon()?,
+        fault_without: cli.fault_without.clone(),
+    };
+    say(&format!("kernel: {}", kernel::release()))?;
+    if kernel::count().is_ok() {
+        runner::introduce(&env)?;
+    } else {
+        say(
+            "hooks: none attached: nf_conntrack is not loaded; only tests that need it absent are run",
+        )?;
+        tests.retain(|test| test.place == Place::WithoutConntrack);
+    }
+    Ok(runner::run(&env, &tests, cli.fail_fast)?.failed == 0)
+}

@@ -1,0 +1,197 @@
+//! ctmon as a child process.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{checks::one_line, runner::Env, wait};
+
+/// After the process has ended, for what is still in its pipes.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A running ctmon, killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    line: String,
+    stdout: Option<Receiver<String>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    stderr_done: Receiver<()>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// From the call that waited, or sent the signal, to the end.
+    pub(crate) took: Duration,
+    /// What had not been read before.
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Process {
+    /// Starts ctmon in the calling thread's network namespace.
+    pub(crate) fn start(env: &Env, arguments: &[&str]) -> Result<Self> {
+        Self::start_as(env, arguments, None)
+    }
+
+    /// Starts ctmon with a user and group id.
+    pub(crate) fn start_as(env: &Env, arguments: &[&str], id: Option<u32>) -> Result<Self> {
+        let line = format!("ctmon {}", arguments.join(" "));
+        let mut command = Command::new(&env.ctmon);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(id) = id {
+            command.uid(id).gid(id);
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {line:?} ({})", env.ctmon.display()))?;
+        let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            bail!("{line:?} has no pipes");
+        };
+
+        let (lines, receiver) = channel();
+        thread::spawn(move || {
+            // Ends with the pipe, or as soon as nobody wants the lines any more: the pipe is then closed.
+            for text in BufReader::new(stdout).lines() {
+                let Ok(text) = text else { break };
+                if lines.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let (done, stderr_done) = channel();
+        let shared = Arc::clone(&kept);
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stderr.read(&mut buffer) {
+                let text = buffer.get(..length).unwrap_or_default();
+                shared
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend_from_slice(text);
+            }
+            drop(done);
+        });
+        Ok(Self {
+            child,
+            line,
+            stdout: Some(receiver),
+            stderr: kept,
+            stderr_done,
+        })
+    }
+
+    /// What it has written to standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner))
+            .into_owned()
+    }
+
+    /// The next line of its standard output; none once that is closed.
+    pub(crate) fn next_line(&self, limit: Duration) -> Result<Option<String>> {
+        let Some(lines) = &self.stdout else {
+            bail!("standard output of {:?} has been closed", self.line);
+        };
+        match lines.recv_timeout(limit) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => Err(anyhow!(
+                "{:?} printed no line for {} s; {}",
+                self.line,
+                limit.as_secs(),
+                self.said()
+            )),
+        }
+    }
+
+    /// A line that has arrived already.
+    pub(crate) fn line_here(&self) -> Option<String> {
+        self.stdout.as_ref().and_then(|lines| lines.try_recv().ok())
+    }
+
+    /// Standard error, for a message.
+    pub(crate) fn said(&self) -> String {
+        match self.stderr() {
+            said if said.is_empty() => "it said nothing on standard error".to_owned(),
+            said => format!("it said: {}", one_line(&said)),
+        }
+    }
+
+    /// Closes the reading end of its standard output, when it prints the next line.
+    pub(crate) fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    pub(crate) fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("no process id")?;
+        kill_process(pid, signal)
+            .with_context(|| format!("cannot send {signal:?} to {:?}", self.line))
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn end_by(self, signal: Signal) -> Result<Ended> {
+        self.signal(signal)?;
+        self.end(wait::SHORT)
+    }
+
+    /// Waits for the end.
+    pub(crate) fn end(mut self, limit: Duration) -> Result<Ended> {
+        let began = Instant::now();
+        let status = wait::until(&format!("the end of {:?}", self.line), limit, || {
+            Ok(self.child.try_wait()?)
+        })
+        .with_context(|| self.said())?;
+        let took = began.elapsed();
+        let mut stdout = String::new();
+        while let Some(Ok(line)) = self.stdout.as_ref().map(|lines| lines.recv_timeout(DRAIN)) {
+            stdout.push_str(&line);
+            stdout.push('\n');
+        }
+        // Disconnected, not a message, is what says that all has been read.
+        let _ = self.stderr_done.recv_timeout(DRAIN);
+        Ok(Ended {
+            status,
+            took,
+            stdout,
+            stderr: self.stderr(),
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs ctmon to its end.
+pub(crate) fn run(env: &Env, arguments: &[&str]) -> Result<Ended> {
+    Process::start(env, arguments)?.end(wait::SHORT)
+}

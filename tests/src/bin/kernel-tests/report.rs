@@ -1,0 +1,203 @@
+//! ctmon's JSON lines. Read leniently: a member that is not there is a value that is not there.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One line of `ctmon watch --output json`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum Line {
+    Start(Start),
+    Tick(Tick),
+    Notice(Notice),
+    #[serde(other)]
+    Other,
+}
+
+/// The first line.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Start {
+    pub(crate) schema_version: i64,
+    pub(crate) kernel: String,
+    pub(crate) source: String,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) unavailable: Vec<Value>,
+}
+
+/// How one hook attached.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Hook {
+    pub(crate) hook: String,
+    pub(crate) function: Option<String>,
+    pub(crate) attached_via: Option<String>,
+    pub(crate) reason: Option<String>,
+}
+
+/// A message, such as a changed max.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Notice {
+    pub(crate) text: String,
+}
+
+/// One interval.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tick {
+    pub(crate) events: Events,
+    pub(crate) netns: Vec<Netns>,
+}
+
+/// Events of all namespaces since the programs were attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Events {
+    pub(crate) received: Option<i64>,
+    pub(crate) lost: Option<i64>,
+}
+
+/// One namespace in one interval.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Netns {
+    pub(crate) inode: u64,
+    pub(crate) cookie: Option<u64>,
+    pub(crate) entries: Option<i64>,
+    pub(crate) entries_limit: Option<i64>,
+    pub(crate) unlimited: bool,
+    pub(crate) fill_ratio: Option<f64>,
+    pub(crate) seconds_to_full: Option<f64>,
+    pub(crate) baseline: Option<i64>,
+    pub(crate) drift: Option<i64>,
+    pub(crate) totals: BTreeMap<String, Value>,
+    pub(crate) kernel: BTreeMap<String, Value>,
+}
+
+impl Line {
+    /// # Errors
+    /// When the line is no JSON object or lacks `kind`.
+    pub(crate) fn parse(line: &str) -> Result<Self> {
+        serde_json::from_str(line).with_context(|| format!("ctmon printed no such JSON: {line:?}"))
+    }
+}
+
+impl Tick {
+    /// The namespace with this inode.
+    pub(crate) fn netns(&self, inode: u64) -> Option<&Netns> {
+        self.netns.iter().find(|netns| netns.inode == inode)
+    }
+
+    /// The sum of one total over all namespaces.
+    pub(crate) fn sum(&self, name: &str) -> Option<i64> {
+        self.netns.iter().map(|netns| netns.total(name)).sum()
+    }
+
+    /// Everything that moves while packets do.
+    pub(crate) fn moving(&self) -> impl PartialEq + use<> {
+        let netns = self
+            .netns
+            .iter()
+            .map(|netns| (netns.inode, netns.totals.clone(), netns.kernel("count")));
+        (self.events, netns.collect::<Vec<_>>())
+    }
+}
+
+impl Netns {
+    /// A total since the programs were attached.
+    pub(crate) fn total(&self, name: &str) -> Option<i64> {
+        self.totals.get(name).and_then(Value::as_i64)
+    }
+
+    /// A number of the kernel's own, as ctmon read it.
+    pub(crate) fn kernel(&self, name: &str) -> Option<i64> {
+        self.kernel.get(name).and_then(Value::as_i64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick() {
+        let line = r#"{"schema_version":1,"kind":"tick","time_ns":1,"interval_ns":100000000,
+            "events":{"received":30,"lost":2},"netns":[{"inode":4026531840,"cookie":1,"name":null,"entries":7,
+            "entries_limit":null,"unlimited":true,"fill_ratio":null,"baseline":0,"drift":-1,
+            "totals":{"inserts":20,"destroys":12},"kernel":{"count":6,"drop":null}},
+            {"inode":5,"totals":{"inserts":1}}]}"#;
+        let Line::Tick(tick) = Line::parse(line).unwrap() else {
+            panic!("not a tick")
+        };
+        assert_eq!(
+            (tick.events.received, tick.events.lost),
+            (Some(30), Some(2))
+        );
+        let netns = tick.netns(4_026_531_840).unwrap();
+        assert_eq!(
+            (
+                netns.entries,
+                netns.entries_limit,
+                netns.drift,
+                netns.unlimited
+            ),
+            (Some(7), None, Some(-1), true)
+        );
+        assert_eq!(
+            (netns.total("inserts"), netns.total("none")),
+            (Some(20), None)
+        );
+        assert_eq!(
+            (netns.kernel("count"), netns.kernel("drop")),
+            (Some(6), None)
+        );
+        assert_eq!(
+            (tick.sum("inserts"), tick.sum("destroys")),
+            (Some(21), None),
+            "one of them has no destroys"
+        );
+    }
+
+    #[test]
+    fn other_lines() {
+        let start = r#"{"kind":"start","kernel":"6.12","source":"ebpf","hooks":[{"hook":"alloc",
+            "function":"__nf_conntrack_alloc","attached_via":"fexit (module nf_conntrack)","reason":null}]}"#;
+        let Line::Start(start) = Line::parse(start).unwrap() else {
+            panic!("not a start")
+        };
+        assert_eq!(
+            start.hooks[0].attached_via.as_deref(),
+            Some("fexit (module nf_conntrack)")
+        );
+        assert!(matches!(
+            Line::parse(r#"{"kind":"notice","text":"max"}"#).unwrap(),
+            Line::Notice(_)
+        ));
+        assert!(matches!(
+            Line::parse(r#"{"kind":"later"}"#).unwrap(),
+            Line::Other
+        ));
+        assert!(Line::parse("text").is_err());
+    }
+
+    #[test]
+    fn ticks_with_the_same_counts_are_quiet() {
+        let tick = |received, count| {
+            let line = format!(
+                r#"{{"kind":"tick","time_ns":{received}{count},"events":{{"received":{received}}},
+                "netns":[{{"inode":1,"kernel":{{"count":{count}}}}}]}}"#
+            );
+            match Line::parse(&line).unwrap() {
+                Line::Tick(tick) => tick,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(tick(1, 1).moving() == tick(1, 1).moving());
+        assert!(tick(1, 1).moving() != tick(2, 1).moving());
+        assert!(tick(1, 1).moving() != tick(1, 2).moving());
+    }
+}

@@ -1,0 +1,207 @@
+//! Runs tests one after another and prints a line for each.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::{
+    checks::{Checks, Skip},
+    command,
+    ctmon::Watch,
+    kernel,
+    netns::{self, Netns},
+    wait,
+};
+
+/// What all tests share.
+#[derive(Debug)]
+pub(crate) struct Env {
+    /// The network namespace that the machine started with.
+    pub(crate) init: Netns,
+    pub(crate) ctmon: PathBuf,
+    /// A hook that every ctmon leaves out.
+    pub(crate) fault_without: Option<String>,
+}
+
+impl Env {
+    /// What every `ctmon watch` gets.
+    pub(crate) fn fault_arguments(&self) -> Vec<String> {
+        self.fault_without
+            .iter()
+            .flat_map(|hook| ["--fault-without".to_owned(), hook.clone()])
+            .collect()
+    }
+}
+
+/// Where a test runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a network namespace of its own.
+    NewNetns,
+    /// In the initial one; it takes nf_conntrack away, or finds it absent.
+    WithoutConntrack,
+}
+
+/// What a test does.
+pub(crate) type Body = Box<dyn Fn(&Env, &mut Checks) -> Result<()> + Send + Sync>;
+
+/// One test.
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    /// One line for people.
+    pub(crate) title: String,
+    /// More than that, where there is more to say.
+    pub(crate) shows: String,
+    pub(crate) place: Place,
+    pub(crate) body: Body,
+}
+
+impl Test {
+    /// A test in a network namespace of its own.
+    pub(crate) fn new(
+        name: &'static str,
+        title: &str,
+        body: impl Fn(&Env, &mut Checks) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name,
+            title: title.to_owned(),
+            shows: String::new(),
+            place: Place::NewNetns,
+            body: Box::new(body),
+        }
+    }
+}
+
+/// How many tests ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) skipped: u32,
+}
+
+/// Runs the tests and prints the results.
+///
+/// # Errors
+/// When the results cannot be printed.
+pub(crate) fn run(env: &Env, tests: &[&Test], fail_fast: bool) -> io::Result<Tally> {
+    let release = kernel::release();
+    let mut tally = Tally::default();
+    for test in tests {
+        let began = Instant::now();
+        let mut checks = Checks::default();
+        let result = match test.place {
+            Place::NewNetns => in_new_netns(test, env, &mut checks),
+            Place::WithoutConntrack => caught(|| (test.body)(env, &mut checks)),
+        };
+        let skipped = result.as_ref().err().and_then(Skip::reason);
+        let line = if let Some(reason) = skipped {
+            tally.skipped += 1;
+            format!("skipped {}: {release}: {reason}", test.name)
+        } else if let Some(reason) = checks.reason(result) {
+            tally.failed += 1;
+            format!("FAILED {}: {reason}", test.name)
+        } else {
+            tally.passed += 1;
+            format!("ok {} ({:.1} s)", test.name, began.elapsed().as_secs_f64())
+        };
+        say(&line)?;
+        if fail_fast && tally.failed > 0 {
+            break;
+        }
+    }
+    say(&format!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed, tally.failed, tally.skipped
+    ))?;
+    Ok(tally)
+}
+
+/// Says how ctmon attaches on this kernel.
+///
+/// # Errors
+/// When it cannot be printed.
+pub(crate) fn introduce(env: &Env) -> io::Result<()> {
+    let watch = match Watch::start(env, &["--source", "ebpf"]) {
+        Ok(watch) => watch,
+        Err(error) => {
+            return say(&format!(
+                "hooks: none attached: {}",
+                crate::checks::one_line(&format!("{error:#}"))
+            ));
+        }
+    };
+    for hook in &watch.started().hooks {
+        let function = hook.function.as_deref().unwrap_or("no function");
+        say(&match (&hook.attached_via, &hook.reason) {
+            (Some(via), _) => format!("hook {}: {function} by {via}", hook.hook),
+            (None, reason) => {
+                format!(
+                    "hook {}: {function} not attached: {}",
+                    hook.hook,
+                    reason.as_deref().unwrap_or("no reason given")
+                )
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Prints a line at once: whoever waits for it sees how far the tests are.
+pub(crate) fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+fn in_new_netns(test: &Test, env: &Env, checks: &mut Checks) -> Result<()> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            netns::enter_new()?;
+            let result = caught(|| (test.body)(env, checks));
+            result.and(leave())
+        });
+        thread
+            .join()
+            .map_err(|_| anyhow!("the test's thread panicked"))?
+    })
+}
+
+/// Empties the table, so that the end of the namespace frees nothing while the next test counts.
+fn leave() -> Result<()> {
+    command::flush()?;
+    wait::until("an empty table after the test", wait::SHORT, || {
+        Ok((kernel::count()? == 0).then_some(()))
+    })
+}
+
+/// A test that panics has failed; the others go on.
+fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+    result.map_err(|_| anyhow!("the test panicked"))?
+}
+
+/// ctmon, from the environment or the PATH.
+///
+/// # Errors
+/// When it is not there.
+pub(crate) fn find_ctmon() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CTMON") {
+        let path = PathBuf::from(path);
+        return path
+            .is_file()
+            .then(|| path.clone())
+            .with_context(|| format!("no ctmon at {} (CTMON)", path.display()));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join("ctmon"))
+        .find(|path| Path::is_file(path));
+    found.context("no ctmon on the PATH: name it in the environment variable CTMON")
+}

@@ -1,0 +1,299 @@
+//! Plays a scenario.
+
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use conntrack_tests::traffic::{self, Outcome, Progress};
+
+use crate::{
+    checks::Checks,
+    command,
+    ctmon::Watch,
+    expression::Values,
+    kernel::{self, Limit},
+    netns::{self, Netns},
+    runner::Env,
+    scenario::{Action, Scenario, Sender, Step},
+    values::{self, Stat},
+};
+
+/// Long enough that nothing expires before a test removes it. Seconds.
+const TIMEOUT: i64 = 3600;
+const TIMEOUTS: [&str; 6] = [
+    "nf_conntrack_udp_timeout",
+    "nf_conntrack_udp_timeout_stream",
+    "nf_conntrack_tcp_timeout_close",
+    "nf_conntrack_tcp_timeout_syn_sent",
+    "nf_conntrack_tcp_timeout_time_wait",
+    "nf_conntrack_tcp_timeout_established",
+];
+
+/// Plays the scenario in the calling thread's network namespace, which is new.
+pub(crate) fn play(env: &Env, scenario: &Scenario, checks: &mut Checks) -> Result<()> {
+    // First made, last dropped: a limit is put back when the senders have ended.
+    let _max = scenario
+        .table
+        .max
+        .map(|max| Limit::max(&env.init, max))
+        .transpose()?;
+    let _buckets = scenario
+        .table
+        .buckets
+        .map(|buckets| Limit::buckets(&env.init, buckets))
+        .transpose()?;
+    let mut stage = Stage::set_up(env, scenario)?;
+    for (index, step) in scenario.steps.iter().enumerate() {
+        let place = format!("step {} ({:?})", index + 1, step.action);
+        stage.take(step, &place, checks).context(place)?;
+    }
+    stage.close(checks)
+}
+
+/// Keeps entries until a test removes them, and loads the ruleset.
+pub(crate) fn prepare(ruleset: &str) -> Result<()> {
+    for name in TIMEOUTS {
+        set_sysctl(name, TIMEOUT)?;
+    }
+    command::nft(ruleset)
+}
+
+fn set_sysctl(name: &str, value: i64) -> Result<()> {
+    netns::write(
+        &format!("/proc/sys/net/netfilter/{name}"),
+        &value.to_string(),
+    )
+}
+
+/// A sender's thread; told to stop when this is dropped.
+pub(crate) struct Running {
+    name: String,
+    progress: Arc<Progress>,
+    thread: Option<JoinHandle<std::io::Result<Outcome>>>,
+}
+
+impl Running {
+    /// Starts it in the calling thread's network namespace.
+    pub(crate) fn start(name: &str, plan: traffic::Plan, peer: Option<Arc<Netns>>) -> Self {
+        let progress = Arc::new(Progress::default());
+        let shared = Arc::clone(&progress);
+        let thread = thread::spawn(move || {
+            traffic::run(&plan, &shared, &|address| match &peer {
+                None => TcpListener::bind(address),
+                Some(peer) => peer
+                    .run(|| Ok(TcpListener::bind(address)?))
+                    .map_err(std::io::Error::other),
+            })
+        });
+        Self {
+            name: name.to_owned(),
+            progress,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Waits for its end. Failures other than `EPERM` are violations.
+    pub(crate) fn join(&mut self, checks: &mut Checks) -> Result<Outcome> {
+        let thread = self
+            .thread
+            .take()
+            .with_context(|| format!("sender {} has been waited for", self.name))?;
+        let outcome = thread
+            .join()
+            .map_err(|_| anyhow!("sender {} panicked", self.name))?;
+        let outcome = outcome.with_context(|| format!("sender {}", self.name))?;
+        checks.equal(
+            &format!(
+                "no failed flow of sender {} ({:?})",
+                self.name, outcome.error
+            ),
+            outcome.failed,
+            0,
+        );
+        Ok(outcome)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.progress.stop();
+        if let Some(thread) = self.thread.take() {
+            // What it returns belongs to a test that has failed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Stage<'a> {
+    env: &'a Env,
+    scenario: &'a Scenario,
+    inode: u64,
+    peer: Option<Arc<Netns>>,
+    stat_before: Stat,
+    watch: Option<Watch>,
+    running: Vec<Running>,
+    /// Open until the end, so that no later flow has the tuple of an earlier one.
+    done: Vec<(String, Outcome)>,
+    /// What some moment has fixed.
+    fixed: Values,
+}
+
+impl<'a> Stage<'a> {
+    fn set_up(env: &'a Env, scenario: &'a Scenario) -> Result<Self> {
+        for address in &scenario.addresses {
+            let family = if address.contains(':') { "-6" } else { "-4" };
+            command::run("ip", &[family, "addr", "add", address, "dev", "lo"])?;
+        }
+        let peer = scenario
+            .peer
+            .then(|| Netns::new().and_then(|peer| netns::join(&peer).map(|()| Arc::new(peer))));
+        prepare(&scenario.ruleset)?;
+        for (name, value) in &scenario.sysctl {
+            set_sysctl(name, *value)?;
+        }
+        Ok(Self {
+            env,
+            scenario,
+            inode: Netns::own()?.inode(),
+            peer: peer.transpose().context("no second namespace")?,
+            stat_before: kernel::stat()?,
+            watch: None,
+            running: Vec::new(),
+            done: Vec::new(),
+            fixed: Values::new(),
+        })
+    }
+
+    fn take(&mut self, step: &Step, place: &str, checks: &mut Checks) -> Result<()> {
+        let mut tick = None;
+        match step.action {
+            Action::StartCtmon => {
+                self.fix("count_at_start", kernel::count()?);
+                self.fix("sent_at_start", self.sent());
+                let arguments: Vec<&str> = self.scenario.ctmon.iter().map(String::as_str).collect();
+                self.watch = Some(Watch::start(self.env, &arguments)?);
+            }
+            Action::Baseline => {
+                let inode = self.inode;
+                tick = Some(self.watch()?.baseline(inode)?);
+                self.fix("sent_at_baseline", self.sent());
+            }
+            Action::Send => {
+                self.start_senders(step)?;
+                self.join(checks)?;
+            }
+            Action::StartSenders => self.start_senders(step)?,
+            Action::StopSenders => {
+                self.running
+                    .iter()
+                    .for_each(|running| running.progress.stop());
+                self.join(checks)?;
+            }
+            Action::Quiet => tick = Some(self.watch()?.quiet()?),
+            Action::Flush => command::flush()?,
+            Action::Dump => drop(command::run("conntrack", &["-L"])?),
+            Action::Sleep => thread::sleep(Duration::from_secs_f64(step.seconds)),
+        }
+        if step.expectations.is_empty() {
+            return Ok(());
+        }
+        let mut values = self.fixed.clone();
+        let tick = match tick {
+            Some(tick) => tick,
+            None => self.watch()?.fresh_tick()?,
+        };
+        values::add_tick(&mut values, &tick, self.inode);
+        values::add_kernel(&mut values, &self.stat_before)?;
+        self.add_senders(&mut values);
+        checks.expectations(place, &step.expectations, &values);
+        Ok(())
+    }
+
+    fn watch(&mut self) -> Result<&mut Watch> {
+        self.watch
+            .as_mut()
+            .context("ctmon has not been started: a step `start-ctmon` is missing")
+    }
+
+    fn fix(&mut self, name: &str, value: i64) {
+        self.fixed.insert(name.to_owned(), Some(value));
+    }
+
+    fn start_senders(&mut self, step: &Step) -> Result<()> {
+        let named = |sender: &&Sender| {
+            step.senders
+                .as_ref()
+                .is_none_or(|names| names.contains(&sender.name))
+        };
+        for sender in self.scenario.senders.iter().filter(named) {
+            let peer = if sender.far { self.peer.clone() } else { None };
+            self.running
+                .push(Running::start(&sender.name, sender.plan()?, peer));
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, checks: &mut Checks) -> Result<()> {
+        while let Some(running) = self.running.first_mut() {
+            self.done
+                .push((running.name.clone(), running.join(checks)?));
+            self.running.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Flows that all senders have sent so far.
+    fn sent(&self) -> i64 {
+        let done = self.done.iter().map(|(_, outcome)| outcome.sent);
+        signed(
+            done.chain(self.running.iter().map(|running| running.progress.sent()))
+                .sum(),
+        )
+    }
+
+    fn add_senders(&self, values: &mut Values) {
+        let (mut attempts, mut sent, mut refused) = (0, 0, 0);
+        for (name, outcome) in &self.done {
+            attempts += outcome.attempts;
+            sent += outcome.sent;
+            refused += outcome.refused;
+            for (word, number) in [
+                ("attempts", outcome.attempts),
+                ("sent", outcome.sent),
+                ("refused", outcome.refused),
+            ] {
+                values.insert(format!("{word}_{name}"), Some(signed(number)));
+            }
+        }
+        for (word, number) in [("attempts", attempts), ("sent", sent), ("refused", refused)] {
+            values.insert(word.to_owned(), Some(signed(number)));
+        }
+    }
+
+    /// ctmon's own end belongs to every scenario.
+    fn close(mut self, checks: &mut Checks) -> Result<()> {
+        let Some(watch) = self.watch.take() else {
+            return Ok(());
+        };
+        let ended = watch.terminate()?;
+        checks.equal("ctmon ends with 0 by SIGTERM", ended.status.code(), Some(0));
+        checks.equal(
+            "nothing on ctmon's standard error",
+            ended.stderr.as_str(),
+            "",
+        );
+        Ok(())
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask build`, and the static programs that go into a VM.
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::{process, setup, workspace};
+
+/// The package and name of each program that is built.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("conntrack-user", "ctmon"),
+    ("conntrack-tests", "kernel-tests"),
+    ("conntrack-tests", "ctmon-traffic"),
+];
+
+/// Naming the target keeps its flags away from build scripts and procedural macros, which cannot be static.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Optimised; this is the default.
+    #[arg(long, conflicts_with = "debug")]
+    release: bool,
+    /// Quick to build, slow to run.
+    #[arg(long)]
+    debug: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    setup::ensure()?;
+    for program in host(args.release || !args.debug)? {
+        println!("{}", program.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the programs for this host and returns where they are, the monitor first.
+pub(crate) fn host(release: bool) -> Result<Vec<PathBuf>> {
+    let profile = if release { "release" } else { "dev" };
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--profile", profile]);
+    build(
+        cargo,
+        workspace::target()?.join(if release { "release" } else { "debug" }),
+    )
+}
+
+/// Builds the programs so that they run in a VM, which has none of this host's libraries.
+pub(crate) fn static_binaries() -> Result<Vec<PathBuf>> {
+    // A directory of its own: other flags would rebuild everything else each time.
+    let target = workspace::target()?.join("vm");
+    let flags = format!(
+        "CARGO_TARGET_{}_RUSTFLAGS",
+        STATIC_TARGET.to_uppercase().replace('-', "_")
+    );
+    let mut cargo = process::cargo();
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--target",
+            STATIC_TARGET,
+            "--target-dir",
+        ])
+        .arg(&target);
+    cargo.env(flags, "-C target-feature=+crt-static");
+    // These would go before the flags of one target.
+    cargo
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    build(cargo, target.join(STATIC_TARGET).join("release"))
+}
+
+fn build(mut cargo: std::process::Command, directory: PathBuf) -> Result<Vec<PathBuf>> {
+    for (package, program) in PROGRAMS {
+        cargo.args(["--package", package, "--bin", program]);
+    }
+    // A build that has nothing to do says nothing where only the result matters.
+    if env::var_os("CI").is_none() && directory.join(PROGRAMS[0].1).exists() {
+        cargo.arg("--quiet");
+    }
+    let status = process::status(&mut cargo, "to build the monitor and its tests")?;
+    if !status.success() {
+        bail!(
+            "{} failed ({status}); its own messages are above",
+            process::line(&cargo)
+        );
+    }
+    Ok(PROGRAMS
+        .iter()
+        .map(|(_, program)| directory.join(program))
+        .collect())
+}

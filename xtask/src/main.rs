@@ -1,0 +1,52 @@
+//! `cargo xtask`: everything a contributor does with this repository beyond plain cargo.
+
+mod build;
+mod process;
+mod progress;
+mod run;
+mod setup;
+mod tally;
+mod test;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, run and test ctmon, on this host or in virtual machines with real kernels.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need; quick when nothing is missing.
+    Setup,
+    /// Build the monitor and the test binaries for this host.
+    Build(build::Args),
+    /// Run the monitor: on this host if its kernel takes it, else in a VM whose table fills.
+    Run(run::Args),
+    /// Unit tests, then the kernel tests in VMs, then one line with the sum.
+    Test(test::Args),
+    /// Kernels and virtual machines.
+    #[command(subcommand)]
+    Vm(vm::Task),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build(args) => build::run(&args),
+        Task::Run(args) => run::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Vm(task) => vm::run(task),
+    };
+    result.unwrap_or_else(|error| {
+        progress::error(&error);
+        ExitCode::FAILURE
+    })
+}

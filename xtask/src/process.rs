@@ -1,0 +1,115 @@
+//! Running other programs, with errors that a reader can act on.
+
+use std::{
+    env,
+    fmt::Write as _,
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How much of a failed program's output an error shows.
+const SHOWN_LINES: usize = 20;
+
+/// The path of a program, also where only root has it in its `PATH`.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// A command for a program looked up by [`find`].
+pub(crate) fn command(program: &str) -> Command {
+    Command::new(find(program).unwrap_or_else(|| program.into()))
+}
+
+/// Cargo itself, in the root of the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(crate::workspace::root());
+    cargo
+}
+
+/// Runs a program to its end and returns what it wrote to its standard output.
+pub(crate) fn output(command: &mut Command, why: &str) -> Result<Vec<u8>> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}, needed {why}", line(command)))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    bail!(
+        "{} failed ({}), needed {why}:\n{}",
+        line(command),
+        output.status,
+        tail(&text, SHOWN_LINES)
+    );
+}
+
+/// Like [`output`], for a program that writes text.
+pub(crate) fn text(command: &mut Command, why: &str) -> Result<String> {
+    let bytes = output(command, why)?;
+    String::from_utf8(bytes)
+        .with_context(|| format!("{} wrote something other than UTF-8", line(command)))
+}
+
+/// Runs a program with our terminal, and waits for it.
+pub(crate) fn status(command: &mut Command, why: &str) -> Result<ExitStatus> {
+    command
+        .status()
+        .with_context(|| format!("cannot start {}, needed {why}", line(command)))
+}
+
+/// The command as one would type it.
+pub(crate) fn line(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        // Writing to a String cannot fail.
+        let _ = write!(line, " {}", quote(&argument.to_string_lossy()));
+    }
+    format!("`{line}`")
+}
+
+/// One word for a POSIX shell.
+pub(crate) fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%~".contains(c);
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('~') {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The last lines of a text.
+pub(crate) fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all.get(all.len().saturating_sub(lines)..)
+        .unwrap_or_default()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(quote("plain-1.2/x=y"), "plain-1.2/x=y");
+        assert_eq!(quote(""), "''");
+        assert_eq!(quote("two words; $HOME"), "'two words; $HOME'");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote("~"), "'~'");
+    }
+
+    #[test]
+    fn tail_takes_what_there_is() {
+        assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(tail("a", 5), "a");
+    }
+}

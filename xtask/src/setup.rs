@@ -1,0 +1,339 @@
+//! `cargo xtask setup`: programs and tools that building and testing need. Quick when nothing is missing.
+
+use std::{
+    env, fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    process::{command, find, output, text},
+    progress::{note, step},
+    workspace,
+};
+
+const BPF_LINKER: &str = "0.13.0";
+
+/// Something that a package manager installs.
+struct Need {
+    /// A program, or the path of a file.
+    what: String,
+    why: &'static str,
+    apt: String,
+    dnf: &'static str,
+    pacman: &'static str,
+}
+
+/// What building, kernels and VMs need.
+fn needs() -> Vec<Need> {
+    [
+        ("cc", "to link programs", "gcc libc6-dev", "gcc", "gcc"),
+        (
+            "ldd",
+            "to find the libraries of a VM's programs",
+            "libc-bin",
+            "glibc-common",
+            "glibc",
+        ),
+        (
+            "setpriv",
+            "to end a VM with its xtask",
+            "util-linux",
+            "util-linux",
+            "util-linux",
+        ),
+        (
+            "qemu-system-x86_64",
+            "to run VMs",
+            "qemu-system-x86",
+            "qemu-system-x86-core",
+            "qemu-system-x86",
+        ),
+        (
+            "busybox",
+            "as the user land of VMs",
+            "busybox-static",
+            "busybox",
+            "busybox",
+        ),
+        (
+            "nft",
+            "for rules in VMs",
+            "nftables",
+            "nftables",
+            "nftables",
+        ),
+        (
+            "conntrack",
+            "to read the table in VMs",
+            "conntrack",
+            "conntrack-tools",
+            "conntrack-tools",
+        ),
+        ("depmod", "to index kernel modules", "kmod", "kmod", "kmod"),
+        ("xz", "to decompress kernel modules", "xz-utils", "xz", "xz"),
+        (
+            "zstd",
+            "to decompress kernel modules",
+            "zstd",
+            "zstd",
+            "zstd",
+        ),
+    ]
+    .map(|(what, why, apt, dnf, pacman)| Need {
+        what: what.to_owned(),
+        why,
+        apt: apt.to_owned(),
+        dnf,
+        pacman,
+    })
+    .into()
+}
+
+/// What bpf-linker is built against: the LLVM that rustc itself has.
+fn llvm_need(llvm: &str) -> Need {
+    Need {
+        what: format!("{}/lib/libLLVM.so", llvm_prefix(llvm)),
+        why: "to build bpf-linker",
+        apt: format!("llvm-{llvm}-dev"),
+        dnf: "llvm-devel",
+        pacman: "llvm",
+    }
+}
+
+fn llvm_prefix(llvm: &str) -> String {
+    format!("/usr/lib/llvm-{llvm}")
+}
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let started = Instant::now();
+    ensure()?;
+    println!(
+        "everything is there ({:.1} s), cache: {}",
+        started.elapsed().as_secs_f64(),
+        workspace::cache()?.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs what is missing, or says how to.
+pub(crate) fn ensure() -> Result<()> {
+    let _lock = workspace::lock()?;
+    let rustc = text(
+        Command::new("rustc")
+            .arg("-vV")
+            .current_dir(workspace::root()),
+        "to know its LLVM",
+    )?;
+    let llvm = llvm_major(&rustc)
+        .context("`rustc -vV` names no LLVM version, which bpf-linker must match")?;
+    let linker = workspace::cache()?.join(format!("tools/bpf-linker-{BPF_LINKER}-llvm{llvm}"));
+    // It runs only if its libraries are there as well.
+    let program = linker.join("bin/bpf-linker");
+    let linker_works = Command::new(&program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+
+    let mut needs = needs();
+    if !linker_works {
+        needs.push(llvm_need(&llvm));
+    }
+    let exists = |what: &str| {
+        if what.starts_with('/') {
+            Path::new(what).exists()
+        } else {
+            find(what).is_some()
+        }
+    };
+    let missing = missing(&needs, exists);
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    rust_src()?;
+    if !linker_works {
+        step(
+            &format!("build bpf-linker {BPF_LINKER} for LLVM {llvm}"),
+            || build_linker(&linker, &llvm),
+        )?;
+    }
+    publish(&program)
+}
+
+fn missing(needs: &[Need], exists: impl Fn(&str) -> bool) -> Vec<&Need> {
+    needs.iter().filter(|need| !exists(&need.what)).collect()
+}
+
+fn llvm_major(rustc: &str) -> Option<String> {
+    let version = rustc
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    Some(version.split('.').next()?.trim().to_owned()).filter(|major| !major.is_empty())
+}
+
+fn install(missing: &[&Need]) -> Result<()> {
+    for need in missing {
+        note(&format!("missing: {}, {}", need.what, need.why));
+    }
+    let packages: Vec<&str> = missing
+        .iter()
+        .flat_map(|need| need.apt.split(' '))
+        .collect();
+    let Some(prefix) = privilege().filter(|_| find("apt-get").is_some()) else {
+        bail!("{}", instructions(missing))
+    };
+    let apt = |arguments: &[&str]| {
+        let mut words = prefix
+            .iter()
+            .chain(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        let mut apt = command(words.next().unwrap_or(&"env"));
+        apt.args(words)
+            .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
+            .args(arguments);
+        apt
+    };
+    step("apt-get update", || {
+        output(&mut apt(&["update"]), "to install packages")
+    })?;
+    let mut install = apt(&["install", "-y", "--no-install-recommends"]);
+    install.args(&packages);
+    step(&format!("apt-get install {}", packages.join(" ")), || {
+        output(&mut install, "to install packages")
+    })
+    .with_context(|| instructions(missing))
+    .map(drop)
+}
+
+/// What goes before a command that changes the system: nothing for root, sudo where it asks nothing, None otherwise.
+fn privilege() -> Option<&'static [&'static str]> {
+    if rustix::process::geteuid().is_root() {
+        return Some(&[]);
+    }
+    let sudo = find("sudo")?;
+    let works = Command::new(sudo)
+        .args(["-n", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    works.then_some(&["sudo", "-n"])
+}
+
+fn instructions(missing: &[&Need]) -> String {
+    let join = |names: Vec<&str>| names.join(" ");
+    format!(
+        "packages are missing that this cannot install; run as root one of\n  \
+         apt-get update && apt-get install -y --no-install-recommends {}\n  dnf install {}\n  pacman -S {}\n\
+         and then `cargo xtask setup` again",
+        join(missing.iter().map(|need| need.apt.as_str()).collect()),
+        join(missing.iter().map(|need| need.dnf).collect()),
+        join(missing.iter().map(|need| need.pacman).collect()),
+    )
+}
+
+/// The kernel programs build `core` for a target that has no prebuilt one.
+fn rust_src() -> Result<()> {
+    let mut rustc = Command::new("rustc");
+    let sysroot = text(
+        rustc
+            .args(["--print", "sysroot"])
+            .current_dir(workspace::root()),
+        "to find Rust's sources",
+    )?;
+    if Path::new(sysroot.trim())
+        .join("lib/rustlib/src/rust/library/core/Cargo.toml")
+        .exists()
+    {
+        return Ok(());
+    }
+    if find("rustup").is_none() {
+        bail!(
+            "{} has no sources of `core`, which the kernel programs need: install rust-src for it",
+            sysroot.trim()
+        );
+    }
+    let mut rustup = command("rustup");
+    rustup
+        .args(["component", "add", "rust-src"])
+        .current_dir(workspace::root());
+    step("rustup component add rust-src", || {
+        output(&mut rustup, "to build `core` for the kernel programs")
+    })
+    .map(drop)
+}
+
+fn build_linker(linker: &Path, llvm: &str) -> Result<()> {
+    // Not in the workspace: its lock file and pinned profile are not meant for this.
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "install",
+        "bpf-linker",
+        "--version",
+        BPF_LINKER,
+        "--locked",
+        "--force",
+        "--no-default-features",
+    ]);
+    cargo
+        .args(["--features", &format!("llvm-{llvm}"), "--root"])
+        .arg(linker);
+    cargo
+        .env("LLVM_PREFIX", llvm_prefix(llvm))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR");
+    output(&mut cargo, "to link the kernel programs").map(drop)
+}
+
+/// One path for every version: the build script of the kernel programs looks there.
+fn publish(program: &Path) -> Result<()> {
+    let directory = workspace::cache()?.join("tools/bin");
+    let link = directory.join("bpf-linker");
+    if fs::read_link(&link).is_ok_and(|to| to == program) {
+        return Ok(());
+    }
+    workspace::create(&directory)?;
+    let fresh: PathBuf = directory.join("bpf-linker.new");
+    // Left by an interrupted run, or absent.
+    let _ = fs::remove_file(&fresh);
+    symlink(program, &fresh)
+        .and_then(|()| fs::rename(&fresh, &link))
+        .with_context(|| format!("cannot link {} to {}", link.display(), program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_absent_is_missing() {
+        let mut needs = needs();
+        needs.push(llvm_need("22"));
+        let absent = ["nft", "/usr/lib/llvm-22/lib/libLLVM.so"];
+        let found = missing(&needs, |what| !absent.contains(&what));
+        assert_eq!(
+            found
+                .iter()
+                .map(|need| need.what.as_str())
+                .collect::<Vec<_>>(),
+            absent
+        );
+        let text = instructions(&found);
+        assert!(
+            text.contains("--no-install-recommends nftables llvm-22-dev\n"),
+            "{text}"
+        );
+        assert!(text.contains("dnf install nftables llvm-devel\n"), "{text}");
+        assert!(missing(&needs, |_| true).is_empty());
+    }
+
+    #[test]
+    fn llvm_is_that_of_rustc() {
+        assert_eq!(
+            llvm_major("rustc 1.95.0\nrelease: 1.95.0\nLLVM version: 22.1.2\n").as_deref(),
+            Some("22")
+        );
+        assert_eq!(llvm_major("rustc 1.95.0\n"), None);
+    }
+}

@@ -1,0 +1,237 @@
+//! The file system that a VM starts from: busybox, nft, conntrack, modules and the command to run.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{BufWriter, Seek as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use cpio::newc::{Builder, ModeFileType, trailer};
+
+use super::{kernel::Kernel, modules};
+use crate::{
+    process::{command, find, output, text},
+    workspace,
+};
+
+/// Programs of this host that a VM gets besides busybox.
+const PROGRAMS: [&str; 2] = ["nft", "conntrack"];
+
+/// Directories that hold mounts or links, and so get no file that would create them.
+const DIRECTORIES: [&str; 10] = [
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "root",
+    "etc",
+    "var",
+    "usr/share",
+    "lib/modules",
+];
+
+/// What a VM is to do.
+pub(crate) struct Guest<'a> {
+    /// A shell script: no limit of the kernel's command line applies to it.
+    pub(crate) script: &'a str,
+    /// Whether the script talks with a terminal.
+    pub(crate) interactive: bool,
+    /// Programs to put into `/bin`.
+    pub(crate) binaries: &'a [PathBuf],
+}
+
+/// Writes the archive to a file that has no name: nothing is left behind, however this program ends.
+/// It stays uncompressed: an emulated processor decompresses slowly.
+pub(crate) fn write(kernel: &Kernel, guest: &Guest<'_>) -> Result<File> {
+    let directory = workspace::target()?.join("vm");
+    workspace::create(&directory)?;
+    let file = tempfile::tempfile_in(&directory)
+        .with_context(|| format!("no scratch file in {}", directory.display()))?;
+    let mut archive = Archive {
+        file: BufWriter::new(file),
+        inode: 1,
+        directories: BTreeSet::new(),
+    };
+    fill(&mut archive, kernel, guest).context("cannot write the initramfs")?;
+    let mut file = trailer(archive.file)?
+        .into_inner()
+        .map_err(|error| error.into_error())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()> {
+    for directory in DIRECTORIES {
+        archive.directory(directory)?;
+    }
+    // One directory of programs: the kernel's own `/sbin/modprobe` is found as well.
+    for (link, to) in [
+        ("sbin", "bin"),
+        ("usr/bin", "/bin"),
+        ("usr/sbin", "/bin"),
+        ("var/run", "/run"),
+    ] {
+        archive.link(link, to)?;
+    }
+    archive.file("init", 0o755, include_bytes!("init.sh"))?;
+    archive.file("etc/command", 0o644, guest.script.as_bytes())?;
+    if guest.interactive {
+        archive.file("etc/interactive", 0o644, b"")?;
+    }
+    archive.file(
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/sh\n",
+    )?;
+    archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
+    archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n")?;
+
+    let busybox = find("busybox").context("no busybox: `cargo xtask setup` installs it")?;
+    for applet in text(command("busybox").arg("--list"), "to know its applets")?.lines() {
+        if applet != "busybox" {
+            archive.link(&format!("bin/{applet}"), "busybox")?;
+        }
+    }
+    let mut libraries = BTreeSet::new();
+    let programs = PROGRAMS.iter().map(|name| {
+        find(name).with_context(|| format!("no {name}: `cargo xtask setup` installs it"))
+    });
+    for program in programs.chain([Ok(busybox)]) {
+        let program = program?;
+        libraries.extend(shared_libraries(&program));
+        archive.copy(&program)?;
+    }
+    for library in libraries {
+        archive.file(
+            library.trim_start_matches('/'),
+            0o755,
+            &read(Path::new(&library))?,
+        )?;
+    }
+    for binary in guest.binaries {
+        archive.copy(binary)?;
+    }
+    let staged = tempfile::tempdir().context("no scratch directory for kernel modules")?;
+    modules::stage(&kernel.release, kernel.modules.as_deref(), staged.path())?;
+    archive.tree(staged.path(), staged.path())
+}
+
+/// What `ldd` names, the loader included; nothing for a static program.
+fn shared_libraries(program: &Path) -> Vec<String> {
+    let listed =
+        output(command("ldd").arg(program), "to find its shared libraries").unwrap_or_default();
+    library_paths(&String::from_utf8_lossy(&listed))
+}
+
+fn library_paths(ldd: &str) -> Vec<String> {
+    ldd.split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+struct Archive {
+    file: BufWriter<File>,
+    inode: u32,
+    directories: BTreeSet<String>,
+}
+
+impl Archive {
+    fn entry(
+        &mut self,
+        name: &str,
+        kind: ModeFileType,
+        permissions: u32,
+        data: &[u8],
+    ) -> Result<()> {
+        let size = u32::try_from(data.len())
+            .with_context(|| format!("{name} is too large for a newc archive"))?;
+        let entry = Builder::new(name)
+            .ino(self.inode)
+            .mode(permissions)
+            .set_mode_file_type(kind)
+            .nlink(1);
+        let mut writer = entry.write(&mut self.file, size);
+        writer.write_all(data)?;
+        writer.finish()?;
+        self.inode += 1;
+        Ok(())
+    }
+
+    /// A directory, after its parents.
+    fn directory(&mut self, name: &str) -> Result<()> {
+        for (end, _) in name.match_indices('/').chain([(name.len(), "")]) {
+            let directory = &name[..end];
+            if !directory.is_empty() && self.directories.insert(directory.to_owned()) {
+                self.entry(directory, ModeFileType::Directory, 0o755, b"")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, name: &str, permissions: u32, data: &[u8]) -> Result<()> {
+        self.directory(name.rsplit_once('/').map_or("", |(parent, _)| parent))?;
+        self.entry(name, ModeFileType::Regular, permissions, data)
+    }
+
+    fn link(&mut self, name: &str, to: &str) -> Result<()> {
+        self.directory(name.rsplit_once('/').map_or("", |(parent, _)| parent))?;
+        self.entry(name, ModeFileType::Symlink, 0o777, to.as_bytes())
+    }
+
+    /// A program of the host, into `/bin`.
+    fn copy(&mut self, program: &Path) -> Result<()> {
+        let name = program
+            .file_name()
+            .with_context(|| format!("{} has no name", program.display()))?;
+        self.file(
+            &format!("bin/{}", name.to_string_lossy()),
+            0o755,
+            &read(program)?,
+        )
+    }
+
+    fn tree(&mut self, root: &Path, directory: &Path) -> Result<()> {
+        for entry in fs::read_dir(directory)
+            .with_context(|| format!("cannot list {}", directory.display()))?
+        {
+            let path = entry?.path();
+            if path.is_dir() {
+                self.tree(root, &path)?;
+            } else {
+                self.file(
+                    &path.strip_prefix(root)?.to_string_lossy(),
+                    0o644,
+                    &read(&path)?,
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ldd_names_libraries_and_the_loader() {
+        let ldd = "\tlinux-vdso.so.1 (0x00007fff)\n\tlibmnl.so.0 => /lib/x86_64-linux-gnu/libmnl.so.0 (0x00007f)\n\
+                   \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        assert_eq!(
+            library_paths(ldd),
+            [
+                "/lib/x86_64-linux-gnu/libmnl.so.0",
+                "/lib64/ld-linux-x86-64.so.2"
+            ]
+        );
+        assert!(library_paths("\tnot a dynamic executable\n").is_empty());
+    }
+}

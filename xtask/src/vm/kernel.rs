@@ -1,0 +1,261 @@
+//! What `--kernel` names: a series of the mirror, kept unpacked in the cache, or a directory with a kernel.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    ARCH, mirror,
+    version::{Release, Series, pick},
+};
+use crate::{
+    process::{command, output},
+    progress::{note, step},
+    workspace,
+};
+
+/// A series with a name of its own, and whether every change is tested on it.
+pub(crate) const SERIES: [(&str, bool); 5] = [
+    ("5.10", false),
+    ("6.1", true),
+    ("6.12", true),
+    ("6.18", false),
+    ("newest", true),
+];
+
+/// What runs where no kernel is asked for.
+pub(crate) const DEFAULT: &str = "6.12";
+
+/// Holds the Debian version in an unpacked kernel; written last, so a kernel without it is not one.
+const VERSION_FILE: &str = "ctmon-version";
+
+/// A kernel that can be started.
+pub(crate) struct Kernel {
+    pub(crate) release: String,
+    pub(crate) image: PathBuf,
+    /// None where everything is built in.
+    pub(crate) modules: Option<PathBuf>,
+}
+
+/// The kernels of the usual set.
+pub(crate) fn usual() -> Vec<String> {
+    SERIES
+        .iter()
+        .filter(|(_, usual)| *usual)
+        .map(|(name, _)| (*name).to_owned())
+        .collect()
+}
+
+/// Replaces `all` by its members.
+pub(crate) fn expand(names: &[String]) -> Vec<String> {
+    let each = |name: &String| match name.as_str() {
+        "all" => SERIES.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        _ => vec![name.clone()],
+    };
+    names.iter().flat_map(each).collect()
+}
+
+/// Finds a kernel, downloading it where it is a series that the cache does not have.
+pub(crate) fn get(name: &str) -> Result<Kernel> {
+    let directory = Path::new(name);
+    if directory.is_dir() {
+        return open(directory);
+    }
+    let series = name.parse()?;
+    let _lock = workspace::lock()?;
+    match fetch(series, name, false) {
+        Ok(kernel) => Ok(kernel),
+        Err(error) => {
+            let cached = cached()?;
+            let Some(old) = pick(series, &cached) else {
+                return Err(error);
+            };
+            note(&format!("using {} from the cache: {error}", old.name));
+            open(&directory_of(old)?)
+        }
+    }
+}
+
+/// The newest kernel of a series, and whether it is in the cache.
+pub(crate) fn look_up(name: &str) -> Result<Option<(Release, bool)>> {
+    let releases = mirror::releases(false)?;
+    let Some(release) = pick(name.parse()?, &releases) else {
+        return Ok(None);
+    };
+    Ok(Some((
+        release.clone(),
+        directory_of(release)?.join(VERSION_FILE).exists(),
+    )))
+}
+
+fn fetch(series: Series, name: &str, refresh: bool) -> Result<Kernel> {
+    let releases = mirror::releases(refresh)?;
+    let release = pick(series, &releases).with_context(|| {
+        let others: Vec<_> = releases
+            .iter()
+            .map(|release| release.version.as_str())
+            .collect();
+        format!(
+            "the mirror has no {name} kernel in {}; it has {}",
+            mirror::suites(),
+            others.join(", ")
+        )
+    })?;
+    let directory = directory_of(release)?;
+    if !directory.join(VERSION_FILE).exists() {
+        let unpacked = step(&format!("fetch kernel {}", release.name), || {
+            unpack(release, &directory)
+        });
+        match unpacked {
+            // The mirror drops a version as soon as it has a newer one.
+            Err(error) if !refresh => {
+                note(&format!("looking again, the list may be old: {error}"));
+                return fetch(series, name, true);
+            }
+            other => other?,
+        }
+    }
+    open(&directory)
+}
+
+/// Downloads and unpacks next to the final place, so that an interrupted run leaves nothing half done.
+fn unpack(release: &Release, directory: &Path) -> Result<()> {
+    let parent = directory
+        .parent()
+        .context("the cache has no parent directory")?;
+    workspace::create(parent)?;
+    let scratch = tempfile::tempdir_in(parent)
+        .with_context(|| format!("no scratch directory in {}", parent.display()))?;
+    mirror::download(release, scratch.path())?;
+    let tree = scratch.path().join("tree");
+    for package in fs::read_dir(scratch.path())?.flatten() {
+        let mut unpack = command("dpkg-deb");
+        unpack.arg("-x").arg(package.path()).arg(&tree);
+        output(&mut unpack, "to get at the kernel in the package")?;
+    }
+    // Newer packages have everything under usr; depmod looks only here.
+    if !tree.join("lib").exists() {
+        symlink("usr/lib", tree.join("lib")).context("cannot link lib to usr/lib")?;
+    }
+    let mut depmod = command("depmod");
+    output(
+        depmod.arg("-b").arg(&tree).arg(&release.name),
+        "to learn which modules depend on which",
+    )?;
+    fs::write(tree.join(VERSION_FILE), &release.version)
+        .context("cannot note the version of the kernel")?;
+    fs::rename(&tree, directory)
+        .with_context(|| format!("cannot put the kernel into {}", directory.display()))
+}
+
+fn directory_of(release: &Release) -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("kernels").join(&release.name))
+}
+
+/// The kernels that the cache holds.
+fn cached() -> Result<Vec<Release>> {
+    let directory = workspace::cache()?.join("kernels");
+    let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+    let release = |entry: fs::DirEntry| {
+        Some(Release {
+            name: entry.file_name().into_string().ok()?,
+            version: fs::read_to_string(entry.path().join(VERSION_FILE)).ok()?,
+            packages: Vec::new(),
+        })
+    };
+    Ok(entries.filter_map(release).collect())
+}
+
+/// A kernel in a directory: of the cache, an unpacked package, or somebody's own build.
+fn open(directory: &Path) -> Result<Kernel> {
+    let modules = ["lib/modules", "usr/lib/modules"]
+        .iter()
+        .flat_map(|place| {
+            fs::read_dir(directory.join(place))
+                .into_iter()
+                .flatten()
+                .flatten()
+        })
+        .map(|entry| entry.path())
+        .find(|path| path.join("kernel").is_dir());
+    let release = modules
+        .as_ref()
+        .and_then(|path| path.file_name())
+        .map_or_else(
+            || "local".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+    let places = [
+        format!("boot/vmlinuz-{release}"),
+        format!("lib/modules/{release}/vmlinuz"),
+        format!("usr/lib/modules/{release}/vmlinuz"),
+        "vmlinuz".to_owned(),
+        "bzImage".to_owned(),
+        ARCH.built_image.to_owned(),
+    ];
+    let image = places
+        .iter()
+        .map(|place| directory.join(place))
+        .find(|path| path.is_file());
+    let Some(image) = image else {
+        bail!(
+            "no kernel image in {}: looked for {}",
+            directory.display(),
+            places.join(", ")
+        );
+    };
+    Ok(Kernel {
+        release,
+        image,
+        modules,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_contains_the_usual_set() {
+        let all = expand(&["all".to_owned()]);
+        assert_eq!(all.len(), SERIES.len());
+        assert!(usual().iter().all(|name| all.contains(name)));
+        assert!(usual().contains(&DEFAULT.to_owned()));
+        assert_eq!(
+            expand(&["6.1".to_owned(), "/some/where".to_owned()]),
+            ["6.1", "/some/where"]
+        );
+    }
+
+    #[test]
+    fn a_directory_may_be_laid_out_in_several_ways() {
+        for (image, modules) in [
+            ("boot/vmlinuz-6.1.0", Some("lib/modules/6.1.0/kernel")),
+            (
+                "usr/lib/modules/6.1.0/vmlinuz",
+                Some("usr/lib/modules/6.1.0/kernel"),
+            ),
+            ("bzImage", None),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join(image);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, "").unwrap();
+            if let Some(modules) = modules {
+                fs::create_dir_all(directory.path().join(modules)).unwrap();
+            }
+            let kernel = open(directory.path()).unwrap();
+            assert_eq!(kernel.image, file);
+            assert_eq!(kernel.modules.is_some(), modules.is_some());
+            assert_eq!(
+                kernel.release,
+                if modules.is_some() { "6.1.0" } else { "local" }
+            );
+        }
+        assert!(open(tempfile::tempdir().unwrap().path()).is_err());
+    }
+}

@@ -1,0 +1,286 @@
+//! Kernels from the Debian mirror that this machine is set up for, through an apt of our own: other suites are looked
+//! at, and nothing of the machine's package state changes.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{ARCH, version::Release};
+use crate::{
+    process::{command, find, output, text},
+    progress::{note, step},
+    workspace,
+};
+
+/// Where kernels are looked for, oldest suite first.
+const SUITES: [&str; 5] = [
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "bookworm-backports",
+    "trixie-backports",
+];
+const SECURITY_SUITES: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
+
+/// Package names and versions change a few times a month.
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The suites, for a message.
+pub(crate) fn suites() -> String {
+    [SUITES.as_slice(), &SECURITY_SUITES].concat().join(", ")
+}
+
+/// The mirror's kernels as [`version::releases`](super::version::releases) takes them, at most a day old unless the
+/// mirror does not answer.
+pub(crate) fn releases(refresh: bool) -> Result<Vec<Release>> {
+    let index = workspace::cache()?.join("apt/kernels");
+    let age = fs::metadata(&index)
+        .and_then(|file| file.modified())
+        .ok()
+        .and_then(|time| time.elapsed().ok());
+    let known = fs::read_to_string(&index).ok();
+    let lines = match known {
+        Some(known) if !refresh && age.is_some_and(|age| age < FRESH) => known,
+        known => match (step("kernel packages of the mirror", update), known) {
+            (Ok(lines), _) => {
+                fs::write(&index, &lines)
+                    .with_context(|| format!("cannot write {}", index.display()))?;
+                lines
+            }
+            (Err(error), Some(known)) => {
+                note(&format!("using the list of an earlier day: {error}"));
+                known
+            }
+            (Err(error), None) => return Err(error),
+        },
+    };
+    Ok(super::version::releases(&lines, ARCH.flavour))
+}
+
+/// Downloads the packages of a kernel into a directory. apt checks what it downloads.
+pub(crate) fn download(release: &Release, into: &Path) -> Result<()> {
+    let mut apt = private("apt-get")?;
+    apt.arg("download").current_dir(into);
+    apt.args(
+        release
+            .packages
+            .iter()
+            .map(|package| format!("{package}={}", release.version)),
+    );
+    output(&mut apt, "for a kernel to start a VM with").map(drop)
+}
+
+/// Asks the mirror for its packages; returns `package version` lines of kernels.
+fn update() -> Result<String> {
+    configure()?;
+    let updated = output(
+        private("apt-get")?.arg("update"),
+        "to know the kernels of the mirror",
+    );
+    let available = text(
+        private("apt-cache")?.arg("dumpavail"),
+        "to know the kernels of the mirror",
+    )?;
+    let lines = kernel_lines(&available);
+    match updated {
+        Err(error) if lines.is_empty() => Err(error),
+        // One suite that the mirror does not have is no reason to do without the others.
+        Err(error) => {
+            for line in error
+                .to_string()
+                .lines()
+                .filter(|line| line.starts_with("E: "))
+            {
+                note(line);
+            }
+            Ok(lines)
+        }
+        Ok(_) => Ok(lines),
+    }
+}
+
+/// The packages whose name looks like a kernel's, from apt's stanzas.
+fn kernel_lines(available: &str) -> String {
+    let mut lines = String::new();
+    let mut package = "";
+    for line in available.lines() {
+        match line.split_once(": ") {
+            Some(("Package", name)) => package = name,
+            Some(("Version", version))
+                if package.starts_with("linux-") && package.ends_with(ARCH.flavour) =>
+            {
+                lines.push_str(&format!("{package} {version}\n"));
+            }
+            _ => {}
+        }
+    }
+    lines
+}
+
+fn apt_root() -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("apt"))
+}
+
+/// An apt program that reads our configuration after the machine's, whose proxy settings stay in force.
+fn private(program: &str) -> Result<std::process::Command> {
+    if find(program).is_none() {
+        bail!(
+            "no {program} on this machine: kernels come from a Debian mirror; give --kernel the directory of a kernel"
+        );
+    }
+    let mut apt = command(program);
+    apt.arg("-c").arg(apt_root()?.join("apt.conf")).arg("-q");
+    Ok(apt)
+}
+
+fn configure() -> Result<()> {
+    let root = apt_root()?;
+    for directory in [
+        "etc/apt/preferences.d",
+        "var/lib/apt/lists/partial",
+        "var/cache/apt/archives/partial",
+    ] {
+        workspace::create(&root.join(directory))?;
+    }
+    let (main, security) = mirror(&machine_sources()).context(
+        "this machine's apt sources name no Debian mirror (an address that ends in /debian), so there is none to ask \
+         for kernels; give --kernel the directory of a kernel",
+    )?;
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    if !Path::new(keyring).exists() {
+        bail!(
+            "{keyring} is missing, which verifies kernel packages: install debian-archive-keyring"
+        );
+    }
+    let mut sources = String::new();
+    for suite in SUITES {
+        sources.push_str(&format!("deb [signed-by={keyring}] {main} {suite} main\n"));
+    }
+    for (suite, security) in SECURITY_SUITES.iter().zip(security.iter().cycle()) {
+        sources.push_str(&format!(
+            "deb [signed-by={keyring}] {security} {suite} main\n"
+        ));
+    }
+    let configuration = format!(
+        r##"Dir "{root}/";
+Dir::State::status "{root}/status";
+APT::Architecture "{arch}";
+#clear APT::Architectures;
+APT::Architectures {{ "{arch}"; }};
+APT::Sandbox::User "";
+// Hooks of the machine are not meant for this.
+#clear APT::Update;
+#clear DPkg;
+// An archived suite's signature date has passed.
+Acquire::Check-Valid-Until "false";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+Acquire::Retries "2";
+"##,
+        root = root.display(),
+        arch = ARCH.debian,
+    );
+    for (name, content) in [
+        ("etc/apt/sources.list", sources),
+        ("apt.conf", configuration),
+        ("status", String::new()),
+    ] {
+        let path = root.join(name);
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The texts of the machine's apt sources.
+fn machine_sources() -> Vec<String> {
+    let parts = fs::read_dir("/etc/apt/sources.list.d")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let used = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|extension| extension == "list" || extension == "sources")
+    };
+    let mut paths: Vec<PathBuf> = parts.filter(used).collect();
+    paths.sort();
+    paths.insert(0, "/etc/apt/sources.list".into());
+    paths
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect()
+}
+
+/// The addresses of the archive and of its security updates, where the sources have one. Reads both forms of
+/// sources.list(5), one line an entry and stanzas.
+fn mirror(sources: &[String]) -> Option<(String, Option<String>)> {
+    let words = sources
+        .iter()
+        .flat_map(|text| text.split("\n\n"))
+        .filter(|stanza| {
+            !stanza
+                .lines()
+                .any(|line| line.trim().eq_ignore_ascii_case("enabled: no"))
+        })
+        .flat_map(str::lines)
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .map(|word| word.trim_end_matches('/'));
+    let addresses: Vec<&str> = words.filter(|word| word.contains(":/")).collect();
+    let ending = |end: &str| {
+        addresses
+            .iter()
+            .find(|address| address.ends_with(end))
+            .map(ToString::to_string)
+    };
+    Some((ending("/debian")?, ending("/debian-security")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Option<(String, Option<String>)> {
+        mirror(&[text.to_owned()])
+    }
+
+    #[test]
+    fn both_forms_of_sources_are_read() {
+        let expected = Some((
+            "http://a.example/debian".to_owned(),
+            Some("https://b.example/debian-security".to_owned()),
+        ));
+        let lines = "# deb http://no.example/debian x main\ndeb [arch=amd64] http://a.example/debian bookworm main\n\
+                     deb https://b.example/debian-security/ bookworm-security main\n";
+        assert_eq!(found(lines), expected);
+        let stanzas = "Types: deb\nURIs: http://no.example/debian\nEnabled: no\n\nTypes: deb\nURIs:\n \
+                       http://a.example/debian/\nSuites: bookworm\n\nURIs: https://b.example/debian-security\n";
+        assert_eq!(found(stanzas), expected);
+    }
+
+    #[test]
+    fn a_machine_may_have_no_debian_mirror() {
+        assert_eq!(found("deb http://a.example/ubuntu noble main\n"), None);
+        assert_eq!(
+            found("deb http://a.example/debian x main"),
+            Some(("http://a.example/debian".to_owned(), None))
+        );
+    }
+
+    #[test]
+    fn kernels_are_found_among_all_packages() {
+        let flavour = ARCH.flavour;
+        let available = format!(
+            "Package: zsh\nVersion: 5.9\n\nPackage: linux-image-6.1.0-56{flavour}\nSource: linux\nVersion: 6.1.192-2\n\
+             Description: a kernel\n\nPackage: linux-image-6.1.0-56{flavour}-dbg\nVersion: 6.1.192-2\n"
+        );
+        assert_eq!(
+            kernel_lines(&available),
+            format!("linux-image-6.1.0-56{flavour} 6.1.192-2\n")
+        );
+    }
+}
