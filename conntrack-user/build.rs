@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result};
 
 fn main() -> Result<()> {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?;
-    let root = Path::new(&manifest).parent().context("the package lies in the workspace")?;
+    let root = Path::new(&manifest)
+        .parent()
+        .context("the package lies in the workspace")?;
     let ebpf = root.join("conntrack-ebpf");
 
     // SAFETY: a build script has one thread.
@@ -18,11 +20,15 @@ fn main() -> Result<()> {
         // compiler accepts for this nested build alone.
         env::set_var("RUSTC_BOOTSTRAP", "1");
         env::set_var("PATH", path_with_tools()?);
+        // What the nested cargo says comes out as warnings of this one.
+        env::set_var("CARGO_TERM_QUIET", "true");
     }
     aya_build::build_ebpf(
         [aya_build::Package {
             name: "conntrack-ebpf",
-            root_dir: ebpf.to_str().context("the path of the workspace is UTF-8")?,
+            root_dir: ebpf
+                .to_str()
+                .context("the path of the workspace is UTF-8")?,
             ..Default::default()
         }],
         aya_build::Toolchain::Custom(env!("CARGO_PKG_RUST_VERSION")),
@@ -40,6 +46,9 @@ fn path_with_tools() -> Result<std::ffi::OsString> {
         .or_else(|| folder("XDG_CACHE_HOME").map(|dir| dir.join("ctmon")))
         .or_else(|| folder("HOME").map(|dir| dir.join(".cache/ctmon")));
     let path = env::var_os("PATH").unwrap_or_default();
-    let all = cache.map(|dir| dir.join("tools/bin")).into_iter().chain(env::split_paths(&path));
+    let all = cache
+        .map(|dir| dir.join("tools/bin"))
+        .into_iter()
+        .chain(env::split_paths(&path));
     env::join_paths(all).context("PATH")
 }

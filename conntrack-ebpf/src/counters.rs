@@ -11,7 +11,7 @@ use conntrack_ebpf::{Counters, MAX_NETNS, Netns, OVERFLOW_SLOT, SLOTS};
 
 use crate::{
     config,
-    kernel::{Ptr, Read as _, Typed},
+    kernel::{self, Ptr},
     percpu::{self, Cpu},
 };
 
@@ -65,7 +65,7 @@ const SLOT_BITS: u32 = 16;
 /// The counters of the namespace `net` on this CPU, for the program with the index `program`.
 #[inline(always)]
 pub(crate) fn of(net: Ptr, cpu: *mut Cpu, program: usize) -> Option<Handle> {
-    let cookie = Typed::value::<u64>(net, config::net_cookie());
+    let cookie = kernel::value::<u64>(net, config::net_cookie());
     // SAFETY: `cpu` is a map value.
     let last_netns = unsafe { &raw mut (*cpu).last_netns[program] };
     // SAFETY: as above.
@@ -90,7 +90,7 @@ fn find_slot(net: Ptr, cookie: u64) -> u32 {
     // SAFETY: a slot number is written once, before its key can be found, and never changed.
     match unsafe { SLOT_OF.get(cookie) } {
         Some(slot) => *slot,
-        None => add_netns(cookie, Typed::value(net, config::net_inode())),
+        None => add_netns(cookie, kernel::value(net, config::net_inode())),
     }
 }
 
@@ -101,7 +101,15 @@ fn add_netns(cookie: u64, inode: u32) -> u32 {
         return OVERFLOW_SLOT;
     };
     // Named before it can be found: whoever sees a count can see whose it is.
-    let _ = NETNS.set(slot, Netns { cookie, inode, reserved: 0 }, 0);
+    let _ = NETNS.set(
+        slot,
+        Netns {
+            cookie,
+            inode,
+            reserved: 0,
+        },
+        0,
+    );
     if SLOT_OF.insert(cookie, slot, BPF_NOEXIST.into()).is_ok() {
         return slot;
     }
@@ -119,6 +127,9 @@ fn add_netns(cookie: u64, inode: u32) -> u32 {
 #[inline(always)]
 pub(crate) fn log_refused(ctx: &impl EbpfContext, handle: &Handle) {
     if config::debug_log() == 1 {
-        info!(ctx, "allocation refused in the netns with cookie {}", handle.cookie);
+        info!(
+            ctx,
+            "allocation refused in the netns with cookie {}", handle.cookie
+        );
     }
 }

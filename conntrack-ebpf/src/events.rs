@@ -10,7 +10,7 @@ use conntrack_ebpf::FlowEvent;
 
 use crate::{
     config,
-    kernel::{self, Ptr, Read},
+    kernel::{self, Ptr},
 };
 
 /// The size is the loader's choice.
@@ -19,7 +19,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Sends the event `kind` of the entry `ct`. False: the ring was full and the event is lost.
 #[inline(always)]
-pub(crate) fn send<R: Read>(ct: Ptr, netns_cookie: u64, kind: u8) -> bool {
+pub(crate) fn send(ct: Ptr, netns_cookie: u64, kind: u8) -> bool {
     let Some(mut entry) = EVENTS.reserve::<FlowEvent>(0) else {
         return false;
     };
@@ -29,18 +29,22 @@ pub(crate) fn send<R: Read>(ct: Ptr, netns_cookie: u64, kind: u8) -> bool {
     unsafe {
         (&raw mut (*event).time_ns).write(bpf_ktime_get_ns());
         (&raw mut (*event).netns_cookie).write(netns_cookie);
-        R::tuple(ct, config::nf_conn_original(), &raw mut (*event).original);
-        R::tuple(ct, config::nf_conn_reply(), &raw mut (*event).reply);
-        (&raw mut (*event).status).write(kernel::status::<R>(ct));
+        kernel::tuple(ct, config::nf_conn_original(), &raw mut (*event).original);
+        kernel::tuple(ct, config::nf_conn_reply(), &raw mut (*event).reply);
+        (&raw mut (*event).status).write(kernel::status(ct));
         (&raw mut (*event).sample_threshold).write(u32::MAX);
-        (&raw mut (*event).zone).write(kernel::zone::<R>(ct));
+        (&raw mut (*event).zone).write(kernel::zone(ct));
         (&raw mut (*event).kind).write(kind);
         (&raw mut (*event).reserved).write([0; 5]);
     }
     // A wake-up a record would cost more than the record: the reader comes by itself on a timer, and
     // is called only when the ring fills up before that.
     let full = EVENTS.query(BPF_RB_AVAIL_DATA.into()) >= u64::from(config::ring_wakeup());
-    let flags = if full { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    let flags = if full {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
     entry.submit(flags.into());
     true
 }

@@ -14,8 +14,8 @@ use conntrack_ebpf::{
 use crate::{
     config,
     counters::{self, Handle, add},
-    evicting, events,
-    kernel::{self, Ptr, Read as _, Typed},
+    events, evicting,
+    kernel::{self, Ptr},
     once::{Run, once, returned},
     percpu::{self, Hook, Program},
 };
@@ -40,7 +40,9 @@ macro_rules! copies {
 #[inline(always)]
 fn alloc(ctx: &FExitContext, run: &Run) {
     let ct = returned(ctx, 6);
-    let Some(counters) = counters::of(ctx.arg(0), run.cpu, run.program) else { return };
+    let Some(counters) = counters::of(ctx.arg(0), run.cpu, run.program) else {
+        return;
+    };
     if ct < MAX_ERRNO.wrapping_neg() {
         add!(counters, allocs[run.copy]);
     } else {
@@ -54,8 +56,10 @@ copies!(fexit FExitContext, Alloc, alloc: ctmon_alloc 0 ctmon_alloc_2 1 ctmon_al
 /// `void nf_conntrack_free(ct)`: every entry ends here, hashed before or not.
 #[inline(always)]
 fn free(ctx: &FEntryContext, run: &Run) {
-    let net = kernel::net::<Typed>(ctx.arg(0));
-    let Some(counters) = counters::of(net, run.cpu, run.program) else { return };
+    let net = kernel::net(ctx.arg(0));
+    let Some(counters) = counters::of(net, run.cpu, run.program) else {
+        return;
+    };
     if config::fault_skip_frees() == 0 || run.copy != 0 || !skip_for_test(&counters) {
         add!(counters, frees[run.copy]);
     }
@@ -86,11 +90,15 @@ fn skip_for_test(counters: &Handle) -> bool {
 #[fentry]
 fn ctmon_insert(ctx: FEntryContext) -> i32 {
     let ct: Ptr = ctx.arg(0);
-    let Some(cpu) = percpu::of(percpu::number()) else { return 0 };
-    let net = kernel::net::<Typed>(ct);
-    let Some(counters) = counters::of(net, cpu, Program::Insert as usize) else { return 0 };
+    let Some(cpu) = percpu::of(percpu::number()) else {
+        return 0;
+    };
+    let net = kernel::net(ct);
+    let Some(counters) = counters::of(net, cpu, Program::Insert as usize) else {
+        return 0;
+    };
     add!(counters, inserts_packet);
-    if config::events() == 1 && !events::send::<Typed>(ct, counters.cookie, EVENT_INSERT_PACKET) {
+    if config::events() == 1 && !events::send(ct, counters.cookie, EVENT_INSERT_PACKET) {
         add!(counters, lost_inserts_packet);
     }
     0
@@ -104,11 +112,12 @@ fn hash_insert(ctx: &FExitContext, run: &Run) {
     if returned(ctx, 1) as i32 != 0 {
         return;
     }
-    let net = kernel::net::<Typed>(ct);
-    let Some(counters) = counters::of(net, run.cpu, run.program) else { return };
+    let net = kernel::net(ct);
+    let Some(counters) = counters::of(net, run.cpu, run.program) else {
+        return;
+    };
     add!(counters, inserts_ctnetlink[run.copy]);
-    if config::events() == 1 && !events::send::<Typed>(ct, counters.cookie, EVENT_INSERT_CTNETLINK)
-    {
+    if config::events() == 1 && !events::send(ct, counters.cookie, EVENT_INSERT_CTNETLINK) {
         add!(counters, lost_inserts_ctnetlink[run.copy]);
     }
 }
@@ -122,40 +131,56 @@ copies!(fexit FExitContext, HashInsert, hash_insert:
 #[fentry]
 fn ctmon_delete(ctx: FEntryContext) -> i32 {
     let ct: Ptr = ctx.arg(0);
-    let Some(cpu) = percpu::of(percpu::number()) else { return 0 };
-    let net = kernel::net::<Typed>(ct);
-    let Some(counters) = counters::of(net, cpu, Program::Delete as usize) else { return 0 };
+    let Some(cpu) = percpu::of(percpu::number()) else {
+        return 0;
+    };
+    let net = kernel::net(ct);
+    let Some(counters) = counters::of(net, cpu, Program::Delete as usize) else {
+        return 0;
+    };
     add!(counters, deletes);
     if evicting::lately() {
         let address = percpu::address(cpu, Program::Delete as usize, &ctx);
         // On its way `early_drop` also reaps entries that have expired (`nf_ct_gc_expired`); what it
         // evicts is neither expired nor assured.
         if evicting::on(percpu::stack(address))
-            && kernel::status::<Typed>(ct) & IPS_ASSURED == 0
-            && !evicting::is_expired(Typed::value(ct, config::nf_conn_timeout()))
+            && kernel::status(ct) & IPS_ASSURED == 0
+            && !evicting::is_expired(kernel::value(ct, config::nf_conn_timeout()))
         {
             add!(counters, evictions);
         }
     }
-    if config::events() == 1 && !events::send::<Typed>(ct, counters.cookie, EVENT_DESTROY) {
+    if config::events() == 1 && !events::send(ct, counters.cookie, EVENT_DESTROY) {
         add!(counters, lost_deletes);
     }
     0
 }
 
-/// `int early_drop(net, hash)` begins: the count is above max. What it notes it notes once, however
-/// often it runs in one call, so it has no need of `once`.
+/// `int early_drop(net, hash)` begins: the count is above max. To note that twice does no harm, so
+/// all copies that are not skipped do.
 #[inline(always)]
-fn drop_in(ctx: &FEntryContext) {
+fn drop_in(ctx: &FEntryContext, copy: usize) {
     if let Some(cpu) = percpu::of(percpu::number()) {
-        let address = percpu::address(cpu, Program::DropIn as usize, ctx);
+        let address = percpu::address(cpu, Program::DropIn as usize + copy, ctx);
         evicting::begin(percpu::stack(address));
     }
 }
 
 #[fentry]
 fn ctmon_drop_in(ctx: FEntryContext) -> i32 {
-    drop_in(&ctx);
+    drop_in(&ctx, 0);
+    0
+}
+
+#[fentry]
+fn ctmon_drop_in2(ctx: FEntryContext) -> i32 {
+    drop_in(&ctx, 1);
+    0
+}
+
+#[fentry]
+fn ctmon_drop_in3(ctx: FEntryContext) -> i32 {
+    drop_in(&ctx, 2);
     0
 }
 

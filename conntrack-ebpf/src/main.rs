@@ -9,9 +9,9 @@ mod counters;
 #[cfg(target_arch = "bpf")]
 mod events;
 #[cfg(target_arch = "bpf")]
-mod hooks;
-#[cfg(target_arch = "bpf")]
 mod evicting;
+#[cfg(target_arch = "bpf")]
+mod hooks;
 #[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]

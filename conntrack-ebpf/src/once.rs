@@ -37,8 +37,14 @@ pub(crate) fn once<C: EbpfContext>(
     copy: usize,
     body: impl FnOnce(&C, &Run),
 ) {
-    let Some(cpu) = percpu::of(percpu::number()) else { return };
-    let run = Run { cpu, program: first as usize + copy, copy };
+    let Some(cpu) = percpu::of(percpu::number()) else {
+        return;
+    };
+    let run = Run {
+        cpu,
+        program: first as usize + copy,
+        copy,
+    };
     let address = percpu::address(cpu, run.program, ctx);
     let place = percpu::stack(address) as usize % NOTES;
     let note = note(cpu, hook, place);
@@ -70,7 +76,9 @@ fn note(cpu: *mut Cpu, hook: Hook, place: usize) -> *mut u64 {
 fn is_noted_elsewhere(hook: Hook, place: usize, address: u64) -> bool {
     let mut number = 0;
     while number < config::cpus() {
-        let Some(cpu) = percpu::of(number) else { return false };
+        let Some(cpu) = percpu::of(number) else {
+            return false;
+        };
         let note = note(cpu, hook, place);
         // SAFETY: `note` points into the map value of that CPU. What is there changes only while
         // the call that it names goes on, and that is this one.

@@ -11,14 +11,14 @@ use conntrack_ebpf::COPIES;
 pub(crate) enum Program {
     Insert = 0,
     Delete = 1,
-    DropIn = 2,
-    Alloc = 3,
-    Free = 3 + COPIES as isize,
-    HashInsert = 3 + 2 * COPIES as isize,
-    Drop = 3 + 3 * COPIES as isize,
+    Alloc = 2,
+    Free = 2 + COPIES as isize,
+    HashInsert = 2 + 2 * COPIES as isize,
+    DropIn = 2 + 3 * COPIES as isize,
+    Drop = 2 + 4 * COPIES as isize,
 }
 
-const PROGRAMS: usize = 3 + 4 * COPIES;
+const PROGRAMS: usize = 2 + 5 * COPIES;
 
 /// Hooks whose program has copies: see `once`.
 #[derive(Clone, Copy)]

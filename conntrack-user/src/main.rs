@@ -1,17 +1,46 @@
-//! probe
-use conntrack_user::source::ebpf::{*, plan::Hook};
-fn main() -> anyhow::Result<()> {
-    let t = std::time::Instant::now();
-    let mut s = EbpfSource::attach(&Options::default())?;
-    println!("attached in {:?}", t.elapsed());
-    for h in s.hooks() { println!("{:?}", h); }
-    for _ in 0..14 {
-        std::thread::sleep(std::time::Duration::from_secs(1));
-        let mut first = None;
-        let d = s.drain(1 << 20, |e| { first.get_or_insert(e); });
-        println!("{d:?} {first:?}");
-        for h in Hook::ALL { print!("{h} misses {:?}; ", s.misses(h)); } println!();
-        for (slot, n) in s.netns().collect::<Vec<_>>() { println!("{slot} {n:?} {:?}", s.counters(slot)); }
+//! The binary: parses the command line, runs the command, turns its end into an exit code.
+
+mod cli;
+mod command;
+
+use std::process::ExitCode;
+
+use clap::{Parser as _, error::ErrorKind};
+
+use cli::{Cli, Command};
+
+/// Wrong usage and every error that is not a verdict: UNKNOWN, as monitoring plugins have it.
+const FAILURE: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is no reason to complain about.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(FAILURE),
+            };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match cli.command {
+                Command::Watch(watch) => command::watch::run(&watch).await,
+                Command::Status(status) => command::status::run(&status).await,
+                Command::Events(events) => command::events::run(&events).await,
+            }
+        })
+    });
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            anstream::eprintln!("ctmon: {}", conntrack_user::source::explain(&error));
+            ExitCode::from(FAILURE)
+        }
     }
-    Ok(())
 }

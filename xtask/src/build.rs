@@ -1,10 +1,10 @@
 //! `cargo xtask build`, and the static programs that go into a VM.
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::{process, setup, workspace};
+use crate::{arch::ARCH, process, setup, workspace};
 
 /// The package and name of each program that is built.
 const PROGRAMS: [(&str, &str); 3] = [
@@ -12,9 +12,6 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("conntrack-tests", "kernel-tests"),
     ("conntrack-tests", "ctmon-traffic"),
 ];
-
-/// Naming the target keeps its flags away from build scripts and procedural macros, which cannot be static.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -47,11 +44,12 @@ pub(crate) fn host(release: bool) -> Result<Vec<PathBuf>> {
 
 /// Builds the programs so that they run in a VM, which has none of this host's libraries.
 pub(crate) fn static_binaries() -> Result<Vec<PathBuf>> {
-    // A directory of its own: other flags would rebuild everything else each time.
+    // Naming the target keeps its flags away from build scripts and procedural macros, which cannot
+    // be static. A directory of its own: other flags would rebuild everything else each time.
     let target = workspace::target()?.join("vm");
     let flags = format!(
         "CARGO_TARGET_{}_RUSTFLAGS",
-        STATIC_TARGET.to_uppercase().replace('-', "_")
+        ARCH.target.to_uppercase().replace('-', "_")
     );
     let mut cargo = process::cargo();
     cargo
@@ -59,7 +57,7 @@ pub(crate) fn static_binaries() -> Result<Vec<PathBuf>> {
             "build",
             "--release",
             "--target",
-            STATIC_TARGET,
+            ARCH.target,
             "--target-dir",
         ])
         .arg(&target);
@@ -68,16 +66,12 @@ pub(crate) fn static_binaries() -> Result<Vec<PathBuf>> {
     cargo
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    build(cargo, target.join(STATIC_TARGET).join("release"))
+    build(cargo, target.join(ARCH.target).join("release"))
 }
 
 fn build(mut cargo: std::process::Command, directory: PathBuf) -> Result<Vec<PathBuf>> {
     for (package, program) in PROGRAMS {
         cargo.args(["--package", package, "--bin", program]);
-    }
-    // A build that has nothing to do says nothing where only the result matters.
-    if env::var_os("CI").is_none() && directory.join(PROGRAMS[0].1).exists() {
-        cargo.arg("--quiet");
     }
     let status = process::status(&mut cargo, "to build the monitor and its tests")?;
     if !status.success() {

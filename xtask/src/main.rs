@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a contributor does with this repository beyond plain cargo.
 
+mod arch;
 mod build;
 mod process;
 mod progress;

@@ -77,13 +77,22 @@ pub(crate) fn line(command: &Command) -> String {
 }
 
 /// One word for a POSIX shell.
-pub(crate) fn quote(word: &str) -> String {
+fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%~".contains(c);
     if !word.is_empty() && word.chars().all(plain) && !word.starts_with('~') {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
+}
+
+/// A command line for a POSIX shell.
+pub(crate) fn quoted(words: &[String]) -> String {
+    words
+        .iter()
+        .map(|word| quote(word))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The last lines of a text.

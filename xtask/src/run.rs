@@ -1,7 +1,7 @@
 //! `cargo xtask run`: the monitor at work, wherever a kernel takes it.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     build,
-    process::{self, quote},
+    process::{self, quoted},
     setup,
-    vm::{self, MachineArgs, kernel},
+    vm::{self, Guest, MachineArgs, kernel},
 };
 
 /// Fills a table while the monitor, whose command line follows, watches.
@@ -38,65 +38,63 @@ pub(crate) struct Args {
     arguments: Vec<String>,
 }
 
+/// Where the monitor runs, and why there.
+enum Place {
+    Host(PathBuf, &'static str),
+    Vm(String),
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure()?;
-    let obstacle = match (args.host, args.vm) {
-        (true, _) => None,
-        (_, true) => Some("--vm was given".to_owned()),
-        _ => obstacle(&host_monitor()?)?,
-    };
-    match obstacle {
-        None => {
-            let why = if args.host {
-                "--host was given"
-            } else {
-                "its kernel takes the BPF programs"
-            };
+    match place(args)? {
+        Place::Host(monitor, why) => {
             eprintln!("running on this host: {why}");
-            on_host(&args.arguments)
+            on_host(&monitor, &args.arguments)
         }
-        Some(why) => {
+        Place::Vm(why) => {
             eprintln!("running in a VM: {why}");
             in_vm(args)
         }
     }
 }
 
-fn host_monitor() -> Result<std::path::PathBuf> {
-    build::host(true)?
+/// Asks the monitor itself whether this host will do: only what really loads counts.
+fn place(args: &Args) -> Result<Place> {
+    if args.vm {
+        return Ok(Place::Vm("--vm was given".to_owned()));
+    }
+    if !args.host && !rustix::process::geteuid().is_root() {
+        return Ok(Place::Vm("BPF on this host needs root".to_owned()));
+    }
+    let programs = build::host(true)?;
+    let monitor = programs
         .into_iter()
         .next()
-        .context("the build made no program")
-}
-
-/// Why the monitor cannot use BPF on this host, or None if it can. Asks the monitor itself: only what really loads counts.
-fn obstacle(monitor: &Path) -> Result<Option<String>> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(Some("BPF on this host needs root".to_owned()));
+        .context("the build made no program")?;
+    if args.host {
+        return Ok(Place::Host(monitor, "--host was given"));
     }
-    let mut command = Command::new(monitor);
+    let mut command = Command::new(&monitor);
     command.args(["status", "--source", "ebpf"]);
     let Ok(probe) = command.output() else {
-        return Ok(Some(format!(
+        return Ok(Place::Vm(format!(
             "{} does not start here",
             process::line(&command)
         )));
     };
+    if probe.status.success() {
+        return Ok(Place::Host(monitor, "its kernel takes the BPF programs"));
+    }
     let said = String::from_utf8_lossy(&probe.stderr);
-    let first = said
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or("it did not say why");
-    Ok((!probe.status.success()).then(|| {
-        format!(
-            "this host's kernel does not take the BPF programs: {}",
-            first.trim()
-        )
-    }))
+    let first = said.lines().map(str::trim).find(|line| !line.is_empty());
+    let why = first.unwrap_or("it did not say why");
+    Ok(Place::Vm(format!(
+        "this host's kernel does not take the BPF programs: {why}"
+    )))
 }
 
-fn on_host(arguments: &[String]) -> Result<ExitCode> {
-    let mut command = Command::new(host_monitor()?);
+fn on_host(monitor: &Path, arguments: &[String]) -> Result<ExitCode> {
+    let mut command = Command::new(monitor);
     command.arg("watch").args(arguments);
     let status = process::status(&mut command, "to monitor this host")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
@@ -108,14 +106,11 @@ fn in_vm(args: &Args) -> Result<ExitCode> {
     let binaries = build::static_binaries()?;
     let defaults = DEMO_ARGUMENTS.map(str::to_owned);
     let arguments = if args.arguments.is_empty() {
-        &defaults[..]
+        &defaults
     } else {
-        &args.arguments
+        args.arguments.as_slice()
     };
-    let words: String = arguments
-        .iter()
-        .map(|word| format!(" {}", quote(word)))
-        .collect();
-    let script = format!("{DEMO}ctmon watch{words}\n");
-    vm::boot(&kernel, &args.machine, &script, &binaries, &mut vm::print).map(ExitCode::from)
+    let script = format!("{DEMO}ctmon watch {}\n", quoted(arguments));
+    let guest = Guest::command(&script, &binaries);
+    vm::boot(&kernel, &args.machine, &guest, &mut vm::print).map(ExitCode::from)
 }

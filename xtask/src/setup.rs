@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    arch::ARCH,
     process::{command, find, output, text},
     progress::{note, step},
     workspace,
@@ -30,6 +31,7 @@ struct Need {
 
 /// What building, kernels and VMs need.
 fn needs() -> Vec<Need> {
+    let [qemu_apt, qemu_dnf, qemu_pacman] = ARCH.qemu_packages;
     [
         ("cc", "to link programs", "gcc libc6-dev", "gcc", "gcc"),
         (
@@ -46,13 +48,7 @@ fn needs() -> Vec<Need> {
             "util-linux",
             "util-linux",
         ),
-        (
-            "qemu-system-x86_64",
-            "to run VMs",
-            "qemu-system-x86",
-            "qemu-system-x86-core",
-            "qemu-system-x86",
-        ),
+        (ARCH.qemu, "to run VMs", qemu_apt, qemu_dnf, qemu_pacman),
         (
             "busybox",
             "as the user land of VMs",
@@ -97,7 +93,7 @@ fn needs() -> Vec<Need> {
 /// What bpf-linker is built against: the LLVM that rustc itself has.
 fn llvm_need(llvm: &str) -> Need {
     Need {
-        what: format!("{}/lib/libLLVM.so", llvm_prefix(llvm)),
+        what: format!("{}/lib/libLLVM.so", debian_llvm(llvm)),
         why: "to build bpf-linker",
         apt: format!("llvm-{llvm}-dev"),
         dnf: "llvm-devel",
@@ -105,8 +101,18 @@ fn llvm_need(llvm: &str) -> Need {
     }
 }
 
-fn llvm_prefix(llvm: &str) -> String {
+/// Where Debian and its relatives keep one major version of LLVM.
+fn debian_llvm(llvm: &str) -> String {
     format!("/usr/lib/llvm-{llvm}")
+}
+
+/// Whether the build of bpf-linker finds the right LLVM without being told where.
+fn llvm_in_path(llvm: &str) -> bool {
+    let version = text(
+        Command::new("llvm-config").arg("--version"),
+        "to look for LLVM",
+    );
+    version.is_ok_and(|version| version.split('.').next() == Some(llvm))
 }
 
 pub(crate) fn run() -> Result<ExitCode> {
@@ -140,7 +146,7 @@ pub(crate) fn ensure() -> Result<()> {
         .is_ok_and(|output| output.status.success());
 
     let mut needs = needs();
-    if !linker_works {
+    if !linker_works && !llvm_in_path(&llvm) {
         needs.push(llvm_need(&llvm));
     }
     let exists = |what: &str| {
@@ -196,9 +202,13 @@ fn install(missing: &[&Need]) -> Result<()> {
             .args(arguments);
         apt
     };
-    step("apt-get update", || {
+    // One broken source among the machine's is no reason to give up.
+    let updated = step("apt-get update", || {
         output(&mut apt(&["update"]), "to install packages")
-    })?;
+    });
+    if let Err(error) = updated {
+        note(&error.to_string());
+    }
     let mut install = apt(&["install", "-y", "--no-install-recommends"]);
     install.args(&packages);
     step(&format!("apt-get install {}", packages.join(" ")), || {
@@ -279,10 +289,10 @@ fn build_linker(linker: &Path, llvm: &str) -> Result<()> {
     cargo
         .args(["--features", &format!("llvm-{llvm}"), "--root"])
         .arg(linker);
-    cargo
-        .env("LLVM_PREFIX", llvm_prefix(llvm))
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_TARGET_DIR");
+    if Path::new(&debian_llvm(llvm)).exists() {
+        cargo.env("LLVM_PREFIX", debian_llvm(llvm));
+    }
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_TARGET_DIR");
     output(&mut cargo, "to link the kernel programs").map(drop)
 }
 

@@ -10,6 +10,8 @@ mod qemu;
 mod terminal;
 mod version;
 
+pub(crate) use self::initramfs::Guest;
+
 use std::{
     io::{Write as _, stdout},
     path::PathBuf,
@@ -21,29 +23,13 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
 use self::{
-    initramfs::Guest,
     kernel::{Kernel, SERIES},
-    qemu::{Machine, Sink},
+    qemu::{Machine, NoResult, Sink},
 };
-use crate::{build, process::quote, progress, setup, test};
+use crate::{build, process::quoted, progress, setup, test};
 
-/// Names that differ between processor architectures.
-struct Arch {
-    /// Debian's name.
-    debian: &'static str,
-    /// How the packages of its smallest kernel end.
-    flavour: &'static str,
-    qemu: &'static str,
-    /// Where a build of the kernel leaves its image.
-    built_image: &'static str,
-}
-
-const ARCH: Arch = Arch {
-    debian: "amd64",
-    flavour: "-cloud-amd64",
-    qemu: "qemu-system-x86_64",
-    built_image: "arch/x86/boot/bzImage",
-};
+/// How often a VM is started at most.
+const ATTEMPTS: u32 = 3;
 
 /// That a VM gave no result is told apart from every result of the command in it, as container tools do.
 const NO_RESULT: u8 = 125;
@@ -60,8 +46,9 @@ pub(crate) enum Task {
     },
     /// Run a command in a VM; exits as the command does, or with 125 if the VM gave no result.
     Run {
-        #[command(flatten)]
-        which: Which,
+        /// A series such as 6.12, newest, or a directory with a kernel image and lib/modules.
+        #[arg(long, default_value = kernel::DEFAULT)]
+        kernel: String,
         #[command(flatten)]
         machine: MachineArgs,
         /// Leave this workspace's programs out: they are not built.
@@ -73,8 +60,9 @@ pub(crate) enum Task {
     },
     /// An interactive shell in a VM; Ctrl-] ends it.
     Shell {
-        #[command(flatten)]
-        which: Which,
+        /// A series such as 6.12, newest, or a directory with a kernel image and lib/modules.
+        #[arg(long, default_value = kernel::DEFAULT)]
+        kernel: String,
         #[command(flatten)]
         machine: MachineArgs,
         /// Leave this workspace's programs out: they are not built.
@@ -83,13 +71,6 @@ pub(crate) enum Task {
     },
     /// The kernel tests alone.
     Test(test::KernelArgs),
-}
-
-#[derive(Args)]
-pub(crate) struct Which {
-    /// A series such as 6.12, newest, or a directory with a kernel image and lib/modules.
-    #[arg(long, default_value = kernel::DEFAULT)]
-    kernel: String,
 }
 
 #[derive(Args)]
@@ -123,66 +104,44 @@ pub(crate) struct MachineArgs {
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 pub(crate) fn run(task: Task) -> Result<ExitCode> {
-    setup::ensure()?;
+    if !matches!(task, Task::List) {
+        setup::ensure()?;
+    }
     match task {
         Task::List => list(),
         Task::Fetch { kernel } => fetch(&kernel),
         Task::Run {
-            which,
+            kernel,
             machine,
             bare,
             command,
         } => {
-            let script = command
-                .iter()
-                .map(|word| quote(word))
-                .collect::<Vec<_>>()
-                .join(" ");
-            let kernel = kernel::get(&which.kernel)?;
-            let binaries = if bare {
-                Vec::new()
-            } else {
-                build::static_binaries()?
-            };
-            Ok(no_result(boot(
-                &kernel, &machine, &script, &binaries, &mut print,
+            let (kernel, binaries) = (kernel::get(&kernel)?, binaries(bare)?);
+            let script = quoted(&command);
+            Ok(exit_code(boot(
+                &kernel,
+                &machine,
+                &Guest::command(&script, &binaries),
+                &mut print,
             )))
         }
         Task::Shell {
-            which,
+            kernel,
             machine,
             bare,
         } => {
-            let kernel = kernel::get(&which.kernel)?;
-            let binaries = if bare {
-                Vec::new()
-            } else {
-                build::static_binaries()?
+            let (kernel, binaries) = (kernel::get(&kernel)?, binaries(bare)?);
+            let (rows, columns) = terminal::size();
+            let script = format!("stty sane rows {rows} cols {columns}; exec sh -i");
+            let guest = Guest {
+                interactive: true,
+                ..Guest::command(&script, &binaries)
             };
-            Ok(no_result(shell(&kernel, &machine, &binaries)))
+            progress::note("exit or Ctrl-] ends the VM");
+            Ok(exit_code(boot(&kernel, &machine, &guest, &mut print)))
         }
         Task::Test(args) => test::run_kernels(&args),
     }
-}
-
-/// Runs a shell script in a VM and hands its output to the sink. Returns its exit status.
-pub(crate) fn boot(
-    kernel: &Kernel,
-    args: &MachineArgs,
-    script: &str,
-    binaries: &[PathBuf],
-    sink: Sink<'_>,
-) -> Result<u8> {
-    start(
-        kernel,
-        args,
-        &Guest {
-            script,
-            interactive: false,
-            binaries,
-        },
-        sink,
-    )
 }
 
 /// Writes what a VM says to our standard output at once.
@@ -194,7 +153,15 @@ pub(crate) fn print(bytes: &[u8]) -> Result<()> {
         .context("cannot write to standard output")
 }
 
-fn start(kernel: &Kernel, args: &MachineArgs, guest: &Guest<'_>, sink: Sink<'_>) -> Result<u8> {
+/// Starts a VM, runs the guest's script and hands its output to the sink. Returns the script's exit
+/// status. Where the emulator breaks the kernel the VM starts again, and the sink may get the output
+/// of each attempt at a repeatable script.
+pub(crate) fn boot(
+    kernel: &Kernel,
+    args: &MachineArgs,
+    guest: &Guest<'_>,
+    sink: Sink<'_>,
+) -> Result<u8> {
     let accel = accel::choose(args.accel, kernel)?;
     let initramfs = initramfs::write(kernel, guest)?;
     let limit = args.timeout.map(Duration::from_secs);
@@ -219,56 +186,62 @@ fn start(kernel: &Kernel, args: &MachineArgs, guest: &Guest<'_>, sink: Sink<'_>)
         "VM: kernel {}, {} processors, {} MiB, {accel}",
         kernel.release, args.cpus, args.memory
     ));
-    machine.run(kernel, &initramfs, sink)
+    let mut attempt = || {
+        // Messages to the user need the terminal as it was.
+        let _raw = guest.interactive.then(terminal::raw);
+        machine.run(kernel, &initramfs, sink)
+    };
+    for _ in 1..ATTEMPTS {
+        let result = attempt();
+        let fault = result
+            .as_ref()
+            .err()
+            .and_then(|error| error.downcast_ref::<NoResult>());
+        let again = |fault: &NoResult| fault.emulator_fault && (guest.repeatable || !fault.started);
+        if !fault.is_some_and(again) {
+            return result;
+        }
+        progress::note("the emulation broke the kernel, as QEMU before 8.1 does: starting again");
+    }
+    attempt()
 }
 
-fn shell(kernel: &Kernel, args: &MachineArgs, binaries: &[PathBuf]) -> Result<u8> {
-    progress::note("exit or Ctrl-] ends the VM");
-    let (rows, columns) = terminal::size();
-    let script = format!("stty sane rows {rows} cols {columns}; exec sh -i");
-    let _raw = terminal::raw();
-    start(
-        kernel,
-        args,
-        &Guest {
-            script: &script,
-            interactive: true,
-            binaries,
-        },
-        &mut print,
-    )
+/// The programs of this workspace, unless the VM is to do without.
+fn binaries(bare: bool) -> Result<Vec<PathBuf>> {
+    if bare {
+        Ok(Vec::new())
+    } else {
+        build::static_binaries()
+    }
 }
 
-fn no_result(status: Result<u8>) -> ExitCode {
-    status.map_or_else(
-        |error| {
-            progress::error(&error);
-            ExitCode::from(NO_RESULT)
-        },
-        ExitCode::from,
-    )
+fn exit_code(status: Result<u8>) -> ExitCode {
+    status.map(ExitCode::from).unwrap_or_else(|error| {
+        progress::error(&error);
+        ExitCode::from(NO_RESULT)
+    })
 }
 
 fn list() -> Result<ExitCode> {
-    println!(
-        "{:8} {:32} {:24} {:7} tested",
-        "series", "kernel", "package version", "cached"
-    );
+    let mut rows =
+        vec![["series", "kernel", "package version", "cached", "tested"].map(str::to_owned)];
     for (name, usual) in SERIES {
+        let (kernel, version, cached) = match kernel::look_up(name)? {
+            Some((release, cached)) => (release.name, release.version, cached),
+            None => ("not in the mirror".to_owned(), String::new(), false),
+        };
+        let cached = if cached { "yes" } else { "no" };
         let usual = if usual { "always" } else { "on demand" };
-        match kernel::look_up(name)? {
-            Some((release, cached)) => {
-                let cached = if cached { "yes" } else { "no" };
-                println!(
-                    "{name:8} {:32} {:24} {cached:7} {usual}",
-                    release.name, release.version
-                );
-            }
-            None => println!(
-                "{name:8} {:32} {:24} {:7} {usual}",
-                "not in the mirror", "", "no"
-            ),
-        }
+        rows.push([
+            name.to_owned(),
+            kernel,
+            version,
+            cached.to_owned(),
+            usual.to_owned(),
+        ]);
+    }
+    for [series, kernel, version, cached, tested] in rows {
+        println!("{series:8} {kernel:32} {version:24} {cached:7} {tested}");
     }
     Ok(ExitCode::SUCCESS)
 }

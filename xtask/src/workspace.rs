@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use crate::progress::note;
+
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -51,7 +53,10 @@ pub(crate) fn create(directory: &Path) -> Result<()> {
 pub(crate) fn lock() -> Result<File> {
     let path = cache()?.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    file.lock()
-        .with_context(|| format!("cannot lock {}", path.display()))?;
+    if file.try_lock().is_err() {
+        note("waiting for another xtask that works on the cache");
+        file.lock()
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+    }
     Ok(file)
 }

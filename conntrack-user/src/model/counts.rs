@@ -37,7 +37,10 @@ impl Totals {
     /// What the count of entries follows from.
     #[must_use]
     pub const fn balance(&self) -> Balance {
-        Balance { allocs: self.allocs, frees: self.frees }
+        Balance {
+            allocs: self.allocs,
+            frees: self.frees,
+        }
     }
 
     /// What was counted after `earlier`.
@@ -48,7 +51,9 @@ impl Totals {
             allocs_failed: self.allocs_failed.saturating_sub(earlier.allocs_failed),
             table_full: self.table_full.saturating_sub(earlier.table_full),
             inserts_packet: self.inserts_packet.saturating_sub(earlier.inserts_packet),
-            inserts_ctnetlink: self.inserts_ctnetlink.saturating_sub(earlier.inserts_ctnetlink),
+            inserts_ctnetlink: self
+                .inserts_ctnetlink
+                .saturating_sub(earlier.inserts_ctnetlink),
             deletes: self.deletes.saturating_sub(earlier.deletes),
             evictions: self.evictions.saturating_sub(earlier.evictions),
             frees: self.frees.saturating_sub(earlier.frees),
@@ -73,5 +78,34 @@ impl Balance {
     #[must_use]
     pub const fn net(self) -> i64 {
         self.allocs as i64 - self.frees as i64
+    }
+}
+
+/// What is counted at all: a hook that could not be attached leaves a gap that is no zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// `inserts_packet`
+    pub inserts_packet: bool,
+    /// `inserts_ctnetlink`
+    pub inserts_ctnetlink: bool,
+    /// `deletes`
+    pub deletes: bool,
+    /// `table_full` and, with `deletes`, `evictions`
+    pub early_drops: bool,
+}
+
+impl Counted {
+    /// Everything.
+    pub const ALL: Self = Self {
+        inserts_packet: true,
+        inserts_ctnetlink: true,
+        deletes: true,
+        early_drops: true,
+    };
+
+    /// Whether inserts are counted on every path.
+    #[must_use]
+    pub const fn all_inserts(&self) -> bool {
+        self.inserts_packet && self.inserts_ctnetlink
     }
 }

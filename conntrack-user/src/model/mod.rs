@@ -1,3 +1,7 @@
 //! What the numbers mean. Pure: no clock, no input or output; time comes in with the data.
 
+pub mod baseline;
 pub mod counts;
+pub mod monitor;
+pub mod reading;
+pub mod tick;

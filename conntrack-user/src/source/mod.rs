@@ -1,3 +1,37 @@
-//! What knows the kernel.
+//! What knows the kernel: programs in it, its procfs, and the two joined as one source of readings.
 
 pub mod ebpf;
+pub mod live;
+pub mod procfs;
+
+use serde::Serialize;
+
+/// Something that cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// Which answers.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// An error and its causes in one line, with what to do where the kernel said no.
+#[must_use]
+pub fn explain(error: &anyhow::Error) -> String {
+    let refused = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied);
+    if !refused {
+        return format!("{error:#}");
+    }
+    // SAFETY: takes nothing and cannot fail.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    let advice = if is_root {
+        "this kernel, a container or a security policy refuses BPF to this process: it takes \
+         CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN, and a kernel that allows tracing programs"
+    } else {
+        "run it as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN"
+    };
+    format!("{error:#}; {advice} (--source procfs needs none)")
+}

@@ -96,11 +96,7 @@ fn kvm_works(kernel: &Kernel) -> Result<bool> {
         return Ok(verdict == "works");
     }
     let works = step("trial of KVM", || {
-        let guest = Guest {
-            script: "exit 0",
-            interactive: false,
-            binaries: &[],
-        };
+        let guest = Guest::command("exit 0", &[]);
         let initramfs = initramfs::write(kernel, &guest)?;
         let machine = Machine {
             accel: Accel::Kvm,

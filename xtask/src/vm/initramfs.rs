@@ -39,8 +39,22 @@ pub(crate) struct Guest<'a> {
     pub(crate) script: &'a str,
     /// Whether the script talks with a terminal.
     pub(crate) interactive: bool,
+    /// Whether it does no harm to run the script again from the start.
+    pub(crate) repeatable: bool,
     /// Programs to put into `/bin`.
     pub(crate) binaries: &'a [PathBuf],
+}
+
+impl<'a> Guest<'a> {
+    /// A script that runs once, with nobody at the terminal.
+    pub(crate) fn command(script: &'a str, binaries: &'a [PathBuf]) -> Self {
+        Self {
+            script,
+            interactive: false,
+            repeatable: false,
+            binaries,
+        }
+    }
 }
 
 /// Writes the archive to a file that has no name: nothing is left behind, however this program ends.

@@ -9,10 +9,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    ARCH, mirror,
-    version::{Release, Series, pick},
+    mirror,
+    version::{Release, Series, pick, series_of},
 };
 use crate::{
+    arch::ARCH,
     process::{command, output},
     progress::{note, step},
     workspace,
@@ -82,6 +83,7 @@ pub(crate) fn get(name: &str) -> Result<Kernel> {
 
 /// The newest kernel of a series, and whether it is in the cache.
 pub(crate) fn look_up(name: &str) -> Result<Option<(Release, bool)>> {
+    let _lock = workspace::lock()?;
     let releases = mirror::releases(false)?;
     let Some(release) = pick(name.parse()?, &releases) else {
         return Ok(None);
@@ -95,14 +97,10 @@ pub(crate) fn look_up(name: &str) -> Result<Option<(Release, bool)>> {
 fn fetch(series: Series, name: &str, refresh: bool) -> Result<Kernel> {
     let releases = mirror::releases(refresh)?;
     let release = pick(series, &releases).with_context(|| {
-        let others: Vec<_> = releases
-            .iter()
-            .map(|release| release.version.as_str())
-            .collect();
         format!(
-            "the mirror has no {name} kernel in {}; it has {}",
+            "the mirror has no {name} kernel; looked in {}, which have {}",
             mirror::suites(),
-            others.join(", ")
+            series_of(&releases)
         )
     })?;
     let directory = directory_of(release)?;

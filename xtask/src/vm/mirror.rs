@@ -2,15 +2,16 @@
 //! at, and nothing of the machine's package state changes.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{ARCH, version::Release};
+use super::version::Release;
 use crate::{
+    arch::ARCH,
     process::{command, find, output, text},
     progress::{note, step},
     workspace,
@@ -25,6 +26,9 @@ const SUITES: [&str; 5] = [
     "trixie-backports",
 ];
 const SECURITY_SUITES: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
+
+/// Names the mirror on a machine whose own packages are not Debian's.
+const MIRROR: &str = "CTMON_DEBIAN_MIRROR";
 
 /// Package names and versions change a few times a month.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
@@ -77,17 +81,14 @@ pub(crate) fn download(release: &Release, into: &Path) -> Result<()> {
 /// Asks the mirror for its packages; returns `package version` lines of kernels.
 fn update() -> Result<String> {
     configure()?;
-    let updated = output(
-        private("apt-get")?.arg("update"),
-        "to know the kernels of the mirror",
-    );
-    let available = text(
-        private("apt-cache")?.arg("dumpavail"),
-        "to know the kernels of the mirror",
-    )?;
-    let lines = kernel_lines(&available);
-    match updated {
-        Err(error) if lines.is_empty() => Err(error),
+    let why = "to know the kernels of the mirror";
+    match text(private("apt-get")?.arg("update"), why) {
+        // A mirror that does not answer is a mere warning to apt, which goes on with what it had.
+        Ok(said) => {
+            if let Some(obstacle) = obstacle(&said) {
+                bail!("the mirror does not answer: {obstacle}");
+            }
+        }
         // One suite that the mirror does not have is no reason to do without the others.
         Err(error) => {
             for line in error
@@ -97,10 +98,20 @@ fn update() -> Result<String> {
             {
                 note(line);
             }
-            Ok(lines)
         }
-        Ok(_) => Ok(lines),
     }
+    let lines = kernel_lines(&text(private("apt-cache")?.arg("dumpavail"), why)?);
+    if lines.is_empty() {
+        bail!("the mirror has no kernels in {}", suites());
+    }
+    Ok(lines)
+}
+
+/// The first thing that apt did not get, and why.
+fn obstacle(said: &str) -> Option<String> {
+    let mut lines = said.lines().skip_while(|line| !line.starts_with("Err:"));
+    let (what, why) = (lines.next()?, lines.next().unwrap_or_default());
+    Some(format!("{what}: {}", why.trim()))
 }
 
 /// The packages whose name looks like a kernel's, from apt's stanzas.
@@ -146,10 +157,13 @@ fn configure() -> Result<()> {
     ] {
         workspace::create(&root.join(directory))?;
     }
-    let (main, security) = mirror(&machine_sources()).context(
-        "this machine's apt sources name no Debian mirror (an address that ends in /debian), so there is none to ask \
-         for kernels; give --kernel the directory of a kernel",
-    )?;
+    let named = env::var(MIRROR).ok().map(|main| (main, None));
+    let (main, security) = named.or_else(|| mirror(&machine_sources())).with_context(|| {
+        format!(
+            "this machine's apt sources name no Debian mirror (an address that ends in /debian), so there is none to \
+             ask for kernels; set {MIRROR} to one, or give --kernel the directory of a kernel"
+        )
+    })?;
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
     if !Path::new(keyring).exists() {
         bail!(
@@ -269,6 +283,15 @@ mod tests {
             found("deb http://a.example/debian x main"),
             Some(("http://a.example/debian".to_owned(), None))
         );
+    }
+
+    #[test]
+    fn what_apt_did_not_get_is_noticed() {
+        let said =
+            "Hit:1 a\nErr:2 http://a.example/debian x InRelease\n  No such host\nErr:3 b\n  c\n";
+        let expected = "Err:2 http://a.example/debian x InRelease: No such host";
+        assert_eq!(obstacle(said).as_deref(), Some(expected));
+        assert_eq!(obstacle("Hit:1 a\nReading package lists...\n"), None);
     }
 
     #[test]

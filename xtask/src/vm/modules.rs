@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    process::{command, output},
+    process::{command, output, text},
     workspace::create,
 };
 
@@ -81,28 +81,21 @@ pub(crate) fn stage(release: &str, modules: Option<&Path>, tree: &Path) -> Resul
     .map(drop)
 }
 
-/// `modules.dep`, made in a scratch directory where the kernel has none: a kernel's own directory stays as it is.
+/// `modules.dep`, made on the fly where the kernel has none: its own directory stays as it is.
 fn index(release: &str, modules: &Path) -> Result<String> {
     if let Ok(text) = fs::read_to_string(modules.join("modules.dep")) {
         return Ok(text);
     }
     let scratch = tempfile::tempdir().context("no scratch directory for depmod")?;
-    let link = scratch.path().join("lib/modules").join(release);
-    create(&scratch.path().join("lib/modules"))?;
-    symlink(fs::canonicalize(modules)?, &link)
-        .with_context(|| format!("cannot link {}", link.display()))?;
-    let out = scratch.path().join("out");
-    create(&out)?;
+    let parent = scratch.path().join("lib/modules");
+    create(&parent)?;
+    symlink(fs::canonicalize(modules)?, parent.join(release))
+        .with_context(|| format!("cannot link to {}", modules.display()))?;
     let mut depmod = command("depmod");
-    depmod
-        .arg("-b")
-        .arg(scratch.path())
-        .arg("-o")
-        .arg(&out)
-        .arg(release);
-    output(&mut depmod, "to learn which modules depend on which")?;
-    let path = out.join("lib/modules").join(release).join("modules.dep");
-    fs::read_to_string(&path).with_context(|| format!("depmod left no {}", path.display()))
+    depmod.arg("-n").arg("-b").arg(scratch.path()).arg(release);
+    let all = text(&mut depmod, "to learn which modules depend on which")?;
+    // The other indices follow, each under a comment.
+    Ok(all.split("\n#").next().unwrap_or_default().to_owned())
 }
 
 fn decompressed(module: &Path) -> Result<Vec<u8>> {

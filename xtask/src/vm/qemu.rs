@@ -1,6 +1,8 @@
 //! Runs one virtual machine to its verdict. A VM never outlives this program, and never runs longer than it may.
 
 use std::{
+    error::Error,
+    fmt,
     fs::{self, File, OpenOptions},
     io::{Read as _, Write as _, stdin},
     os::fd::AsRawFd as _,
@@ -14,12 +16,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    ARCH,
     accel::Accel,
-    console::{Console, Event, Markers},
+    console::{Console, Event, Markers, emulator_fault},
     kernel::Kernel,
 };
 use crate::{
+    arch::ARCH,
     process::{command, line, tail},
     progress::note,
     workspace,
@@ -63,19 +65,32 @@ enum Message {
     Quit,
 }
 
-enum Verdict {
-    Exited(u8),
-    /// The VM gave none, for this reason.
-    Absent(String),
+/// Why the command's exit status is not known.
+#[derive(Debug)]
+pub(crate) struct NoResult {
+    message: String,
+    /// Whether the command had begun.
+    pub(crate) started: bool,
+    /// Whether the emulator is to blame, so that another attempt may well succeed.
+    pub(crate) emulator_fault: bool,
 }
 
+impl fmt::Display for NoResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for NoResult {}
+
 impl Machine<'_> {
-    /// Starts the kernel and hands on what the command writes. Returns the command's exit status; that the VM gave
-    /// none is an error that shows the end of its console.
+    /// Starts the kernel and hands on what the command writes. Returns the command's exit status;
+    /// that the VM gave none is a [`NoResult`], which shows the end of its console.
     pub(crate) fn run(&self, kernel: &Kernel, initramfs: &File, sink: Sink<'_>) -> Result<u8> {
         let mut log = Log::create(&kernel.release)?;
         let mut qemu = self.start(kernel, initramfs, &log.path)?;
         let verdict = self.watch(&mut qemu, &mut log, sink);
+        let started = qemu.started;
         drop(qemu);
         log.read();
         let (name, path, console) = (&kernel.release, log.path.display(), &log.console);
@@ -83,14 +98,24 @@ impl Machine<'_> {
             note(&format!("kernel {name}: {warning} (console: {path})"));
         }
         let reason = match (verdict?, &console.fatal) {
-            (Verdict::Exited(status), None) => return Ok(status),
-            (Verdict::Absent(reason), None) => reason,
+            (Ok(status), None) => return Ok(status),
+            (Err(reason), None) => reason,
             (_, Some(line)) => format!("the kernel reported: {line}"),
         };
-        bail!(
-            "no result from the VM with kernel {name}: {reason}\n{}\nconsole: {path}",
-            tail(&console.text, SHOWN_LINES)
-        );
+        let shown = tail(&console.text, SHOWN_LINES);
+        let shown = if shown.is_empty() {
+            "(its console is empty)"
+        } else {
+            &shown
+        };
+        let fault = |line: &String| self.accel == Accel::Tcg && emulator_fault(line);
+        bail!(NoResult {
+            message: format!(
+                "no result from the VM with kernel {name}: {reason}\n{shown}\nconsole: {path}"
+            ),
+            started,
+            emulator_fault: console.fatal.as_ref().is_some_and(fault),
+        });
     }
 
     fn start(&self, kernel: &Kernel, initramfs: &File, log: &Path) -> Result<Qemu> {
@@ -140,71 +165,65 @@ impl Machine<'_> {
             Stdio::null()
         });
         qemu.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Qemu(qemu.spawn().with_context(|| {
-            format!("cannot start {}", line(&qemu))
-        })?))
+        let child = qemu.spawn();
+        let child = child.with_context(|| format!("cannot start {}", line(&qemu)))?;
+        Ok(Qemu {
+            child,
+            started: false,
+        })
     }
 
-    fn watch(&self, qemu: &mut Qemu, log: &mut Log, sink: Sink<'_>) -> Result<Verdict> {
+    /// Waits for the command's exit status, or for the reason why there is none.
+    fn watch(&self, qemu: &mut Qemu, log: &mut Log, sink: Sink<'_>) -> Result<Result<u8, String>> {
         let (sender, messages) = channel();
-        if let Some(input) = qemu.0.stdin.take() {
+        if let Some(input) = qemu.child.stdin.take() {
             let sender = sender.clone();
             thread::spawn(move || type_into(input, &sender));
         }
-        if let Some(output) = qemu.0.stdout.take() {
+        if let Some(output) = qemu.child.stdout.take() {
             thread::spawn(move || forward(output, &sender));
         }
         let begun = Instant::now();
         let mut markers = Markers::default();
-        let mut started = false;
         let mut end_of_report = None;
         loop {
             match messages.recv_timeout(TICK) {
                 Ok(Message::Output(bytes)) => {
                     for event in markers.push(&bytes) {
                         match event {
-                            Event::Started => started = true,
+                            Event::Started => qemu.started = true,
                             Event::Output(bytes) => sink(&bytes)?,
                             Event::Exited(status) => {
                                 qemu.wait(POWER_OFF);
-                                return Ok(Verdict::Exited(status));
+                                return Ok(Ok(status));
                             }
                         }
                     }
                 }
-                Ok(Message::Quit) => return Ok(Verdict::Absent("it was told to end".to_owned())),
+                Ok(Message::Quit) => return Ok(Ok(0)),
                 Ok(Message::Ended) | Err(RecvTimeoutError::Disconnected) => {
                     qemu.wait(POWER_OFF);
-                    return Ok(Verdict::Absent(format!(
-                        "QEMU ended early {}",
-                        qemu.complaint()
-                    )));
+                    return Ok(Err(format!("QEMU ended early {}", qemu.complaint())));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             log.read();
             let now = Instant::now();
             if log.console.fatal.is_some() && now > *end_of_report.get_or_insert(now + REPORT) {
-                return Ok(Verdict::Absent("the kernel is broken".to_owned()));
+                return Ok(Err("the kernel is broken".to_owned()));
             }
-            if !started && begun.elapsed() > BOOT_LIMIT {
-                return Ok(Verdict::Absent(format!(
-                    "it did not start within {} s",
-                    BOOT_LIMIT.as_secs()
-                )));
-            }
-            if let Some(limit) = self.time_limit
+            let (what, limit) = if qemu.started {
+                ("the command did not end", self.time_limit)
+            } else {
+                let limit = self
+                    .time_limit
+                    .map_or(BOOT_LIMIT, |limit| limit.min(BOOT_LIMIT));
+                ("it did not start", Some(limit))
+            };
+            if let Some(limit) = limit
                 && begun.elapsed() > limit
             {
-                let what = if started {
-                    "the command did not end"
-                } else {
-                    "it did not start"
-                };
-                return Ok(Verdict::Absent(format!(
-                    "{what} within {} s (--timeout)",
-                    limit.as_secs()
-                )));
+                return Ok(Err(format!("{what} within {} s", limit.as_secs())));
             }
         }
     }
@@ -239,19 +258,23 @@ fn type_into(mut input: ChildStdin, sender: &Sender<Message>) {
 }
 
 /// The running process; killed when this goes out of scope.
-struct Qemu(Child);
+struct Qemu {
+    child: Child,
+    /// Whether the command has begun.
+    started: bool,
+}
 
 impl Qemu {
     fn wait(&mut self, limit: Duration) {
         let begun = Instant::now();
-        while begun.elapsed() < limit && matches!(self.0.try_wait(), Ok(None)) {
+        while begun.elapsed() < limit && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// Its exit status and what it said on standard error.
     fn complaint(&mut self) -> String {
-        match (self.0.try_wait(), self.0.stderr.take()) {
+        match (self.child.try_wait(), self.child.stderr.take()) {
             (Ok(Some(status)), Some(mut stderr)) => {
                 let mut said = String::new();
                 let _ = stderr.read_to_string(&mut said);
@@ -265,7 +288,7 @@ impl Qemu {
 impl Drop for Qemu {
     fn drop(&mut self) {
         // It may be gone already. One that does not even die of SIGKILL must not make us hang.
-        let _ = self.0.kill();
+        let _ = self.child.kill();
         self.wait(POWER_OFF);
     }
 }

@@ -1,6 +1,10 @@
 //! Which of a mirror's kernels a series stands for. Pure: works on names and versions.
 
-use std::{cmp::Ordering, collections::BTreeMap, str::FromStr};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use anyhow::{Error, Result, bail};
 
@@ -88,6 +92,19 @@ pub(crate) fn pick(series: Series, releases: &[Release]) -> Option<&Release> {
                 .cmp(&native(b))
                 .then_with(|| compare(&a.version, &b.version))
         })
+}
+
+/// The series among them, for a message.
+pub(crate) fn series_of(releases: &[Release]) -> String {
+    let numbers: BTreeSet<_> = releases
+        .iter()
+        .filter_map(|release| number(&release.version))
+        .collect();
+    let names: Vec<_> = numbers
+        .iter()
+        .map(|(major, minor)| format!("{major}.{minor}"))
+        .collect();
+    names.join(", ")
 }
 
 fn native(release: &Release) -> bool {
@@ -190,6 +207,7 @@ linux-modules-cloud-amd64 7.3.4-1~bpo13+1
     fn a_series_may_be_absent() {
         assert_eq!(picked("5.10"), None);
         assert_eq!(pick(Series::Newest, &[]), None);
+        assert_eq!(series_of(&releases(INDEX, "-cloud-amd64")), "6.1, 7.3");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,8 +22,8 @@ mod load;
 pub mod plan;
 mod table;
 
-use btf::Btf;
 use crate::model::counts::{Balance, Totals};
+use btf::Btf;
 use flow::FlowEvent;
 use plan::{Hook, HookReport};
 use table::Table;
@@ -75,7 +75,7 @@ pub struct EbpfSource {
     table: Table,
     ring: RingBuf<MapData>,
     hooks: Vec<HookReport>,
-    attached: Vec<(Hook, load::Attached)>,
+    attached: Vec<load::Attached>,
     /// Keeps the maps.
     maps: Ebpf,
 }
@@ -118,23 +118,36 @@ impl EbpfSource {
                 })
             });
             let outcome = outcome.map(|(way, links)| {
-                attached.extend(links.into_iter().map(|link| (hook, link)));
+                attached.extend(links);
                 way
             });
             if let (Err(reason), true) = (&outcome, hook.is_required()) {
-                bail!("cannot attach to {}, which every count needs: {reason}", hook.function());
+                bail!(
+                    "cannot attach to {}, which every count needs: {reason}",
+                    hook.function()
+                );
             }
             hooks.push(HookReport { hook, outcome });
         }
 
-        let map = |name| maps.map(name).with_context(|| format!("the object has no map {name}"));
+        let map = |name| {
+            maps.map(name)
+                .with_context(|| format!("the object has no map {name}"))
+        };
         let counters = load::map_data(map("COUNTERS")?)?;
         let netns = load::map_data(map("NETNS")?)?;
-        let table =
-            Table::map(counters, netns, config.cpus).context("cannot map the counters")?;
-        let ring = maps.take_map("EVENTS").context("the object has no map EVENTS")?;
+        let table = Table::map(counters, netns, config.cpus).context("cannot map the counters")?;
+        let ring = maps
+            .take_map("EVENTS")
+            .context("the object has no map EVENTS")?;
         let ring = RingBuf::try_from(ring).context("cannot map the ring buffer")?;
-        Ok(Self { table, ring, hooks, attached, maps })
+        Ok(Self {
+            table,
+            ring,
+            hooks,
+            attached,
+            maps,
+        })
     }
 
     /// How each hook is attached, or why it is not.
@@ -143,16 +156,23 @@ impl EbpfSource {
         &self.hooks
     }
 
-    /// How often each program of `hook` was skipped because it was running already on the same CPU.
-    /// What all copies of a program skipped at once was not counted.
+    /// At most so many calls were not counted, because every copy of a program was running already
+    /// on that CPU: 0 means that every count is exact.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn misses(&self, hook: Hook) -> io::Result<Vec<(&'static str, u64)>> {
-        let programs = self.attached.iter().filter(|(of, _)| *of == hook);
-        programs
-            .map(|(_, one)| Ok((one.name, bpf::recursion_misses(&one.program)?)))
-            .collect()
+    pub fn missed_at_most(&self) -> io::Result<u64> {
+        // A call is missed when all copies are skipped: not more often than any one of them is.
+        let copies = self.attached.chunk_by(|_, next| !next.is_last);
+        let misses = |one: &load::Attached| bpf::recursion_misses(&one.program);
+        copies
+            .map(|copies| {
+                copies
+                    .iter()
+                    .map(misses)
+                    .try_fold(u64::MAX, |a, b| Ok(a.min(b?)))
+            })
+            .sum()
     }
 
     /// The namespaces that something was counted in, with their slots.
@@ -182,7 +202,9 @@ impl EbpfSource {
     pub fn drain(&mut self, limit: u64, mut take: impl FnMut(FlowEvent)) -> Drained {
         let mut drained = Drained::default();
         while drained.received < limit {
-            let Some(record) = self.ring.next() else { break };
+            let Some(record) = self.ring.next() else {
+                break;
+            };
             drained.received += 1;
             match FlowEvent::decode(&record) {
                 Ok(event) => take(event),
@@ -202,16 +224,20 @@ impl EbpfSource {
 }
 
 /// Readable when the ring fills up faster than a timer empties it.
-impl AsRawFd for EbpfSource {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+impl AsFd for EbpfSource {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring keeps its map's descriptor open as long as it lives.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
 }
 
 /// Before 5.11 maps count against the limit of locked memory. Where that cannot be raised, creating
 /// the maps says so.
 fn raise_memlock() {
-    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let all = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
     // SAFETY: reads the structure it is given.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
 }
@@ -222,7 +248,10 @@ fn read_btf(sysfs: &Path) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
     let path = folder.join("vmlinux");
     let why = "it says where this kernel keeps its data";
     let bytes = std::fs::read(&path).with_context(|| {
-        format!("cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF)", path.display())
+        format!(
+            "cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF)",
+            path.display()
+        )
     })?;
     let vmlinux =
         Btf::parse(bytes).with_context(|| format!("{} is of no use: {why}", path.display()))?;
@@ -263,7 +292,12 @@ mod tests {
 
     #[test]
     fn the_last_cpu_of_a_list() {
-        for (list, last) in [("0\n", Some(0)), ("0-3", Some(3)), ("0,2-5,9", Some(9)), ("", None)] {
+        for (list, last) in [
+            ("0\n", Some(0)),
+            ("0-3", Some(3)),
+            ("0,2-5,9", Some(9)),
+            ("", None),
+        ] {
             assert_eq!(last_cpu(list), last, "{list:?}");
         }
     }

@@ -72,38 +72,63 @@ impl Hook {
         }
     }
 
-    /// The programs, in the order in which they are attached. What is attached last runs first: the
-    /// first copy has to, and the note of `early_drop`'s beginning has to be left before its end is
-    /// waited for.
+    /// The programs, in the order in which they are attached. What is attached last runs first, and
+    /// the first copy has to.
     #[must_use]
     pub const fn programs(self) -> &'static [Program] {
         use At::{Entry, Exit};
-        const fn program(name: &'static str, at: At) -> Program {
-            Program { name, at }
+        const fn only(name: &'static str, at: At) -> Program {
+            Program {
+                name,
+                at,
+                is_last: true,
+            }
         }
         const fn copies(names: [&'static str; COPIES], at: At) -> [Program; COPIES] {
             let [first, second, third] = names;
-            [program(third, at), program(second, at), program(first, at)]
+            [
+                Program {
+                    name: third,
+                    at,
+                    is_last: true,
+                },
+                Program {
+                    name: second,
+                    at,
+                    is_last: false,
+                },
+                Program {
+                    name: first,
+                    at,
+                    is_last: false,
+                },
+            ]
         }
+        const ALLOC: [Program; COPIES] =
+            copies(["ctmon_alloc", "ctmon_alloc_2", "ctmon_alloc_3"], Exit);
+        const INSERT: [Program; 1] = [only("ctmon_insert", Entry)];
+        const HASH_INSERT: [Program; COPIES] = copies(
+            ["ctmon_hash_ins", "ctmon_hash_ins2", "ctmon_hash_ins3"],
+            Exit,
+        );
+        const DELETE: [Program; 1] = [only("ctmon_delete", Entry)];
+        const FREE: [Program; COPIES] =
+            copies(["ctmon_free", "ctmon_free_2", "ctmon_free_3"], Entry);
+        const DROP: [Program; COPIES] =
+            copies(["ctmon_drop", "ctmon_drop_2", "ctmon_drop_3"], Exit);
+        const DROP_IN: [Program; COPIES] =
+            copies(["ctmon_drop_in", "ctmon_drop_in2", "ctmon_drop_in3"], Entry);
+        // The end before the beginning: no note without someone to take it away.
+        const EARLY_DROP: [Program; 2 * COPIES] = [
+            DROP[0], DROP[1], DROP[2], DROP_IN[0], DROP_IN[1], DROP_IN[2],
+        ];
         match self {
-            Self::Alloc => {
-                &const { copies(["ctmon_alloc", "ctmon_alloc_2", "ctmon_alloc_3"], Exit) }
-            }
-            Self::Insert => &const { [program("ctmon_insert", Entry)] },
-            Self::HashInsert => {
-                &const { copies(["ctmon_hash_ins", "ctmon_hash_ins2", "ctmon_hash_ins3"], Exit) }
-            }
-            Self::Delete => &const { [program("ctmon_delete", Entry)] },
-            Self::Free => {
-                &const { copies(["ctmon_free", "ctmon_free_2", "ctmon_free_3"], Entry) }
-            }
-            Self::EarlyDrop => {
-                &const {
-                    let [third, second, first] =
-                        copies(["ctmon_drop", "ctmon_drop_2", "ctmon_drop_3"], Exit);
-                    [third, second, first, program("ctmon_drop_in", Entry)]
-                }
-            }
+            Self::Alloc => &ALLOC,
+            Self::Insert => &INSERT,
+            Self::HashInsert => &HASH_INSERT,
+            Self::Delete => &DELETE,
+            Self::Free => &FREE,
+            Self::EarlyDrop => &EARLY_DROP,
         }
     }
 
@@ -127,6 +152,8 @@ pub struct Program {
     pub name: &'static str,
     /// Where in the function it runs.
     pub at: At,
+    /// Whether no copy of it runs after it: what this one is skipped for, nobody counts.
+    pub is_last: bool,
 }
 
 /// Where in a function a program runs.
@@ -188,18 +215,30 @@ impl HookReport {
 /// A sentence for the reader: the function is not there, or is not the one the programs know.
 pub fn ways(hook: Hook, vmlinux: &Btf, module: Option<&Btf>) -> Result<Vec<Way>, String> {
     let name = hook.function();
-    let find = |btf: &Btf| btf.function(name).map_err(|error: BtfError| error.to_string());
+    let find = |btf: &Btf| {
+        btf.function(name)
+            .map_err(|error: BtfError| error.to_string())
+    };
     let mut ways = Vec::new();
     if let Some(function) = find(vmlinux)? {
-        ways.push(Way { image: Image::Vmlinux, function });
+        ways.push(Way {
+            image: Image::Vmlinux,
+            function,
+        });
     }
     if let Some(function) = module.map(find).transpose()?.flatten() {
-        ways.push(Way { image: Image::Module, function });
+        ways.push(Way {
+            image: Image::Module,
+            function,
+        });
     }
     if ways.is_empty() {
         return Err(format!("this kernel's BTF has no function {name}"));
     }
-    if let Some(other) = ways.iter().find(|way| way.function.parameters != hook.parameters()) {
+    if let Some(other) = ways
+        .iter()
+        .find(|way| way.function.parameters != hook.parameters())
+    {
         return Err(format!(
             "{name} takes {} parameters in this kernel, not {}",
             other.function.parameters,
@@ -232,7 +271,13 @@ mod tests {
     use super::*;
 
     fn way(image: Image) -> Way {
-        Way { image, function: Function { id: 7, parameters: 1 } }
+        Way {
+            image,
+            function: Function {
+                id: 7,
+                parameters: 1,
+            },
+        }
     }
 
     #[test]
@@ -263,6 +308,19 @@ mod tests {
         let expected =
             "fentry/fexit (vmlinux): refused; fentry/fexit (module nf_conntrack): refused";
         assert_eq!(reasons, expected);
+    }
+
+    #[test]
+    fn copies_are_attached_last_one_first() {
+        for hook in Hook::ALL {
+            for group in hook.programs().chunk_by(|_, next| !next.is_last) {
+                let copies: Vec<bool> = group.iter().map(|program| program.is_last).collect();
+                assert!(
+                    matches!(copies[..], [true] | [true, false, false]),
+                    "{hook}: {copies:?}"
+                );
+            }
+        }
     }
 
     #[test]

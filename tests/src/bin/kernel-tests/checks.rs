@@ -2,6 +2,11 @@
 
 use std::fmt::Debug;
 
+/// Violations in a result line. More have the same cause.
+const SHOWN: usize = 20;
+/// Characters of a value in a violation.
+const VALUE: usize = 300;
+
 use anyhow::{Error, Result};
 
 use crate::expression::{Expectation, Values};
@@ -21,15 +26,19 @@ impl Checks {
         right: R,
     ) {
         if left != right {
-            self.violations
-                .push(format!("expected {what}: {left:?} != {right:?}"));
+            self.violations.push(format!(
+                "expected {what}: {} != {}",
+                short(&left),
+                short(&right)
+            ));
         }
     }
 
     /// Expects that `holds`; `seen` is what was seen instead.
     pub(crate) fn that(&mut self, what: &str, holds: bool, seen: impl Debug) {
         if !holds {
-            self.violations.push(format!("expected {what}: {seen:?}"));
+            self.violations
+                .push(format!("expected {what}: {}", short(&seen)));
         }
     }
 
@@ -49,9 +58,19 @@ impl Checks {
 
     /// The violations, and the error that ended the test, in one line.
     pub(crate) fn reason(&self, result: Result<()>) -> Option<String> {
-        let mut all = self.violations.clone();
+        let mut all: Vec<String> = self.violations.iter().take(SHOWN).cloned().collect();
+        let more = self.violations.len() - all.len();
+        all.extend((more > 0).then(|| format!("and {more} more")));
         all.extend(result.err().map(|error| format!("{error:#}")));
         (!all.is_empty()).then(|| one_line(&all.join("; ")))
+    }
+}
+
+fn short(value: &impl Debug) -> String {
+    let text = format!("{value:?}");
+    match text.char_indices().nth(VALUE) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
     }
 }
 
@@ -95,6 +114,17 @@ mod tests {
         checks.equal("one", 1, 1);
         checks.that("true", true, ());
         assert_eq!(checks.reason(Ok(())), None);
+    }
+
+    #[test]
+    fn what_would_fill_the_screen_is_cut() {
+        let mut checks = Checks::default();
+        (0..25).for_each(|_| checks.that("x", false, "ä".repeat(1000)));
+        let reason = checks.reason(Ok(())).unwrap();
+        assert!(
+            reason.ends_with("...; and 5 more") && reason.len() < 20 * 700,
+            "{reason}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// One line of `ctmon watch --output json`.
@@ -49,7 +49,11 @@ pub(crate) struct Notice {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Tick {
+    /// None when the source has no events.
+    #[serde(deserialize_with = "or_default")]
     pub(crate) events: Events,
+    /// Calls of the hooked functions that no program saw.
+    pub(crate) missed_calls: Option<i64>,
     pub(crate) netns: Vec<Netns>,
 }
 
@@ -74,8 +78,15 @@ pub(crate) struct Netns {
     pub(crate) seconds_to_full: Option<f64>,
     pub(crate) baseline: Option<i64>,
     pub(crate) drift: Option<i64>,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) totals: BTreeMap<String, Value>,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) kernel: BTreeMap<String, Value>,
+}
+
+/// Null is as good as absent.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 impl Line {
@@ -128,8 +139,8 @@ mod tests {
         let line = r#"{"schema_version":1,"kind":"tick","time_ns":1,"interval_ns":100000000,
             "events":{"received":30,"lost":2},"netns":[{"inode":4026531840,"cookie":1,"name":null,"entries":7,
             "entries_limit":null,"unlimited":true,"fill_ratio":null,"baseline":0,"drift":-1,
-            "totals":{"inserts":20,"destroys":12},"kernel":{"count":6,"drop":null}},
-            {"inode":5,"totals":{"inserts":1}}]}"#;
+            "totals":{"inserts":20,"deletes":12},"kernel":{"count":6,"drop":null}},
+            {"inode":5,"totals":{"inserts":1}},{"inode":6,"totals":null}]}"#;
         let Line::Tick(tick) = Line::parse(line).unwrap() else {
             panic!("not a tick")
         };
@@ -156,9 +167,9 @@ mod tests {
             (Some(6), None)
         );
         assert_eq!(
-            (tick.sum("inserts"), tick.sum("destroys")),
+            (tick.sum("inserts"), tick.sum("deletes")),
             (Some(21), None),
-            "one of them has no destroys"
+            "one of them has no deletes"
         );
     }
 

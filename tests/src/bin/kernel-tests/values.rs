@@ -6,7 +6,7 @@ use crate::{expression::Values, kernel, report::Tick};
 
 /// Names taken from ctmon's last tick: of the test's own namespace unless said otherwise.
 #[cfg(test)]
-pub(crate) const FROM_CTMON: [&str; 26] = [
+pub(crate) const FROM_CTMON: [&str; 24] = [
     "entries",
     "entries_limit",
     "baseline",
@@ -18,19 +18,17 @@ pub(crate) const FROM_CTMON: [&str; 26] = [
     "inserts",
     "inserts_packet",
     "inserts_ctnetlink",
-    "inserts_failed",
-    "clashes_merged",
     "deletes",
     "evictions",
     "frees",
     "frees_skipped",
-    "destroys",
     "netns_events_lost",
     // Of all namespaces.
     "events_received",
     "events_lost",
+    "missed_calls",
     "all_inserts",
-    "all_destroys",
+    "all_deletes",
     // When the last step `start-ctmon` began.
     "count_at_start",
     "sent_at_start",
@@ -60,8 +58,9 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
     };
     set("events_received", tick.events.received);
     set("events_lost", tick.events.lost);
+    set("missed_calls", tick.missed_calls);
     set("all_inserts", tick.sum("inserts"));
-    set("all_destroys", tick.sum("destroys"));
+    set("all_deletes", tick.sum("deletes"));
     let Some(netns) = tick.netns(inode) else {
         return;
     };

@@ -1,0 +1,315 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use conntrack_user::{
+    source::{
+        ebpf,
+        live::{self, Choice, Selection},
+    },
+    view::status::Limits,
+};
+
+/// Watches the connection tracking tables of a Linux node: how full, how fast, and when they overflow
+#[derive(Debug, Parser)]
+#[command(name = "ctmon", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Follow the tables live, one line a namespace and tick
+    #[command(after_help = WATCH_COLUMNS)]
+    Watch(Watch),
+    /// Say once how full the tables are, with an exit code for monitoring
+    #[command(after_help = STATUS_CODES)]
+    Status(Status),
+    /// Follow single entries as they are inserted and destroyed
+    Events(Events),
+}
+
+const WATCH_COLUMNS: &str = "\
+Columns:
+  NETNS    name or inode of the network namespace
+  ENTRIES  entries in the table; <=N: at most N, while the start is being counted
+  MAX      nf_conntrack_max; none: no limit
+  INS/s    entries put into the table, a second
+  DEL/s    entries taken out of the table, a second
+  NET/s    change of the count, a second
+  DROPS    packets dropped in the tick because the table was full
+  EVICT    entries evicted early in the tick to make room
+  FULLIN   time until the table is full if it goes on like this; -: it does not grow
+  DRIFT    the kernel's count less ours: 0 unless something was missed; ~: not to be told now
+  LOST     events lost in the tick because the ring buffer was full; no count suffers
+A question mark stands for what cannot be told.
+
+Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors.";
+
+const STATUS_CODES: &str = "\
+Exit codes:
+  0  all tables below the limits
+  1  a table has reached --warn
+  2  a table has reached --crit
+  3  a table could not be read, wrong usage, or another error";
+
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Where the numbers come from; auto: kernel programs where the kernel takes them, else procfs
+    #[arg(long, value_enum, default_value_t = Choice::Auto)]
+    source: Choice,
+    /// Which network namespaces: all, self, or an inode number
+    #[arg(long, value_parser = parse_netns, default_value = "all")]
+    netns: Selection,
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Where procfs is mounted
+    #[arg(long = "path.procfs", value_name = "DIR", default_value = "/proc")]
+    procfs: PathBuf,
+    /// Where sysfs is mounted
+    #[arg(long = "path.sysfs", value_name = "DIR", default_value = "/sys")]
+    sysfs: PathBuf,
+    #[cfg(feature = "fault-injection")]
+    #[command(flatten)]
+    fault: Fault,
+}
+
+/// What goes wrong on purpose in a build for tests.
+#[cfg(feature = "fault-injection")]
+#[derive(Debug, Args)]
+struct Fault {
+    /// Test build: leave out the last of every N frees
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fault_skip_frees: u32,
+    /// Test build: claim that this hook is attached, and do not attach it
+    #[arg(long, value_name = "HOOK", value_parser = parse_hook)]
+    fault_without: Vec<ebpf::plan::Hook>,
+}
+
+#[cfg(feature = "fault-injection")]
+fn parse_hook(text: &str) -> Result<ebpf::plan::Hook, String> {
+    let all = ebpf::plan::Hook::ALL;
+    all.into_iter()
+        .find(|hook| hook.name() == text)
+        .ok_or_else(|| {
+            format!(
+                "the hooks are {}",
+                all.map(ebpf::plan::Hook::name).join(", ")
+            )
+        })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Time between two ticks, 10ms to 1h
+    #[arg(long, short, value_parser = parse_interval, default_value = "1s")]
+    pub(crate) interval: Duration,
+    /// End after so many ticks
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Wait until the module nf_conntrack is loaded
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    ring: Ring,
+    /// Send no events through the ring buffer, only count
+    #[arg(long)]
+    no_events: bool,
+    /// Write the debug log of the kernel programs to standard error
+    #[arg(long)]
+    pub(crate) debug_bpf: bool,
+}
+
+#[derive(Debug, Args)]
+struct Ring {
+    /// Size of the ring buffer: a power of two, at least 4096 bytes
+    #[arg(long, value_name = "BYTES", value_parser = parse_ring, default_value_t = ebpf::DEFAULT_RING_BYTES)]
+    ring_size: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Fill from which it is a warning, in per cent
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "80")]
+    warn: f64,
+    /// Fill from which it is critical, in per cent
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "95")]
+    crit: f64,
+    /// Time over which rates are measured, 10ms to 1h
+    #[arg(long, short, value_parser = parse_interval, default_value = "1s")]
+    pub(crate) interval: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// End after so many events
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    ring: Ring,
+}
+
+/// How to write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Common {
+    fn options(&self, ring_bytes: u32, events: bool, debug_log: bool) -> live::Options {
+        #[cfg(feature = "fault-injection")]
+        let fault = ebpf::Fault {
+            skip_frees: self.fault.fault_skip_frees,
+            without: self.fault.fault_without.clone(),
+        };
+        #[cfg(not(feature = "fault-injection"))]
+        let fault = ebpf::Fault::default();
+        live::Options {
+            choice: self.source,
+            selection: self.netns,
+            procfs: self.procfs.clone(),
+            ebpf: ebpf::Options {
+                sysfs: self.sysfs.clone(),
+                ring_bytes,
+                events,
+                debug_log,
+                fault,
+            },
+        }
+    }
+
+    pub(crate) fn procfs(&self) -> &std::path::Path {
+        &self.procfs
+    }
+}
+
+impl Watch {
+    pub(crate) fn options(&self) -> live::Options {
+        self.common
+            .options(self.ring.ring_size, !self.no_events, self.debug_bpf)
+    }
+}
+
+impl Status {
+    pub(crate) fn options(&self) -> live::Options {
+        self.common.options(ebpf::DEFAULT_RING_BYTES, false, false)
+    }
+
+    pub(crate) fn limits(&self) -> anyhow::Result<Limits> {
+        if self.warn > self.crit {
+            anyhow::bail!(
+                "--warn {} is above --crit {}: a warning comes before it is critical",
+                self.warn,
+                self.crit
+            );
+        }
+        Ok(Limits {
+            warn: self.warn,
+            crit: self.crit,
+        })
+    }
+}
+
+impl Events {
+    pub(crate) fn options(&self) -> live::Options {
+        self.common.options(self.ring.ring_size, true, false)
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like 100ms, 1s or 5m"))?;
+    if (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("it must be between 10ms and 1h".into())
+    }
+}
+
+fn parse_netns(text: &str) -> Result<Selection, String> {
+    match text {
+        "all" => Ok(Selection::All),
+        "self" => Ok(Selection::Own),
+        number => number.parse().map(Selection::Inode).map_err(|_| {
+            "it must be all, self, or an inode number as in `ls -Li /proc/self/ns/net`".into()
+        }),
+    }
+}
+
+fn parse_ring(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(bytes) if bytes.is_power_of_two() && (4096..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("it must be a power of two between 4096 and 1073741824".into()),
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("it must be between 0 and 100".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_that_make_no_sense_are_refused_with_what_would() {
+        let cases = [
+            (vec!["watch", "--interval", "5ms"], "between 10ms and 1h"),
+            (vec!["watch", "--interval", "soon"], "100ms, 1s or 5m"),
+            (
+                vec!["watch", "--netns", "blue"],
+                "all, self, or an inode number",
+            ),
+            (vec!["watch", "--ring-size", "5000"], "a power of two"),
+            (vec!["watch", "--ring-size", "2048"], "a power of two"),
+            (vec!["watch", "--count", "0"], "0 is not in 1"),
+            (vec!["watch", "--source", "ebfp"], "ebpf"),
+            (vec!["status", "--warn", "101"], "between 0 and 100"),
+            (vec!["status", "--crit", "NaN"], "between 0 and 100"),
+        ];
+        for (arguments, expected) in cases {
+            let all = [vec!["ctmon"], arguments.clone()].concat();
+            let error = Cli::try_parse_from(all)
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default();
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_warning_comes_before_critical() {
+        let cli = Cli::try_parse_from(["ctmon", "status", "--warn", "96"]).unwrap();
+        let Command::Status(status) = cli.command else {
+            panic!()
+        };
+        assert!(
+            status
+                .limits()
+                .unwrap_err()
+                .to_string()
+                .contains("above --crit 95")
+        );
+    }
+}

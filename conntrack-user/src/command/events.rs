@@ -1,0 +1,63 @@
+//! `ctmon events`
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use conntrack_user::{source::live::Live, view::flow};
+
+use super::{
+    output::{self, Reader},
+    shutdown::Shutdown,
+};
+use crate::cli::{Events, Output};
+
+/// Between two looks into the ring.
+const COLLECT_EVERY: Duration = Duration::from_millis(50);
+/// Events written at once.
+const BATCH: u64 = 1024;
+
+pub(crate) async fn run(options: &Events) -> Result<u8> {
+    let mut shutdown = Shutdown::listen()?;
+    let mut live = Live::open(&options.options())?;
+    if let Some(lost) = live.lost().iter().find(|_| live.name() != "ebpf") {
+        bail!("events come from kernel programs only: {}", lost.why);
+    }
+    tokio::select! {
+        () = shutdown.requested() => {}
+        outcome = follow(&mut live, options) => outcome?,
+    }
+    let lost: u64 = live
+        .read()
+        .netns
+        .iter()
+        .filter_map(|n| n.totals)
+        .map(|t| t.events_lost)
+        .sum();
+    if lost > 0 {
+        anstream::eprintln!("ctmon: {lost} events were lost because the ring buffer was full");
+    }
+    Ok(0)
+}
+
+async fn follow(live: &mut Live, options: &Events) -> Result<()> {
+    let mut left = options.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let mut events = Vec::new();
+        left -= live.drain(left.min(BATCH), |event| events.push(event));
+        for event in &events {
+            let reader = match options.common.output {
+                Output::Text => output::text(&flow::text(event))?,
+                Output::Json => output::json(&flow::json(event))?,
+            };
+            if reader == Reader::Gone {
+                return Ok(());
+            }
+        }
+        if events.is_empty() {
+            tokio::time::sleep(COLLECT_EVERY).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}

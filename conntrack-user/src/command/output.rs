@@ -1,0 +1,38 @@
+//! Standard output: written whole, and whose end is no error.
+
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+/// Whether whoever reads is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Reader {
+    /// It is.
+    Reading,
+    /// It has closed the pipe.
+    Gone,
+}
+
+/// Writes `text`; its styles only where they are wanted.
+pub(crate) fn text(text: &str) -> Result<Reader> {
+    let mut out = anstream::stdout().lock();
+    finish(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Writes `value` as one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<Reader> {
+    let mut line = serde_json::to_vec(value).context("cannot write JSON")?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    finish(out.write_all(&line).and_then(|()| out.flush()))
+}
+
+fn finish(outcome: io::Result<()>) -> Result<Reader> {
+    match outcome {
+        Ok(()) => Ok(Reader::Reading),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error).context("cannot write to standard output"),
+    }
+}

@@ -1,0 +1,251 @@
+//! From readings to ticks.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{
+    baseline::{Baseline, Known},
+    counts::{Counted, Totals},
+    reading::{CountRead, NetnsId, NetnsReading, Reading, Time},
+    tick::{Entries, Events, Limit, NetnsTick, Rates, Tick},
+};
+use crate::forecast::{Forecast, Point, TimeToFull};
+
+/// Remembers each namespace from tick to tick.
+pub struct Monitor {
+    cpus: u32,
+    new_forecast: fn() -> Box<dyn Forecast>,
+    netns: HashMap<NetnsId, State>,
+    last: Option<Time>,
+    overflow_said: bool,
+}
+
+/// A namespace at the tick before.
+struct State {
+    baseline: Baseline,
+    forecast: Box<dyn Forecast>,
+    totals: Option<Totals>,
+    entries: Entries,
+    /// Drift at the last few ticks where it could be told.
+    drifts: VecDeque<i64>,
+    max: Option<u32>,
+    seen: bool,
+}
+
+/// Ticks over which the lowest drift counts: longer than an entry is in flight, even when the task
+/// that allocates it is pre-empted.
+const DRIFT_TICKS: usize = 3;
+
+impl State {
+    /// The lowest drift of the last few ticks. An entry in flight makes it look higher for a moment;
+    /// nothing makes it look lower.
+    fn drift(&mut self, counts: &[CountRead]) -> Option<i64> {
+        let now = self.baseline.drift(counts)?;
+        if self.drifts.len() == DRIFT_TICKS {
+            self.drifts.pop_front();
+        }
+        self.drifts.push_back(now);
+        self.drifts.iter().copied().min()
+    }
+}
+
+impl Monitor {
+    /// For a machine with `cpus` possible CPUs; each namespace gets a forecast of its own.
+    #[must_use]
+    pub fn new(cpus: u32, new_forecast: fn() -> Box<dyn Forecast>) -> Self {
+        Self {
+            cpus,
+            new_forecast,
+            netns: HashMap::new(),
+            last: None,
+            overflow_said: false,
+        }
+    }
+
+    /// Takes in reads for the baselines only, between ticks.
+    pub fn settle(&mut self, reading: &Reading) {
+        for netns in reading.netns.iter().filter(|netns| netns.totals.is_some()) {
+            self.state(netns.id).baseline.observe(&netns.counts);
+        }
+    }
+
+    /// Whether the baseline of every namespace whose count can be read is settled.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.netns
+            .values()
+            .all(|state| !matches!(state.baseline.known(), Known::Between(..)))
+    }
+
+    /// Takes in a reading; readings come in the order of time.
+    pub fn observe(&mut self, reading: &Reading) -> Tick {
+        let interval_ns = self
+            .last
+            .map(|last| reading.time.monotonic_ns.saturating_sub(last.monotonic_ns))
+            .filter(|interval| *interval > 0);
+        self.last = Some(reading.time);
+        let mut notices = Vec::new();
+        let netns: Vec<_> = reading
+            .netns
+            .iter()
+            .map(|netns| self.observe_netns(netns, reading, interval_ns, &mut notices))
+            .collect();
+        self.netns
+            .retain(|_, state| std::mem::take(&mut state.seen));
+        if reading.overflow != Totals::default() && !self.overflow_said {
+            self.overflow_said = true;
+            notices.push(
+                "more network namespaces than can be told apart: those beyond are not shown".into(),
+            );
+        }
+        let lost = netns
+            .iter()
+            .filter_map(|netns| netns.totals)
+            .map(|t| t.events_lost)
+            .sum::<u64>();
+        let events = reading.events_received.map(|received| Events {
+            received,
+            lost: lost + reading.overflow.events_lost,
+        });
+        Tick {
+            time: reading.time,
+            interval_ns,
+            netns,
+            events,
+            missed_at_most: reading.missed_at_most,
+            counted: reading.counted,
+            notices,
+        }
+    }
+
+    fn state(&mut self, id: NetnsId) -> &mut State {
+        let (cpus, new_forecast) = (self.cpus, self.new_forecast);
+        self.netns.entry(id).or_insert_with(|| State {
+            baseline: Baseline::new(cpus),
+            forecast: new_forecast(),
+            totals: None,
+            entries: Entries::Unavailable,
+            drifts: VecDeque::new(),
+            max: None,
+            seen: false,
+        })
+    }
+
+    fn observe_netns(
+        &mut self,
+        reading: &NetnsReading,
+        all: &Reading,
+        interval_ns: Option<u64>,
+        notices: &mut Vec<String>,
+    ) -> NetnsTick {
+        let state = self.state(reading.id);
+        state.seen = true;
+        if reading.totals.is_some() {
+            state.baseline.observe(&reading.counts);
+        }
+        let count = reading.counts.last().map(|read| read.count);
+        let entries = entries(&state.baseline, reading.totals.as_ref(), count);
+        let limit = match reading.max {
+            Some(0) => Limit::Unlimited,
+            Some(max) => Limit::Entries(max),
+            None => Limit::Unavailable,
+        };
+        if let (Some(before), Some(now)) = (state.max, reading.max)
+            && before != now
+        {
+            let notice = format!("nf_conntrack_max changed from {before} to {now}");
+            // The limit is one for all namespaces: each sees the change, one says it.
+            if !notices.contains(&notice) {
+                notices.push(notice);
+            }
+        }
+
+        let change = match (&reading.totals, &state.totals, interval_ns) {
+            (Some(now), Some(before), Some(_)) => Some(now.since(before)),
+            // Not there at the tick before: all that was counted in it was counted since.
+            (Some(now), None, Some(_)) => Some(*now),
+            _ => None,
+        };
+        let rates = rates(
+            change.as_ref(),
+            &all.counted,
+            state.entries,
+            entries,
+            interval_ns,
+        );
+        if let Some(entries) = entries.at_most() {
+            state.forecast.observe(Point {
+                time_ns: all.time.monotonic_ns,
+                entries,
+                limit,
+            });
+        }
+        let drift = state.drift(&reading.counts);
+        state.totals = reading.totals;
+        state.entries = entries;
+        state.max = reading.max.or(state.max);
+        NetnsTick {
+            id: reading.id,
+            name: reading.name.clone(),
+            entries,
+            limit,
+            change,
+            rates,
+            totals: reading.totals,
+            baseline: match state.baseline.known() {
+                Known::Exactly(value) => Some(value),
+                Known::Nothing | Known::Between(..) => None,
+            },
+            drift,
+            time_to_full: match entries {
+                Entries::Unavailable => TimeToFull::Unknown,
+                _ => state.forecast.time_to_full(),
+            },
+            count,
+            kernel: reading.kernel,
+        }
+    }
+}
+
+/// What the programs count on top of the baseline; without them, what the kernel says.
+fn entries(baseline: &Baseline, totals: Option<&Totals>, count: Option<u32>) -> Entries {
+    let Some(totals) = totals else {
+        return count.map_or(Entries::Unavailable, |count| Entries::Exact(count.into()));
+    };
+    let entries = |baseline: i64| (baseline + totals.balance().net()).max(0) as u64;
+    match baseline.known() {
+        Known::Exactly(baseline) => Entries::Exact(entries(baseline)),
+        Known::Between(low, high) => Entries::Between(entries(low), entries(high)),
+        Known::Nothing => Entries::Unavailable,
+    }
+}
+
+fn rates(
+    change: Option<&Totals>,
+    counted: &Counted,
+    before: Entries,
+    now: Entries,
+    interval_ns: Option<u64>,
+) -> Rates {
+    let Some(interval_ns) = interval_ns else {
+        return Rates::default();
+    };
+    let per_second = |entries: f64| entries * 1e9 / interval_ns as f64;
+    let net = match (change, before, now) {
+        (Some(change), ..) => Some(change.balance().net()),
+        (None, Entries::Exact(before), Entries::Exact(now)) => Some(now as i64 - before as i64),
+        _ => None,
+    };
+    Rates {
+        insert: change
+            .filter(|_| counted.all_inserts())
+            .map(|change| per_second(change.inserts() as f64)),
+        delete: change
+            .filter(|_| counted.deletes)
+            .map(|change| per_second(change.deletes as f64)),
+        net: net.map(|net| per_second(net as f64)),
+    }
+}
+
+#[cfg(test)]
+#[path = "monitor_tests.rs"]
+mod tests;

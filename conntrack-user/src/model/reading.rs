@@ -1,0 +1,104 @@
+//! What a source hands to the model at a tick.
+
+use serde::Serialize;
+
+use super::counts::{Balance, Counted, Totals};
+
+/// A moment, on both clocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Nanoseconds on a clock that never jumps; only differences mean anything.
+    pub monotonic_ns: u64,
+    /// Nanoseconds since 1970 UTC.
+    pub unix_ns: u64,
+}
+
+/// Which network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetnsId {
+    /// `net->net_cookie`, where it is known: never used twice.
+    pub cookie: Option<u64>,
+    /// `net->ns.inum`, as the kernel log and `/proc/PID/ns/net` show it. Reused.
+    pub inode: u64,
+}
+
+/// All that was read at one tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// When.
+    pub time: Time,
+    /// The namespaces that could be read.
+    pub netns: Vec<NetnsReading>,
+    /// Events taken out of the ring buffer since the programs were attached; none without events.
+    pub events_received: Option<u64>,
+    /// Calls that the programs missed in all namespaces; none when it cannot be told.
+    pub missed_at_most: Option<u64>,
+    /// What was counted in namespaces beyond those that can be told apart.
+    pub overflow: Totals,
+    /// Which of the totals are counted.
+    pub counted: Counted,
+}
+
+/// One namespace at a tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetnsReading {
+    /// Which one.
+    pub id: NetnsId,
+    /// Its name, where one is known.
+    pub name: Option<String>,
+    /// What the kernel programs have counted in it; none when procfs is polled.
+    pub totals: Option<Totals>,
+    /// The kernel's count of entries, read once or more; empty when it cannot be read.
+    pub counts: Vec<CountRead>,
+    /// `nf_conntrack_max`.
+    pub max: Option<u32>,
+    /// The kernel's own statistics.
+    pub kernel: Option<KernelStat>,
+}
+
+/// One read of the kernel's count, between two of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountRead {
+    /// Ours, just before.
+    pub before: Balance,
+    /// `nf_conntrack_count`.
+    pub count: u32,
+    /// Ours, just after.
+    pub after: Balance,
+}
+
+impl CountRead {
+    /// Whether nothing happened meanwhile, as far as the programs saw: then the two counts are of
+    /// the same moment, but for entries in the middle of being allocated or freed.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        self.before == self.after
+    }
+}
+
+/// What the kernel counts itself in a namespace, over all CPUs (`struct ip_conntrack_stat`,
+/// include/linux/netfilter/nf_conntrack_common.h). A counter that this kernel lacks is none. Each is a
+/// 32-bit number a CPU, and wraps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct KernelStat {
+    /// Look-ups for a new packet that found an entry made meanwhile.
+    pub found: Option<u64>,
+    /// Packets that could not be tracked.
+    pub invalid: Option<u64>,
+    /// Entries inserted through ctnetlink; packets are not counted.
+    pub insert: Option<u64>,
+    /// Entries that could not be inserted: a clash, a chain too long, or dying.
+    pub insert_failed: Option<u64>,
+    /// Packets dropped: table full, or a clash that could not be resolved.
+    pub drop: Option<u64>,
+    /// Entries evicted early to make room.
+    pub early_drop: Option<u64>,
+    /// Packets with a protocol error.
+    pub error: Option<u64>,
+    /// Look-ups that were begun again because the table was resized.
+    pub search_restart: Option<u64>,
+    /// Clashes that were resolved.
+    pub clash_resolve: Option<u64>,
+    /// Entries refused because their bucket's chain was too long.
+    pub chaintoolong: Option<u64>,
+}

@@ -1,0 +1,119 @@
+//! What the model makes of a reading: what the views show.
+
+use super::{
+    counts::{Counted, Totals},
+    reading::{KernelStat, NetnsId, Time},
+};
+use crate::forecast::TimeToFull;
+
+/// All namespaces at a tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tick {
+    /// When.
+    pub time: Time,
+    /// Nanoseconds since the tick before; none at the first.
+    pub interval_ns: Option<u64>,
+    /// The namespaces, in the order of the reading.
+    pub netns: Vec<NetnsTick>,
+    /// The ring buffer; none without events.
+    pub events: Option<Events>,
+    /// Calls that the programs missed; 0: every count is exact. None when it cannot be told.
+    pub missed_at_most: Option<u64>,
+    /// Which counts are counted at all.
+    pub counted: Counted,
+    /// What is to be said once.
+    pub notices: Vec<String>,
+}
+
+/// The ring buffer since the programs were attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Events {
+    /// Events taken out of it.
+    pub received: u64,
+    /// Events that found it full.
+    pub lost: u64,
+}
+
+/// One namespace at a tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetnsTick {
+    /// Which one.
+    pub id: NetnsId,
+    /// Its name, where one is known.
+    pub name: Option<String>,
+    /// Entries in its table.
+    pub entries: Entries,
+    /// Entries it may have.
+    pub limit: Limit,
+    /// What happened since the tick before; none at the first, and when procfs is polled.
+    pub change: Option<Totals>,
+    /// Entries a second, as far as they can be told.
+    pub rates: Rates,
+    /// What was counted since the programs were attached; none when procfs is polled.
+    pub totals: Option<Totals>,
+    /// Entries before the programs counted, once settled.
+    pub baseline: Option<i64>,
+    /// The kernel's count less ours; 0 unless an event was missed. None while the table moves.
+    pub drift: Option<i64>,
+    /// When it will be full.
+    pub time_to_full: TimeToFull,
+    /// The kernel's count as read.
+    pub count: Option<u32>,
+    /// The kernel's statistics as read.
+    pub kernel: Option<KernelStat>,
+}
+
+/// Entries in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entries {
+    /// This many.
+    Exact(u64),
+    /// From the first to the second, both included: the baseline is not settled.
+    Between(u64, u64),
+    /// It cannot be told.
+    Unavailable,
+}
+
+impl Entries {
+    /// The number, or the highest it can be.
+    #[must_use]
+    pub const fn at_most(self) -> Option<u64> {
+        match self {
+            Self::Exact(entries) | Self::Between(_, entries) => Some(entries),
+            Self::Unavailable => None,
+        }
+    }
+}
+
+/// How many entries a table may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// So many: `nf_conntrack_max`.
+    Entries(u32),
+    /// As many as memory holds: `nf_conntrack_max` is 0, which kernels up to 6.18 accept.
+    Unlimited,
+    /// It cannot be read.
+    Unavailable,
+}
+
+/// Entries a second since the tick before.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rates {
+    /// Put into the table.
+    pub insert: Option<f64>,
+    /// Taken out of the table.
+    pub delete: Option<f64>,
+    /// By which the count of entries changed.
+    pub net: Option<f64>,
+}
+
+impl NetnsTick {
+    /// Entries as a share of the limit; none where either is unknown or there is no limit.
+    #[must_use]
+    pub fn fill_ratio(&self) -> Option<f64> {
+        match self.limit {
+            Limit::Entries(max) => Some(self.entries.at_most()? as f64 / f64::from(max)),
+            Limit::Unlimited | Limit::Unavailable => None,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Opening a namespace's files, which takes being in it.
+
+use std::{
+    fs::File,
+    io,
+    net::UdpSocket,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use super::discover::Found;
+
+/// What is brought back from a namespace.
+pub(super) struct Entered {
+    pub(super) cookie: Option<u64>,
+    pub(super) count: File,
+    pub(super) max: File,
+}
+
+/// Visits all of `targets`, in a thread of its own: only that thread changes its namespace, and it
+/// ends with the visit. A target whose files are not there, because conntrack is not, is left out.
+pub(super) fn all(targets: Vec<Found>, procfs: &Path) -> Vec<(Found, Result<Entered, String>)> {
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    let procfs = procfs.to_owned();
+    let visit = move || {
+        // The own namespace first: the thread is still in it.
+        let (own, others): (Vec<_>, Vec<_>) = targets
+            .into_iter()
+            .partition(|target| target.path.is_none());
+        let visited = own.into_iter().chain(others).map(|target| {
+            let entered = enter(target.path.as_deref()).and_then(|()| open(&procfs));
+            (target, entered)
+        });
+        visited.collect::<Vec<_>>()
+    };
+    let visited = thread::spawn(visit).join().unwrap_or_default();
+    let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+    visited
+        .into_iter()
+        .filter(|(_, entered)| entered.as_ref().err().is_none_or(is_there))
+        .map(|(target, entered)| {
+            let entered = entered.map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    format!("entering it takes CAP_SYS_ADMIN: {error}")
+                }
+                _ => error.to_string(),
+            });
+            (target, entered)
+        })
+        .collect()
+}
+
+/// Puts this thread into the namespace that `path` stands for.
+fn enter(path: Option<&Path>) -> io::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let netns = File::open(path)?;
+    // SAFETY: a valid descriptor; only this thread's namespace changes.
+    if unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Opens the files of the namespace that this thread is in.
+fn open(procfs: &Path) -> io::Result<Entered> {
+    let folder: PathBuf = procfs.join("sys/net/netfilter");
+    Ok(Entered {
+        count: File::open(folder.join("nf_conntrack_count"))?,
+        max: File::open(folder.join("nf_conntrack_max"))?,
+        cookie: cookie(),
+    })
+}
+
+/// `net->net_cookie` of the namespace that this thread is in.
+fn cookie() -> Option<u64> {
+    /// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h)
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    // Any socket will do; port 0 of the loopback address sends and receives nothing.
+    let socket = UdpSocket::bind("127.0.0.1:0")
+        .or_else(|_| UdpSocket::bind("0.0.0.0:0"))
+        .ok()?;
+    let mut cookie = 0u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `cookie`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    (result == 0 && cookie != 0).then_some(cookie)
+}

@@ -1,0 +1,7 @@
+//! Writing down what the model says.
+
+pub mod flow;
+pub mod json;
+pub mod status;
+pub mod text;
+pub mod units;

@@ -1,0 +1,166 @@
+//! `watch` for people: one line a namespace and tick, 80 columns wide.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anstyle::{AnsiColor, Style};
+
+use super::units;
+use crate::model::{
+    counts::{Counted, Totals},
+    tick::{Entries, Limit, NetnsTick, Tick},
+};
+
+/// Lines after which the headings are repeated.
+const PAGE: usize = 20;
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default();
+const PLAIN: Style = Style::new();
+
+/// Fill from which a number is written as a warning.
+const HIGH: f64 = 0.80;
+/// Fill from which it is written as bad.
+const CRITICAL: f64 = 0.95;
+
+/// Columns of the table: heading and width.
+const COLUMNS: [(&str, usize); 12] = [
+    ("NETNS", 10),
+    ("ENTRIES", 8),
+    ("MAX", 7),
+    ("FILL", 4),
+    ("INS/s", 5),
+    ("DEL/s", 5),
+    ("NET/s", 6),
+    ("DROPS", 5),
+    ("EVICT", 5),
+    ("FULLIN", 6),
+    ("DRIFT", 5),
+    ("LOST", 4),
+];
+
+/// Writes ticks, with headings every now and then.
+#[derive(Debug, Default)]
+pub struct Table {
+    lines: usize,
+}
+
+impl Table {
+    /// The lines of a tick. Styles are written out; the stream takes them away where they do not
+    /// belong.
+    #[must_use]
+    pub fn tick(&mut self, tick: &Tick) -> String {
+        let mut out = String::new();
+        for notice in &tick.notices {
+            let _ = writeln!(out, "{WARNING}{notice}{WARNING:#}");
+        }
+        if tick.netns.is_empty() {
+            let _ = writeln!(out, "{DIM}no network namespace tracks connections{DIM:#}");
+        }
+        let at = clock(tick.time.unix_ns);
+        if self.lines == 0 || self.lines >= PAGE {
+            self.lines = 0;
+            let _ = writeln!(out, "{DIM}{at} UTC{DIM:#}");
+            let cells = COLUMNS.map(|(heading, width)| format!("{heading:>width$}"));
+            let _ = writeln!(out, "{BOLD}{}{BOLD:#}", cells.join(" "));
+        }
+        for netns in &tick.netns {
+            let _ = writeln!(out, "{}", line(netns, &tick.counted));
+        }
+        self.lines += tick.netns.len().max(1);
+        out
+    }
+}
+
+fn line(netns: &NetnsTick, counted: &Counted) -> String {
+    let fill = netns.fill_ratio();
+    let fill_style = match fill {
+        Some(ratio) if ratio >= CRITICAL => BAD,
+        Some(ratio) if ratio >= HIGH => WARNING,
+        _ => PLAIN,
+    };
+    let rate = |rate: Option<f64>| rate.map_or("?".into(), units::short);
+    // What was counted in the tick; bad when it is not nothing.
+    let events = |is_counted: bool, of: fn(&Totals) -> u64| match &netns.change {
+        Some(change) if is_counted => match of(change) {
+            0 => ("0".into(), PLAIN),
+            count => (units::short(count as f64), BAD),
+        },
+        _ => ("?".into(), PLAIN),
+    };
+    let drift = match netns.drift {
+        None => ("~".into(), DIM),
+        Some(0) => ("0".into(), PLAIN),
+        Some(drift) => (units::signed(drift as f64), BAD),
+    };
+    let drift = if netns.totals.is_none() {
+        ("?".into(), PLAIN)
+    } else {
+        drift
+    };
+    let cells: [(String, Style); COLUMNS.len()] = [
+        (name(netns), PLAIN),
+        (entries(netns.entries), fill_style),
+        (limit(netns.limit), PLAIN),
+        (fill.map_or("-".into(), units::percent), fill_style),
+        (rate(netns.rates.insert), PLAIN),
+        (rate(netns.rates.delete), PLAIN),
+        (netns.rates.net.map_or("?".into(), units::signed), PLAIN),
+        events(counted.early_drops, |change| change.table_full),
+        events(counted.early_drops && counted.deletes, |change| {
+            change.evictions
+        }),
+        (units::time_to_full(netns.time_to_full), fill_style),
+        drift,
+        events(true, |change| change.events_lost),
+    ];
+    let padded = cells
+        .iter()
+        .zip(COLUMNS)
+        .map(|((text, style), (_, width))| {
+            // Padded inside the style: its characters take no room on the screen.
+            format!("{style}{text:>width$}{style:#}")
+        });
+    padded.collect::<Vec<_>>().join(" ")
+}
+
+/// The namespace's name, its end cut off where it is too long, or its inode.
+fn name(netns: &NetnsTick) -> String {
+    let width = COLUMNS[0].1;
+    match &netns.name {
+        Some(name) if name.chars().count() > width => {
+            name.chars().take(width - 1).chain(['~']).collect()
+        }
+        Some(name) => name.clone(),
+        None => netns.id.inode.to_string(),
+    }
+}
+
+fn entries(entries: Entries) -> String {
+    match entries {
+        Entries::Exact(entries) => entries.to_string(),
+        Entries::Between(_, high) => format!("<={high}"),
+        Entries::Unavailable => "?".into(),
+    }
+}
+
+fn limit(limit: Limit) -> String {
+    match limit {
+        Limit::Entries(max) => max.to_string(),
+        Limit::Unlimited => "none".into(),
+        Limit::Unavailable => "?".into(),
+    }
+}
+
+/// `2026-11-23 10:04:08`, in UTC.
+#[must_use]
+pub fn clock(unix_ns: u64) -> String {
+    let time = std::time::UNIX_EPOCH + Duration::from_nanos(unix_ns);
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    text.trim_end_matches('Z').replace('T', " ")
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

@@ -1,0 +1,156 @@
+use super::*;
+use crate::{
+    forecast::TimeToFull,
+    model::{
+        reading::{NetnsId, Time},
+        tick::Rates,
+    },
+};
+
+fn netns(entries: u64, max: u32) -> NetnsTick {
+    NetnsTick {
+        id: NetnsId {
+            cookie: Some(1),
+            inode: 4_026_531_840,
+        },
+        name: None,
+        entries: Entries::Exact(entries),
+        limit: Limit::Entries(max),
+        change: Some(Totals::default()),
+        rates: Rates {
+            insert: Some(1200.0),
+            delete: Some(800.0),
+            net: Some(400.0),
+        },
+        totals: Some(Totals::default()),
+        baseline: Some(0),
+        drift: Some(0),
+        time_to_full: TimeToFull::In { seconds: 620.0 },
+        count: None,
+        kernel: None,
+    }
+}
+
+fn tick(netns: Vec<NetnsTick>) -> Tick {
+    Tick {
+        time: Time {
+            monotonic_ns: 0,
+            unix_ns: 1_764_000_000_000_000_000,
+        },
+        interval_ns: None,
+        netns,
+        events: None,
+        missed_at_most: None,
+        counted: Counted::ALL,
+        notices: vec![],
+    }
+}
+
+/// What is left on a screen without colours.
+fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+#[test]
+fn a_table_is_aligned_and_80_columns_wide() {
+    let mut worst = netns(1_048_576, 1_048_576);
+    worst.name = Some("a-name-that-is-too-long".into());
+    worst.rates = Rates {
+        insert: Some(123_456.0),
+        delete: Some(1_234_567.0),
+        net: Some(-1_111_111.0),
+    };
+    let gone = Totals {
+        table_full: 99_999,
+        evictions: 12_345,
+        events_lost: 123,
+        ..Totals::default()
+    };
+    worst.change = Some(gone);
+    worst.time_to_full = TimeToFull::Full;
+    worst.drift = Some(-50);
+    let text = plain(&Table::default().tick(&tick(vec![netns(12_345, 262_144), worst])));
+    let expected = "\
+2025-11-24 16:00:00 UTC
+     NETNS  ENTRIES     MAX FILL INS/s DEL/s  NET/s DROPS EVICT FULLIN DRIFT LOST
+4026531840    12345  262144   5%  1.2k   800   +400     0     0 10m20s     0    0
+a-name-th~  1048576 1048576 100%  123k  1.2M  -1.1M  100k   12k   FULL   -50  123
+";
+    assert_eq!(text, expected);
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 81),
+        "80 columns and the end"
+    );
+}
+
+#[test]
+fn what_is_not_known_is_no_zero() {
+    let unknown = NetnsTick {
+        entries: Entries::Unavailable,
+        limit: Limit::Unavailable,
+        change: None,
+        rates: Rates::default(),
+        totals: None,
+        baseline: None,
+        drift: None,
+        time_to_full: TimeToFull::Unknown,
+        ..netns(0, 1)
+    };
+    let unlimited = NetnsTick {
+        entries: Entries::Between(96, 100),
+        limit: Limit::Unlimited,
+        drift: None,
+        time_to_full: TimeToFull::Unlimited,
+        ..netns(0, 1)
+    };
+    let text = plain(&Table::default().tick(&tick(vec![unknown, unlimited])));
+    let rows: Vec<&str> = text.lines().skip(2).collect();
+    assert_eq!(
+        rows,
+        [
+            "4026531840        ?       ?    -     ?     ?      ?     ?     ?      ?     ?    ?",
+            "4026531840    <=100    none    -  1.2k   800   +400     0     0  never     ~    0",
+        ]
+    );
+}
+
+#[test]
+fn a_hook_that_is_not_attached_leaves_a_question_mark() {
+    let mut tick = tick(vec![netns(5, 10)]);
+    tick.counted.early_drops = false;
+    let text = plain(&Table::default().tick(&tick));
+    let row = text.lines().last().unwrap_or_default();
+    assert_eq!(
+        row,
+        "4026531840        5      10  50%  1.2k   800   +400     ?     ? 10m20s     0    0"
+    );
+}
+
+#[test]
+fn headings_come_again_and_notices_once() {
+    let mut table = Table::default();
+    let mut first = tick(vec![netns(1, 10)]);
+    first
+        .notices
+        .push("nf_conntrack_max changed from 5 to 10".into());
+    assert!(plain(&table.tick(&first)).starts_with("nf_conntrack_max changed"));
+    let headings = (0..40)
+        .map(|_| table.tick(&tick(vec![netns(1, 10)])))
+        .filter(|text| text.contains("NETNS"))
+        .count();
+    assert_eq!(headings, 2);
+}
+
+#[test]
+fn a_table_that_is_nearly_full_is_coloured() {
+    let colours = |entries| {
+        let text = Table::default().tick(&tick(vec![netns(entries, 100)]));
+        (
+            text.contains("\u{1b}[33m"),
+            text.contains("\u{1b}[31m") || text.contains("\u{1b}[1m\u{1b}[31m"),
+        )
+    };
+    assert_eq!(colours(79), (false, false));
+    assert_eq!(colours(80), (true, false));
+    assert_eq!(colours(95), (false, true));
+}

@@ -1,0 +1,140 @@
+//! Numbers short enough for a table and exact enough to act on.
+
+use std::time::Duration;
+
+use crate::forecast::TimeToFull;
+
+/// A count or a rate in at most five characters: `999`, `9.9k`, `123k`, `12M`.
+#[must_use]
+pub fn short(value: f64) -> String {
+    const STEPS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let size = value.abs();
+    for (step, unit) in STEPS {
+        // From where rounding to a whole number of the smaller unit would need four digits.
+        if size >= 0.9995 * step {
+            let scaled = value / step;
+            // From where one decimal would round to two digits before the point.
+            let decimals = usize::from(scaled.abs() < 9.95);
+            return format!("{scaled:.decimals$}{unit}");
+        }
+    }
+    // Never "-0".
+    format!("{:.0}", if size < 0.5 { 0.0 } else { value })
+}
+
+/// As [`short`], with a sign: `+120`, `-3.1k`, `0`.
+#[must_use]
+pub fn signed(value: f64) -> String {
+    let text = short(value);
+    if text == "0" || value < 0.0 {
+        text
+    } else {
+        format!("+{text}")
+    }
+}
+
+/// A share as a whole per cent; below 100 as long as it is below 1.
+#[must_use]
+pub fn percent(ratio: f64) -> String {
+    let percent = (ratio * 100.0).round();
+    let shown = if ratio < 1.0 {
+        percent.min(99.0)
+    } else {
+        percent
+    };
+    format!("{shown:.0}%")
+}
+
+/// A span of time in at most six characters: `0.4s`, `42s`, `5m10s`, `3h20m`, `12d`, `>99d`.
+#[must_use]
+pub fn span(seconds: f64) -> String {
+    if seconds < 9.95 {
+        return format!("{seconds:.1}s");
+    }
+    let whole = Duration::try_from_secs_f64(seconds).map_or(u64::MAX, |span| span.as_secs());
+    match whole {
+        0..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        3600..86_400 => format!("{}h{:02}m", whole / 3600, whole % 3600 / 60),
+        86_400..8_640_000 => format!("{}d", whole / 86_400),
+        _ => ">99d".into(),
+    }
+}
+
+/// A forecast in at most six characters; no number when the table does not grow.
+#[must_use]
+pub fn time_to_full(forecast: TimeToFull) -> String {
+    match forecast {
+        TimeToFull::Unknown => "?".into(),
+        TimeToFull::NotGrowing => "-".into(),
+        TimeToFull::Full => "FULL".into(),
+        TimeToFull::Unlimited => "never".into(),
+        TimeToFull::In { seconds } => span(seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_short() {
+        let cases = [
+            (0.0, "0"),
+            (-0.2, "0"),
+            (7.4, "7"),
+            (999.4, "999"),
+            (999.6, "1.0k"),
+            (1234.0, "1.2k"),
+            (9949.0, "9.9k"),
+            (9950.0, "10k"),
+            (123_456.0, "123k"),
+            (999_499.0, "999k"),
+            (999_500.0, "1.0M"),
+            (12_345_678.0, "12M"),
+            (3.2e9, "3.2G"),
+            (-1234.0, "-1.2k"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(short(value), expected, "{value}");
+            assert!(short(value).len() <= 5);
+        }
+        assert_eq!(
+            (signed(12.0), signed(-12.0), signed(0.1)),
+            ("+12".into(), "-12".into(), "0".into())
+        );
+    }
+
+    #[test]
+    fn only_a_full_table_is_at_100_percent() {
+        let cases = [
+            (0.0, "0%"),
+            (0.474, "47%"),
+            (0.999, "99%"),
+            (1.0, "100%"),
+            (1.02, "102%"),
+        ];
+        for (ratio, expected) in cases {
+            assert_eq!(percent(ratio), expected, "{ratio}");
+        }
+    }
+
+    #[test]
+    fn spans_stay_short() {
+        let cases = [
+            (0.04, "0.0s"),
+            (9.9, "9.9s"),
+            (9.96, "9s"),
+            (59.9, "59s"),
+            (310.0, "5m10s"),
+            (12_000.0, "3h20m"),
+            (90_000.0, "1d"),
+            (8_639_999.0, "99d"),
+            (1e300, ">99d"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(span(seconds), expected, "{seconds}");
+            assert!(span(seconds).len() <= 6);
+        }
+    }
+}
