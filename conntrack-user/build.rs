@@ -9,9 +9,7 @@ use anyhow::{Context as _, Result};
 
 fn main() -> Result<()> {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?;
-    let root = Path::new(&manifest)
-        .parent()
-        .context("the package lies in the workspace")?;
+    let root = Path::new(&manifest).parent().context("the package lies in the workspace")?;
     let ebpf = root.join("conntrack-ebpf");
 
     // SAFETY: a build script has one thread.
@@ -26,9 +24,7 @@ fn main() -> Result<()> {
     aya_build::build_ebpf(
         [aya_build::Package {
             name: "conntrack-ebpf",
-            root_dir: ebpf
-                .to_str()
-                .context("the path of the workspace is UTF-8")?,
+            root_dir: ebpf.to_str().context("the path of the workspace is UTF-8")?,
             ..Default::default()
         }],
         aya_build::Toolchain::Custom(env!("CARGO_PKG_RUST_VERSION")),
@@ -46,9 +42,6 @@ fn path_with_tools() -> Result<std::ffi::OsString> {
         .or_else(|| folder("XDG_CACHE_HOME").map(|dir| dir.join("ctmon")))
         .or_else(|| folder("HOME").map(|dir| dir.join(".cache/ctmon")));
     let path = env::var_os("PATH").unwrap_or_default();
-    let all = cache
-        .map(|dir| dir.join("tools/bin"))
-        .into_iter()
-        .chain(env::split_paths(&path));
+    let all = cache.map(|dir| dir.join("tools/bin")).into_iter().chain(env::split_paths(&path));
     env::join_paths(all).context("PATH")
 }

@@ -101,15 +101,7 @@ fn add_netns(cookie: u64, inode: u32) -> u32 {
         return OVERFLOW_SLOT;
     };
     // Named before it can be found: whoever sees a count can see whose it is.
-    let _ = NETNS.set(
-        slot,
-        Netns {
-            cookie,
-            inode,
-            reserved: 0,
-        },
-        0,
-    );
+    let _ = NETNS.set(slot, Netns { cookie, inode, reserved: 0 }, 0);
     if SLOT_OF.insert(cookie, slot, BPF_NOEXIST.into()).is_ok() {
         return slot;
     }
@@ -127,9 +119,6 @@ fn add_netns(cookie: u64, inode: u32) -> u32 {
 #[inline(always)]
 pub(crate) fn log_refused(ctx: &impl EbpfContext, handle: &Handle) {
     if config::debug_log() == 1 {
-        info!(
-            ctx,
-            "allocation refused in the netns with cookie {}", handle.cookie
-        );
+        info!(ctx, "allocation refused in the netns with cookie {}", handle.cookie);
     }
 }

@@ -40,11 +40,7 @@ pub(crate) fn send(ct: Ptr, netns_cookie: u64, kind: u8) -> bool {
     // A wake-up a record would cost more than the record: the reader comes by itself on a timer, and
     // is called only when the ring fills up before that.
     let full = EVENTS.query(BPF_RB_AVAIL_DATA.into()) >= u64::from(config::ring_wakeup());
-    let flags = if full {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    };
+    let flags = if full { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     entry.submit(flags.into());
     true
 }

@@ -32,18 +32,14 @@ pub(crate) unsafe fn tuple(base: Ptr, offset: u32, to: *mut Tuple) {
         let source = (&raw mut (*to).source).cast::<u64>();
         source.write(value(base, offset));
         source.add(1).write(value(base, offset + 8));
-        (&raw mut (*to).source_port)
-            .cast::<u16>()
-            .write(value(base, offset + 16));
+        (&raw mut (*to).source_port).cast::<u16>().write(value(base, offset + 16));
         (&raw mut (*to).family).write(value(base, offset + 18));
         let destination = (&raw mut (*to).destination).cast::<u32>();
         destination.write(value(base, offset + 20));
         destination.add(1).write(value(base, offset + 24));
         destination.add(2).write(value(base, offset + 28));
         destination.add(3).write(value(base, offset + 32));
-        (&raw mut (*to).destination_port)
-            .cast::<u16>()
-            .write(value(base, offset + 36));
+        (&raw mut (*to).destination_port).cast::<u16>().write(value(base, offset + 36));
         (&raw mut (*to).protocol).write(value(base, offset + 38));
         (&raw mut (*to).direction).write(value(base, offset + 39));
     }

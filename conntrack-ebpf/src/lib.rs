@@ -63,10 +63,7 @@ pub struct Counters {
     pub frees_skipped: u64,
 }
 
-const _: () = assert!(
-    size_of::<Counters>() == 192,
-    "Counters is three cache lines"
-);
+const _: () = assert!(size_of::<Counters>() == 192, "Counters is three cache lines");
 
 /// Which namespace a slot of [`Counters`] belongs to.
 #[repr(C)]

@@ -40,11 +40,7 @@ pub(crate) fn once<C: EbpfContext>(
     let Some(cpu) = percpu::of(percpu::number()) else {
         return;
     };
-    let run = Run {
-        cpu,
-        program: first as usize + copy,
-        copy,
-    };
+    let run = Run { cpu, program: first as usize + copy, copy };
     let address = percpu::address(cpu, run.program, ctx);
     let place = percpu::stack(address) as usize % NOTES;
     let note = note(cpu, hook, place);

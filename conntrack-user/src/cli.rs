@@ -94,12 +94,7 @@ fn parse_hook(text: &str) -> Result<ebpf::plan::Hook, String> {
     let all = ebpf::plan::Hook::ALL;
     all.into_iter()
         .find(|hook| hook.name() == text)
-        .ok_or_else(|| {
-            format!(
-                "the hooks are {}",
-                all.map(ebpf::plan::Hook::name).join(", ")
-            )
-        })
+        .ok_or_else(|| format!("the hooks are {}", all.map(ebpf::plan::Hook::name).join(", ")))
 }
 
 #[derive(Debug, Args)]
@@ -136,9 +131,9 @@ struct Ring {
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Fill from which it is a warning, in per cent
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "80")]
-    warn: f64,
+    /// Fill from which it is a warning, in per cent [default: 80, or --crit where that is lower]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    warn: Option<f64>,
     /// Fill from which it is critical, in per cent
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "95")]
     crit: f64,
@@ -180,13 +175,7 @@ impl Common {
             choice: self.source,
             selection: self.netns,
             procfs: self.procfs.clone(),
-            ebpf: ebpf::Options {
-                sysfs: self.sysfs.clone(),
-                ring_bytes,
-                events,
-                debug_log,
-                fault,
-            },
+            ebpf: ebpf::Options { sysfs: self.sysfs.clone(), ring_bytes, events, debug_log, fault },
         }
     }
 
@@ -197,8 +186,7 @@ impl Common {
 
 impl Watch {
     pub(crate) fn options(&self) -> live::Options {
-        self.common
-            .options(self.ring.ring_size, !self.no_events, self.debug_bpf)
+        self.common.options(self.ring.ring_size, !self.no_events, self.debug_bpf)
     }
 }
 
@@ -208,17 +196,14 @@ impl Status {
     }
 
     pub(crate) fn limits(&self) -> anyhow::Result<Limits> {
-        if self.warn > self.crit {
+        let crit = self.crit;
+        let warn = self.warn.unwrap_or_else(|| crit.min(80.0));
+        if warn > crit {
             anyhow::bail!(
-                "--warn {} is above --crit {}: a warning comes before it is critical",
-                self.warn,
-                self.crit
+                "--warn {warn} is above --crit {crit}: a warning comes before it is critical"
             );
         }
-        Ok(Limits {
-            warn: self.warn,
-            crit: self.crit,
-        })
+        Ok(Limits { warn, crit })
     }
 }
 
@@ -277,10 +262,7 @@ mod tests {
         let cases = [
             (vec!["watch", "--interval", "5ms"], "between 10ms and 1h"),
             (vec!["watch", "--interval", "soon"], "100ms, 1s or 5m"),
-            (
-                vec!["watch", "--netns", "blue"],
-                "all, self, or an inode number",
-            ),
+            (vec!["watch", "--netns", "blue"], "all, self, or an inode number"),
             (vec!["watch", "--ring-size", "5000"], "a power of two"),
             (vec!["watch", "--ring-size", "2048"], "a power of two"),
             (vec!["watch", "--count", "0"], "0 is not in 1"),
@@ -290,26 +272,19 @@ mod tests {
         ];
         for (arguments, expected) in cases {
             let all = [vec!["ctmon"], arguments.clone()].concat();
-            let error = Cli::try_parse_from(all)
-                .err()
-                .map(|e| e.to_string())
-                .unwrap_or_default();
+            let error = Cli::try_parse_from(all).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains(expected), "{arguments:?}: {error}");
         }
     }
 
     #[test]
     fn a_warning_comes_before_critical() {
+        let cli = Cli::try_parse_from(["ctmon", "status", "--crit", "59"]).unwrap();
+        let Command::Status(low) = cli.command else { panic!() };
+        let expected = Limits { warn: 59.0, crit: 59.0 };
+        assert_eq!(low.limits().unwrap(), expected);
         let cli = Cli::try_parse_from(["ctmon", "status", "--warn", "96"]).unwrap();
-        let Command::Status(status) = cli.command else {
-            panic!()
-        };
-        assert!(
-            status
-                .limits()
-                .unwrap_err()
-                .to_string()
-                .contains("above --crit 95")
-        );
+        let Command::Status(status) = cli.command else { panic!() };
+        assert!(status.limits().unwrap_err().to_string().contains("above --crit 95"));
     }
 }

@@ -36,10 +36,7 @@ pub(crate) fn host(release: bool) -> Result<Vec<PathBuf>> {
     let profile = if release { "release" } else { "dev" };
     let mut cargo = process::cargo();
     cargo.args(["build", "--profile", profile]);
-    build(
-        cargo,
-        workspace::target()?.join(if release { "release" } else { "debug" }),
-    )
+    build(cargo, workspace::target()?.join(if release { "release" } else { "debug" }))
 }
 
 /// Builds the programs so that they run in a VM, which has none of this host's libraries.
@@ -47,25 +44,12 @@ pub(crate) fn static_binaries() -> Result<Vec<PathBuf>> {
     // Naming the target keeps its flags away from build scripts and procedural macros, which cannot
     // be static. A directory of its own: other flags would rebuild everything else each time.
     let target = workspace::target()?.join("vm");
-    let flags = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        ARCH.target.to_uppercase().replace('-', "_")
-    );
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", ARCH.target.to_uppercase().replace('-', "_"));
     let mut cargo = process::cargo();
-    cargo
-        .args([
-            "build",
-            "--release",
-            "--target",
-            ARCH.target,
-            "--target-dir",
-        ])
-        .arg(&target);
+    cargo.args(["build", "--release", "--target", ARCH.target, "--target-dir"]).arg(&target);
     cargo.env(flags, "-C target-feature=+crt-static");
     // These would go before the flags of one target.
-    cargo
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     build(cargo, target.join(ARCH.target).join("release"))
 }
 
@@ -75,13 +59,7 @@ fn build(mut cargo: std::process::Command, directory: PathBuf) -> Result<Vec<Pat
     }
     let status = process::status(&mut cargo, "to build the monitor and its tests")?;
     if !status.success() {
-        bail!(
-            "{} failed ({status}); its own messages are above",
-            process::line(&cargo)
-        );
+        bail!("{} failed ({status}); its own messages are above", process::line(&cargo));
     }
-    Ok(PROGRAMS
-        .iter()
-        .map(|(_, program)| directory.join(program))
-        .collect())
+    Ok(PROGRAMS.iter().map(|(_, program)| directory.join(program)).collect())
 }

@@ -61,9 +61,7 @@ pub(crate) fn text(command: &mut Command, why: &str) -> Result<String> {
 
 /// Runs a program with our terminal, and waits for it.
 pub(crate) fn status(command: &mut Command, why: &str) -> Result<ExitStatus> {
-    command
-        .status()
-        .with_context(|| format!("cannot start {}, needed {why}", line(command)))
+    command.status().with_context(|| format!("cannot start {}, needed {why}", line(command)))
 }
 
 /// The command as one would type it.
@@ -88,19 +86,13 @@ fn quote(word: &str) -> String {
 
 /// A command line for a POSIX shell.
 pub(crate) fn quoted(words: &[String]) -> String {
-    words
-        .iter()
-        .map(|word| quote(word))
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// The last lines of a text.
 pub(crate) fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
-    all.get(all.len().saturating_sub(lines)..)
-        .unwrap_or_default()
-        .join("\n")
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
 }
 
 #[cfg(test)]

@@ -32,11 +32,7 @@ pub(crate) fn note(text: &str) {
 
 /// An error with its causes.
 pub(crate) fn error(error: &Error) {
-    let (red, plain) = if colours() {
-        ("\x1b[1;31m", "\x1b[0m")
-    } else {
-        ("", "")
-    };
+    let (red, plain) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     eprintln!("{red}error{plain}: {error}");
     for cause in error.chain().skip(1) {
         eprintln!("  because: {cause}");

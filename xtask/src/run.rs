@@ -67,20 +67,14 @@ fn place(args: &Args) -> Result<Place> {
         return Ok(Place::Vm("BPF on this host needs root".to_owned()));
     }
     let programs = build::host(true)?;
-    let monitor = programs
-        .into_iter()
-        .next()
-        .context("the build made no program")?;
+    let monitor = programs.into_iter().next().context("the build made no program")?;
     if args.host {
         return Ok(Place::Host(monitor, "--host was given"));
     }
     let mut command = Command::new(&monitor);
     command.args(["status", "--source", "ebpf"]);
     let Ok(probe) = command.output() else {
-        return Ok(Place::Vm(format!(
-            "{} does not start here",
-            process::line(&command)
-        )));
+        return Ok(Place::Vm(format!("{} does not start here", process::line(&command))));
     };
     if probe.status.success() {
         return Ok(Place::Host(monitor, "its kernel takes the BPF programs"));
@@ -88,9 +82,7 @@ fn place(args: &Args) -> Result<Place> {
     let said = String::from_utf8_lossy(&probe.stderr);
     let first = said.lines().map(str::trim).find(|line| !line.is_empty());
     let why = first.unwrap_or("it did not say why");
-    Ok(Place::Vm(format!(
-        "this host's kernel does not take the BPF programs: {why}"
-    )))
+    Ok(Place::Vm(format!("this host's kernel does not take the BPF programs: {why}")))
 }
 
 fn on_host(monitor: &Path, arguments: &[String]) -> Result<ExitCode> {
@@ -105,11 +97,7 @@ fn in_vm(args: &Args) -> Result<ExitCode> {
     let kernel = kernel::get(&args.kernel)?;
     let binaries = build::static_binaries()?;
     let defaults = DEMO_ARGUMENTS.map(str::to_owned);
-    let arguments = if args.arguments.is_empty() {
-        &defaults
-    } else {
-        args.arguments.as_slice()
-    };
+    let arguments = if args.arguments.is_empty() { &defaults } else { args.arguments.as_slice() };
     let script = format!("{DEMO}ctmon watch {}\n", quoted(arguments));
     let guest = Guest::command(&script, &binaries);
     vm::boot(&kernel, &args.machine, &guest, &mut vm::print).map(ExitCode::from)

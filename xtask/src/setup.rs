@@ -34,35 +34,11 @@ fn needs() -> Vec<Need> {
     let [qemu_apt, qemu_dnf, qemu_pacman] = ARCH.qemu_packages;
     [
         ("cc", "to link programs", "gcc libc6-dev", "gcc", "gcc"),
-        (
-            "ldd",
-            "to find the libraries of a VM's programs",
-            "libc-bin",
-            "glibc-common",
-            "glibc",
-        ),
-        (
-            "setpriv",
-            "to end a VM with its xtask",
-            "util-linux",
-            "util-linux",
-            "util-linux",
-        ),
+        ("ldd", "to find the libraries of a VM's programs", "libc-bin", "glibc-common", "glibc"),
+        ("setpriv", "to end a VM with its xtask", "util-linux", "util-linux", "util-linux"),
         (ARCH.qemu, "to run VMs", qemu_apt, qemu_dnf, qemu_pacman),
-        (
-            "busybox",
-            "as the user land of VMs",
-            "busybox-static",
-            "busybox",
-            "busybox",
-        ),
-        (
-            "nft",
-            "for rules in VMs",
-            "nftables",
-            "nftables",
-            "nftables",
-        ),
+        ("busybox", "as the user land of VMs", "busybox-static", "busybox", "busybox"),
+        ("nft", "for rules in VMs", "nftables", "nftables", "nftables"),
         (
             "conntrack",
             "to read the table in VMs",
@@ -72,13 +48,7 @@ fn needs() -> Vec<Need> {
         ),
         ("depmod", "to index kernel modules", "kmod", "kmod", "kmod"),
         ("xz", "to decompress kernel modules", "xz-utils", "xz", "xz"),
-        (
-            "zstd",
-            "to decompress kernel modules",
-            "zstd",
-            "zstd",
-            "zstd",
-        ),
+        ("zstd", "to decompress kernel modules", "zstd", "zstd", "zstd"),
     ]
     .map(|(what, why, apt, dnf, pacman)| Need {
         what: what.to_owned(),
@@ -108,10 +78,7 @@ fn debian_llvm(llvm: &str) -> String {
 
 /// Whether the build of bpf-linker finds the right LLVM without being told where.
 fn llvm_in_path(llvm: &str) -> bool {
-    let version = text(
-        Command::new("llvm-config").arg("--version"),
-        "to look for LLVM",
-    );
+    let version = text(Command::new("llvm-config").arg("--version"), "to look for LLVM");
     version.is_ok_and(|version| version.split('.').next() == Some(llvm))
 }
 
@@ -129,12 +96,8 @@ pub(crate) fn run() -> Result<ExitCode> {
 /// Installs what is missing, or says how to.
 pub(crate) fn ensure() -> Result<()> {
     let _lock = workspace::lock()?;
-    let rustc = text(
-        Command::new("rustc")
-            .arg("-vV")
-            .current_dir(workspace::root()),
-        "to know its LLVM",
-    )?;
+    let rustc =
+        text(Command::new("rustc").arg("-vV").current_dir(workspace::root()), "to know its LLVM")?;
     let llvm = llvm_major(&rustc)
         .context("`rustc -vV` names no LLVM version, which bpf-linker must match")?;
     let linker = workspace::cache()?.join(format!("tools/bpf-linker-{BPF_LINKER}-llvm{llvm}"));
@@ -150,11 +113,7 @@ pub(crate) fn ensure() -> Result<()> {
         needs.push(llvm_need(&llvm));
     }
     let exists = |what: &str| {
-        if what.starts_with('/') {
-            Path::new(what).exists()
-        } else {
-            find(what).is_some()
-        }
+        if what.starts_with('/') { Path::new(what).exists() } else { find(what).is_some() }
     };
     let missing = missing(&needs, exists);
     if !missing.is_empty() {
@@ -162,10 +121,9 @@ pub(crate) fn ensure() -> Result<()> {
     }
     rust_src()?;
     if !linker_works {
-        step(
-            &format!("build bpf-linker {BPF_LINKER} for LLVM {llvm}"),
-            || build_linker(&linker, &llvm),
-        )?;
+        step(&format!("build bpf-linker {BPF_LINKER} for LLVM {llvm}"), || {
+            build_linker(&linker, &llvm)
+        })?;
     }
     publish(&program)
 }
@@ -175,9 +133,7 @@ fn missing(needs: &[Need], exists: impl Fn(&str) -> bool) -> Vec<&Need> {
 }
 
 fn llvm_major(rustc: &str) -> Option<String> {
-    let version = rustc
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let version = rustc.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     Some(version.split('.').next()?.trim().to_owned()).filter(|major| !major.is_empty())
 }
 
@@ -185,27 +141,18 @@ fn install(missing: &[&Need]) -> Result<()> {
     for need in missing {
         note(&format!("missing: {}, {}", need.what, need.why));
     }
-    let packages: Vec<&str> = missing
-        .iter()
-        .flat_map(|need| need.apt.split(' '))
-        .collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.apt.split(' ')).collect();
     let Some(prefix) = privilege().filter(|_| find("apt-get").is_some()) else {
         bail!("{}", instructions(missing))
     };
     let apt = |arguments: &[&str]| {
-        let mut words = prefix
-            .iter()
-            .chain(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        let mut words = prefix.iter().chain(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
         let mut apt = command(words.next().unwrap_or(&"env"));
-        apt.args(words)
-            .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
-            .args(arguments);
+        apt.args(words).args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
         apt
     };
     // One broken source among the machine's is no reason to give up.
-    let updated = step("apt-get update", || {
-        output(&mut apt(&["update"]), "to install packages")
-    });
+    let updated = step("apt-get update", || output(&mut apt(&["update"]), "to install packages"));
     if let Err(error) = updated {
         note(&error.to_string());
     }
@@ -247,15 +194,10 @@ fn instructions(missing: &[&Need]) -> String {
 fn rust_src() -> Result<()> {
     let mut rustc = Command::new("rustc");
     let sysroot = text(
-        rustc
-            .args(["--print", "sysroot"])
-            .current_dir(workspace::root()),
+        rustc.args(["--print", "sysroot"]).current_dir(workspace::root()),
         "to find Rust's sources",
     )?;
-    if Path::new(sysroot.trim())
-        .join("lib/rustlib/src/rust/library/core/Cargo.toml")
-        .exists()
-    {
+    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml").exists() {
         return Ok(());
     }
     if find("rustup").is_none() {
@@ -265,9 +207,7 @@ fn rust_src() -> Result<()> {
         );
     }
     let mut rustup = command("rustup");
-    rustup
-        .args(["component", "add", "rust-src"])
-        .current_dir(workspace::root());
+    rustup.args(["component", "add", "rust-src"]).current_dir(workspace::root());
     step("rustup component add rust-src", || {
         output(&mut rustup, "to build `core` for the kernel programs")
     })
@@ -286,9 +226,7 @@ fn build_linker(linker: &Path, llvm: &str) -> Result<()> {
         "--force",
         "--no-default-features",
     ]);
-    cargo
-        .args(["--features", &format!("llvm-{llvm}"), "--root"])
-        .arg(linker);
+    cargo.args(["--features", &format!("llvm-{llvm}"), "--root"]).arg(linker);
     if Path::new(&debian_llvm(llvm)).exists() {
         cargo.env("LLVM_PREFIX", debian_llvm(llvm));
     }
@@ -322,18 +260,9 @@ mod tests {
         needs.push(llvm_need("22"));
         let absent = ["nft", "/usr/lib/llvm-22/lib/libLLVM.so"];
         let found = missing(&needs, |what| !absent.contains(&what));
-        assert_eq!(
-            found
-                .iter()
-                .map(|need| need.what.as_str())
-                .collect::<Vec<_>>(),
-            absent
-        );
+        assert_eq!(found.iter().map(|need| need.what.as_str()).collect::<Vec<_>>(), absent);
         let text = instructions(&found);
-        assert!(
-            text.contains("--no-install-recommends nftables llvm-22-dev\n"),
-            "{text}"
-        );
+        assert!(text.contains("--no-install-recommends nftables llvm-22-dev\n"), "{text}");
         assert!(text.contains("dnf install nftables llvm-devel\n"), "{text}");
         assert!(missing(&needs, |_| true).is_empty());
     }

@@ -12,31 +12,21 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// What stands for tests that gave no result: silence is a failure.
-    pub(crate) const NO_RESULT: Self = Self {
-        passed: 0,
-        failed: 1,
-        skipped: 0,
-    };
+    pub(crate) const NO_RESULT: Self = Self { passed: 0, failed: 1, skipped: 0 };
 
     /// The closing line of the kernel tests, `N passed, N failed, N skipped`.
     pub(crate) fn from_kernel_tests(line: &str) -> Option<Self> {
         let mut words = line.trim().split(", ");
         let mut count = |what| words.next()?.strip_suffix(what)?.trim_end().parse().ok();
-        let tally = Self {
-            passed: count("passed")?,
-            failed: count("failed")?,
-            skipped: count("skipped")?,
-        };
+        let tally =
+            Self { passed: count("passed")?, failed: count("failed")?, skipped: count("skipped")? };
         words.next().is_none().then_some(tally)
     }
 
     /// The closing line of one Rust test program,
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; ...`.
     pub(crate) fn from_cargo(line: &str) -> Option<Self> {
-        let (_, counts) = line
-            .trim()
-            .strip_prefix("test result: ")?
-            .split_once(". ")?;
+        let (_, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
         let mut words = counts.split("; ");
         let mut count = |what| words.next()?.strip_suffix(what)?.trim_end().parse().ok();
         Some(Self {
@@ -57,11 +47,7 @@ impl AddAssign for Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
@@ -69,19 +55,12 @@ impl fmt::Display for Tally {
 mod tests {
     use super::*;
 
-    const MIXED: Tally = Tally {
-        passed: 12,
-        failed: 1,
-        skipped: 3,
-    };
+    const MIXED: Tally = Tally { passed: 12, failed: 1, skipped: 3 };
 
     #[test]
     fn kernel_tests_line_is_what_a_tally_displays() {
         assert_eq!(Tally::from_kernel_tests(&MIXED.to_string()), Some(MIXED));
-        assert_eq!(
-            Tally::from_kernel_tests("12 passed, 1 failed, 3 skipped\r"),
-            Some(MIXED)
-        );
+        assert_eq!(Tally::from_kernel_tests("12 passed, 1 failed, 3 skipped\r"), Some(MIXED));
     }
 
     #[test]

@@ -52,35 +52,21 @@ pub(crate) fn run_kernels(args: &KernelArgs) -> Result<ExitCode> {
 /// Says how it all ended; the sum is the last line.
 fn close(sum: Tally, complete: bool) -> ExitCode {
     println!("{sum}");
-    if sum.failed == 0 && complete {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if sum.failed == 0 && complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn unit_tests() -> Result<Tally> {
     let mut cargo = process::cargo();
-    cargo
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .stdout(Stdio::piped());
-    let mut child = cargo
-        .spawn()
-        .with_context(|| format!("cannot start {}", process::line(&cargo)))?;
+    cargo.args(["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped());
+    let mut child =
+        cargo.spawn().with_context(|| format!("cannot start {}", process::line(&cargo)))?;
     let mut sum = Tally::default();
-    for line in child
-        .stdout
-        .take()
-        .into_iter()
-        .flat_map(|output| BufReader::new(output).lines())
-    {
+    for line in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
         let line = line.context("cannot read what the unit tests say")?;
         println!("{line}");
         sum += Tally::from_cargo(&line).unwrap_or_default();
     }
-    let status = child
-        .wait()
-        .context("cannot learn how the unit tests ended")?;
+    let status = child.wait().context("cannot learn how the unit tests ended")?;
     // They may not even compile, or one may have taken the whole program down.
     if !status.success() && sum.failed == 0 {
         sum += Tally::NO_RESULT;
@@ -91,11 +77,7 @@ fn unit_tests() -> Result<Tally> {
 /// The sum over all kernels, and whether each kernel of the usual set ran every test.
 fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
     let usual = kernel::usual();
-    let names = if args.kernel.is_empty() {
-        usual.clone()
-    } else {
-        kernel::expand(&args.kernel)
-    };
+    let names = if args.kernel.is_empty() { usual.clone() } else { kernel::expand(&args.kernel) };
     let mut sum = Tally::default();
     let mut complete = true;
     let binaries = match build::static_binaries() {
@@ -125,10 +107,7 @@ fn one_kernel(name: &str, args: &KernelArgs, binaries: &[PathBuf]) -> Result<Tal
     let kernel = kernel::get(name)?;
     let words = [&["/bin/kernel-tests".to_owned()], args.arguments.as_slice()].concat();
     let script = quoted(&words);
-    let guest = Guest {
-        repeatable: true,
-        ..Guest::command(&script, binaries)
-    };
+    let guest = Guest { repeatable: true, ..Guest::command(&script, binaries) };
     let mut output = Vec::new();
     let status = vm::boot(&kernel, &args.machine, &guest, &mut |bytes| {
         output.extend_from_slice(bytes);
@@ -157,21 +136,10 @@ mod tests {
     #[test]
     fn the_closing_line_is_the_verdict() {
         let output = "kernel: 6.12\ncounts ... ok\n2 passed, 1 failed, 0 skipped\n";
-        assert_eq!(
-            verdict(output, 1),
-            Tally {
-                passed: 2,
-                failed: 1,
-                skipped: 0
-            }
-        );
+        assert_eq!(verdict(output, 1), Tally { passed: 2, failed: 1, skipped: 0 });
         assert_eq!(
             verdict("3 passed, 0 failed, 1 skipped\n", 0),
-            Tally {
-                passed: 3,
-                failed: 0,
-                skipped: 1
-            }
+            Tally { passed: 3, failed: 0, skipped: 1 }
         );
     }
 
@@ -184,11 +152,7 @@ mod tests {
     fn an_exit_status_is_not_overruled_by_the_counts() {
         assert_eq!(
             verdict("3 passed, 0 failed, 0 skipped\n", 101),
-            Tally {
-                passed: 3,
-                failed: 1,
-                skipped: 0
-            }
+            Tally { passed: 3, failed: 1, skipped: 0 }
         );
     }
 }

@@ -110,33 +110,16 @@ pub(crate) fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::List => list(),
         Task::Fetch { kernel } => fetch(&kernel),
-        Task::Run {
-            kernel,
-            machine,
-            bare,
-            command,
-        } => {
+        Task::Run { kernel, machine, bare, command } => {
             let (kernel, binaries) = (kernel::get(&kernel)?, binaries(bare)?);
             let script = quoted(&command);
-            Ok(exit_code(boot(
-                &kernel,
-                &machine,
-                &Guest::command(&script, &binaries),
-                &mut print,
-            )))
+            Ok(exit_code(boot(&kernel, &machine, &Guest::command(&script, &binaries), &mut print)))
         }
-        Task::Shell {
-            kernel,
-            machine,
-            bare,
-        } => {
+        Task::Shell { kernel, machine, bare } => {
             let (kernel, binaries) = (kernel::get(&kernel)?, binaries(bare)?);
             let (rows, columns) = terminal::size();
             let script = format!("stty sane rows {rows} cols {columns}; exec sh -i");
-            let guest = Guest {
-                interactive: true,
-                ..Guest::command(&script, &binaries)
-            };
+            let guest = Guest { interactive: true, ..Guest::command(&script, &binaries) };
             progress::note("exit or Ctrl-] ends the VM");
             Ok(exit_code(boot(&kernel, &machine, &guest, &mut print)))
         }
@@ -147,10 +130,7 @@ pub(crate) fn run(task: Task) -> Result<ExitCode> {
 /// Writes what a VM says to our standard output at once.
 pub(crate) fn print(bytes: &[u8]) -> Result<()> {
     let mut output = stdout().lock();
-    output
-        .write_all(bytes)
-        .and_then(|()| output.flush())
-        .context("cannot write to standard output")
+    output.write_all(bytes).and_then(|()| output.flush()).context("cannot write to standard output")
 }
 
 /// Starts a VM, runs the guest's script and hands its output to the sink. Returns the script's exit
@@ -165,21 +145,13 @@ pub(crate) fn boot(
     let accel = accel::choose(args.accel, kernel)?;
     let initramfs = initramfs::write(kernel, guest)?;
     let limit = args.timeout.map(Duration::from_secs);
-    let no_modules = if args.no_modules {
-        " ctmon.nomodules=1"
-    } else {
-        ""
-    };
+    let no_modules = if args.no_modules { " ctmon.nomodules=1" } else { "" };
     let machine = Machine {
         accel,
         cpus: args.cpus,
         memory: args.memory,
         append: &format!("{}{no_modules}", args.append),
-        time_limit: if guest.interactive {
-            limit
-        } else {
-            limit.or(Some(TIME_LIMIT))
-        },
+        time_limit: if guest.interactive { limit } else { limit.or(Some(TIME_LIMIT)) },
         interactive: guest.interactive,
     };
     progress::note(&format!(
@@ -193,10 +165,7 @@ pub(crate) fn boot(
     };
     for _ in 1..ATTEMPTS {
         let result = attempt();
-        let fault = result
-            .as_ref()
-            .err()
-            .and_then(|error| error.downcast_ref::<NoResult>());
+        let fault = result.as_ref().err().and_then(|error| error.downcast_ref::<NoResult>());
         let again = |fault: &NoResult| fault.emulator_fault && (guest.repeatable || !fault.started);
         if !fault.is_some_and(again) {
             return result;
@@ -208,11 +177,7 @@ pub(crate) fn boot(
 
 /// The programs of this workspace, unless the VM is to do without.
 fn binaries(bare: bool) -> Result<Vec<PathBuf>> {
-    if bare {
-        Ok(Vec::new())
-    } else {
-        build::static_binaries()
-    }
+    if bare { Ok(Vec::new()) } else { build::static_binaries() }
 }
 
 fn exit_code(status: Result<u8>) -> ExitCode {
@@ -232,13 +197,7 @@ fn list() -> Result<ExitCode> {
         };
         let cached = if cached { "yes" } else { "no" };
         let usual = if usual { "always" } else { "on demand" };
-        rows.push([
-            name.to_owned(),
-            kernel,
-            version,
-            cached.to_owned(),
-            usual.to_owned(),
-        ]);
+        rows.push([name.to_owned(), kernel, version, cached.to_owned(), usual.to_owned()]);
     }
     for [series, kernel, version, cached, tested] in rows {
         println!("{series:8} {kernel:32} {version:24} {cached:7} {tested}");

@@ -27,11 +27,7 @@ pub(crate) fn target() -> Result<PathBuf> {
 
 /// Where tools and kernels are kept between runs and between checkouts.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let set = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("CTMON_CACHE")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("ctmon")))
         .or_else(|| Some(set("HOME")?.join(".cache/ctmon")))
@@ -55,8 +51,7 @@ pub(crate) fn lock() -> Result<File> {
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     if file.try_lock().is_err() {
         note("waiting for another xtask that works on the cache");
-        file.lock()
-            .with_context(|| format!("cannot lock {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
 }

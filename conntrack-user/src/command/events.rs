@@ -26,13 +26,7 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
         () = shutdown.requested() => {}
         outcome = follow(&mut live, options) => outcome?,
     }
-    let lost: u64 = live
-        .read()
-        .netns
-        .iter()
-        .filter_map(|n| n.totals)
-        .map(|t| t.events_lost)
-        .sum();
+    let lost: u64 = live.read().netns.iter().filter_map(|n| n.totals).map(|t| t.events_lost).sum();
     if lost > 0 {
         anstream::eprintln!("ctmon: {lost} events were lost because the ring buffer was full");
     }

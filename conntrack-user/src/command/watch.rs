@@ -65,9 +65,7 @@ async fn follow(live: &mut Live, watch: &Watch) -> Result<()> {
         );
     }
     let mut debug_log = if watch.debug_bpf {
-        env_logger::Builder::new()
-            .filter_level(log::LevelFilter::Info)
-            .init();
+        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
         live.debug_log()?
     } else {
         None
@@ -76,10 +74,7 @@ async fn follow(live: &mut Live, watch: &Watch) -> Result<()> {
     settle(live, &mut monitor).await;
 
     let kernel = kernel_release(watch.common.procfs());
-    let mut writer = Writer {
-        output: watch.common.output,
-        table: Table::default(),
-    };
+    let mut writer = Writer { output: watch.common.output, table: Table::default() };
     if writer.start(live, &kernel)? == Reader::Gone {
         return Ok(());
     }
@@ -171,8 +166,5 @@ impl Writer {
 
 fn now() -> Time {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
-    Time {
-        monotonic_ns: 0,
-        unix_ns: now.map_or(0, |now| now.as_nanos() as u64),
-    }
+    Time { monotonic_ns: 0, unix_ns: now.map_or(0, |now| now.as_nanos() as u64) }
 }

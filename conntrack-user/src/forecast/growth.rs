@@ -42,9 +42,7 @@ impl Forecast for Growth {
         if growth <= 0.0 {
             return TimeToFull::NotGrowing;
         }
-        TimeToFull::In {
-            seconds: (max - last.entries) as f64 * elapsed / growth,
-        }
+        TimeToFull::In { seconds: (max - last.entries) as f64 * elapsed / growth }
     }
 }
 
@@ -56,11 +54,7 @@ mod tests {
         let mut growth = Growth::default();
         for (second, entries) in entries.iter().enumerate() {
             let time_ns = second as u64 * 1_000_000_000;
-            growth.observe(Point {
-                time_ns,
-                entries: *entries,
-                limit,
-            });
+            growth.observe(Point { time_ns, entries: *entries, limit });
         }
         growth.time_to_full()
     }

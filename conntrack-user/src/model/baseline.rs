@@ -29,13 +29,7 @@ pub struct Baseline {
 
 #[derive(Debug, Clone)]
 enum State {
-    Settling {
-        upper: Option<i64>,
-        lowest: i64,
-        lowest_reads: u32,
-        agreeing: u32,
-        batches: u32,
-    },
+    Settling { upper: Option<i64>, lowest: i64, lowest_reads: u32, agreeing: u32, batches: u32 },
     Settled(i64),
 }
 
@@ -61,21 +55,12 @@ impl Baseline {
             agreeing: 0,
             batches: 0,
         };
-        Self {
-            state,
-            in_flight: IN_FLIGHT_PER_CPU * i64::from(cpus),
-        }
+        Self { state, in_flight: IN_FLIGHT_PER_CPU * i64::from(cpus) }
     }
 
     /// Takes in reads made one right after the other.
     pub fn observe(&mut self, batch: &[CountRead]) {
-        let State::Settling {
-            upper,
-            lowest,
-            lowest_reads,
-            agreeing,
-            batches,
-        } = &mut self.state
+        let State::Settling { upper, lowest, lowest_reads, agreeing, batches } = &mut self.state
         else {
             return;
         };
@@ -104,9 +89,9 @@ impl Baseline {
     pub fn known(&self) -> Known {
         match self.state {
             State::Settled(value) => Known::Exactly(value),
-            State::Settling {
-                upper: Some(upper), ..
-            } => Known::Between(upper - self.in_flight, upper),
+            State::Settling { upper: Some(upper), .. } => {
+                Known::Between(upper - self.in_flight, upper)
+            }
             State::Settling { upper: None, .. } => Known::Nothing,
         }
     }
@@ -119,9 +104,7 @@ impl Baseline {
             return None;
         };
         let agreeing = batch.iter().filter(|read| read.agrees());
-        agreeing
-            .map(|read| i64::from(read.count) - baseline - read.after.net())
-            .min()
+        agreeing.map(|read| i64::from(read.count) - baseline - read.after.net()).min()
     }
 }
 
@@ -134,11 +117,7 @@ mod tests {
     }
 
     fn quiet(count: u32, allocs: u64, frees: u64) -> CountRead {
-        CountRead {
-            before: balance(allocs, frees),
-            count,
-            after: balance(allocs, frees),
-        }
+        CountRead { before: balance(allocs, frees), count, after: balance(allocs, frees) }
     }
 
     /// `batches` times four quiet reads.
@@ -178,11 +157,7 @@ mod tests {
     #[test]
     fn reads_in_a_flood_bound_it() {
         let mut baseline = Baseline::new(2);
-        let flood = CountRead {
-            before: balance(50, 20),
-            count: 140,
-            after: balance(60, 25),
-        };
+        let flood = CountRead { before: balance(50, 20), count: 140, after: balance(60, 25) };
         baseline.observe(&[flood; 100]);
         // At least 50 allocated and at most 25 freed by then.
         assert_eq!(baseline.known(), Known::Between(111, 115));
@@ -199,10 +174,7 @@ mod tests {
         assert_eq!(baseline.drift(&[quiet(100, 50, 47)]), Some(-3));
         let in_flight = quiet(101, 50, 47);
         assert_eq!(baseline.drift(&[in_flight, quiet(100, 50, 47)]), Some(-3));
-        let moving = CountRead {
-            after: balance(51, 47),
-            ..in_flight
-        };
+        let moving = CountRead { after: balance(51, 47), ..in_flight };
         assert_eq!(baseline.drift(&[moving]), None);
         assert_eq!(baseline.drift(&[]), None);
     }

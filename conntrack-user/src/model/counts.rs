@@ -37,10 +37,7 @@ impl Totals {
     /// What the count of entries follows from.
     #[must_use]
     pub const fn balance(&self) -> Balance {
-        Balance {
-            allocs: self.allocs,
-            frees: self.frees,
-        }
+        Balance { allocs: self.allocs, frees: self.frees }
     }
 
     /// What was counted after `earlier`.
@@ -51,9 +48,7 @@ impl Totals {
             allocs_failed: self.allocs_failed.saturating_sub(earlier.allocs_failed),
             table_full: self.table_full.saturating_sub(earlier.table_full),
             inserts_packet: self.inserts_packet.saturating_sub(earlier.inserts_packet),
-            inserts_ctnetlink: self
-                .inserts_ctnetlink
-                .saturating_sub(earlier.inserts_ctnetlink),
+            inserts_ctnetlink: self.inserts_ctnetlink.saturating_sub(earlier.inserts_ctnetlink),
             deletes: self.deletes.saturating_sub(earlier.deletes),
             evictions: self.evictions.saturating_sub(earlier.evictions),
             frees: self.frees.saturating_sub(earlier.frees),
@@ -96,12 +91,8 @@ pub struct Counted {
 
 impl Counted {
     /// Everything.
-    pub const ALL: Self = Self {
-        inserts_packet: true,
-        inserts_ctnetlink: true,
-        deletes: true,
-        early_drops: true,
-    };
+    pub const ALL: Self =
+        Self { inserts_packet: true, inserts_ctnetlink: true, deletes: true, early_drops: true };
 
     /// Whether inserts are counted on every path.
     #[must_use]

@@ -52,13 +52,7 @@ impl Monitor {
     /// For a machine with `cpus` possible CPUs; each namespace gets a forecast of its own.
     #[must_use]
     pub fn new(cpus: u32, new_forecast: fn() -> Box<dyn Forecast>) -> Self {
-        Self {
-            cpus,
-            new_forecast,
-            netns: HashMap::new(),
-            last: None,
-            overflow_said: false,
-        }
+        Self { cpus, new_forecast, netns: HashMap::new(), last: None, overflow_said: false }
     }
 
     /// Takes in reads for the baselines only, between ticks.
@@ -71,9 +65,7 @@ impl Monitor {
     /// Whether the baseline of every namespace whose count can be read is settled.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.netns
-            .values()
-            .all(|state| !matches!(state.baseline.known(), Known::Between(..)))
+        self.netns.values().all(|state| !matches!(state.baseline.known(), Known::Between(..)))
     }
 
     /// Takes in a reading; readings come in the order of time.
@@ -89,23 +81,18 @@ impl Monitor {
             .iter()
             .map(|netns| self.observe_netns(netns, reading, interval_ns, &mut notices))
             .collect();
-        self.netns
-            .retain(|_, state| std::mem::take(&mut state.seen));
+        self.netns.retain(|_, state| std::mem::take(&mut state.seen));
         if reading.overflow != Totals::default() && !self.overflow_said {
             self.overflow_said = true;
             notices.push(
                 "more network namespaces than can be told apart: those beyond are not shown".into(),
             );
         }
-        let lost = netns
-            .iter()
-            .filter_map(|netns| netns.totals)
-            .map(|t| t.events_lost)
-            .sum::<u64>();
-        let events = reading.events_received.map(|received| Events {
-            received,
-            lost: lost + reading.overflow.events_lost,
-        });
+        let lost =
+            netns.iter().filter_map(|netns| netns.totals).map(|t| t.events_lost).sum::<u64>();
+        let events = reading
+            .events_received
+            .map(|received| Events { received, lost: lost + reading.overflow.events_lost });
         Tick {
             time: reading.time,
             interval_ns,
@@ -165,19 +152,9 @@ impl Monitor {
             (Some(now), None, Some(_)) => Some(*now),
             _ => None,
         };
-        let rates = rates(
-            change.as_ref(),
-            &all.counted,
-            state.entries,
-            entries,
-            interval_ns,
-        );
+        let rates = rates(change.as_ref(), &all.counted, state.entries, entries, interval_ns);
         if let Some(entries) = entries.at_most() {
-            state.forecast.observe(Point {
-                time_ns: all.time.monotonic_ns,
-                entries,
-                limit,
-            });
+            state.forecast.observe(Point { time_ns: all.time.monotonic_ns, entries, limit });
         }
         let drift = state.drift(&reading.counts);
         state.totals = reading.totals;
@@ -239,9 +216,7 @@ fn rates(
         insert: change
             .filter(|_| counted.all_inserts())
             .map(|change| per_second(change.inserts() as f64)),
-        delete: change
-            .filter(|_| counted.deletes)
-            .map(|change| per_second(change.deletes as f64)),
+        delete: change.filter(|_| counted.deletes).map(|change| per_second(change.deletes as f64)),
         net: net.map(|net| per_second(net as f64)),
     }
 }

@@ -8,10 +8,7 @@ use super::{
 use crate::forecast::growth::Growth;
 
 const SECOND: u64 = 1_000_000_000;
-const INIT: NetnsId = NetnsId {
-    cookie: Some(1),
-    inode: 4_026_531_840,
-};
+const INIT: NetnsId = NetnsId { cookie: Some(1), inode: 4_026_531_840 };
 
 fn monitor() -> Monitor {
     Monitor::new(2, || Box::new(Growth::default()))
@@ -23,29 +20,15 @@ fn netns(id: NetnsId, count: u32, max: u32, allocs: u64) -> NetnsReading {
     NetnsReading {
         id,
         name: None,
-        totals: Some(Totals {
-            allocs,
-            inserts_packet: allocs,
-            ..Totals::default()
-        }),
-        counts: vec![
-            CountRead {
-                before: balance,
-                count,
-                after: balance
-            };
-            6
-        ],
+        totals: Some(Totals { allocs, inserts_packet: allocs, ..Totals::default() }),
+        counts: vec![CountRead { before: balance, count, after: balance }; 6],
         max: Some(max),
         kernel: None,
     }
 }
 
 fn at(second: u64, netns: Vec<NetnsReading>) -> Reading {
-    let time = Time {
-        monotonic_ns: second * SECOND,
-        unix_ns: 0,
-    };
+    let time = Time { monotonic_ns: second * SECOND, unix_ns: 0 };
     Reading {
         time,
         netns,
@@ -75,13 +58,7 @@ fn the_first_tick_has_counts_and_no_rates() {
     assert_eq!((one.baseline, one.drift), (Some(100), Some(0)));
     assert_eq!((one.change, one.rates), (None, Rates::default()));
     assert_eq!(one.time_to_full, TimeToFull::Unknown);
-    assert_eq!(
-        tick.events,
-        Some(Events {
-            received: 7,
-            lost: 0
-        })
-    );
+    assert_eq!(tick.events, Some(Events { received: 7, lost: 0 }));
 }
 
 #[test]
@@ -90,11 +67,7 @@ fn rates_are_per_second_whatever_the_interval() {
     monitor.observe(&at(1, vec![netns(INIT, 100, 1000, 0)]));
     let tick = monitor.observe(&at(3, vec![netns(INIT, 150, 1000, 50)]));
     assert_eq!(tick.interval_ns, Some(2 * SECOND));
-    let rates = Rates {
-        insert: Some(25.0),
-        delete: Some(0.0),
-        net: Some(25.0),
-    };
+    let rates = Rates { insert: Some(25.0), delete: Some(0.0), net: Some(25.0) };
     assert_eq!(tick.netns[0].rates, rates);
     assert_eq!(tick.netns[0].time_to_full, TimeToFull::In { seconds: 34.0 });
 }
@@ -109,10 +82,7 @@ fn until_the_baseline_is_settled_entries_are_an_interval() {
 #[test]
 fn a_changed_max_is_used_at_once_and_said_once() {
     let mut monitor = settled();
-    let other = NetnsId {
-        cookie: Some(9),
-        inode: 5,
-    };
+    let other = NetnsId { cookie: Some(9), inode: 5 };
     let both = |max| vec![netns(INIT, 100, max, 0), netns(other, 0, max, 0)];
     assert!(monitor.observe(&at(1, both(1000))).notices.is_empty());
     let tick = monitor.observe(&at(2, both(200)));
@@ -134,36 +104,20 @@ fn max_0_is_no_limit() {
 #[test]
 fn without_programs_the_kernel_s_count_is_all_there_is() {
     let mut monitor = monitor();
-    let polled = |count| NetnsReading {
-        totals: None,
-        ..netns(INIT, count, 1000, 0)
-    };
+    let polled = |count| NetnsReading { totals: None, ..netns(INIT, count, 1000, 0) };
     monitor.observe(&at(1, vec![polled(100)]));
     let tick = monitor.observe(&at(2, vec![polled(130)]));
     let one = &tick.netns[0];
     assert_eq!(one.entries, Entries::Exact(130));
-    assert_eq!(
-        one.rates,
-        Rates {
-            insert: None,
-            delete: None,
-            net: Some(30.0)
-        }
-    );
+    assert_eq!(one.rates, Rates { insert: None, delete: None, net: Some(30.0) });
     assert_eq!((one.totals, one.drift, one.baseline), (None, None, None));
 }
 
 #[test]
 fn a_namespace_that_reuses_an_inode_starts_anew() {
     let mut monitor = monitor();
-    let first = NetnsId {
-        cookie: Some(5),
-        inode: 77,
-    };
-    let second = NetnsId {
-        cookie: Some(6),
-        inode: 77,
-    };
+    let first = NetnsId { cookie: Some(5), inode: 77 };
+    let second = NetnsId { cookie: Some(6), inode: 77 };
     monitor.observe(&at(1, vec![netns(first, 50, 1000, 50)]));
     let tick = monitor.observe(&at(2, vec![netns(second, 10, 1000, 10)]));
     assert_eq!(tick.netns[0].change.map(|change| change.allocs), Some(10));
@@ -172,11 +126,7 @@ fn a_namespace_that_reuses_an_inode_starts_anew() {
 #[test]
 fn a_namespace_whose_count_cannot_be_read_has_rates_and_no_entries() {
     let mut monitor = monitor();
-    let hidden = |allocs| NetnsReading {
-        counts: vec![],
-        max: None,
-        ..netns(INIT, 0, 0, allocs)
-    };
+    let hidden = |allocs| NetnsReading { counts: vec![], max: None, ..netns(INIT, 0, 0, allocs) };
     monitor.observe(&at(1, vec![hidden(0)]));
     let tick = monitor.observe(&at(2, vec![hidden(40)]));
     assert_eq!(tick.netns[0].entries, Entries::Unavailable);
@@ -202,14 +152,7 @@ fn what_no_hook_counts_has_no_rate() {
     let mut reading = at(2, vec![netns(INIT, 150, 1000, 50)]);
     reading.counted.inserts_packet = false;
     let tick = monitor.observe(&reading);
-    assert_eq!(
-        tick.netns[0].rates,
-        Rates {
-            insert: None,
-            delete: Some(0.0),
-            net: Some(50.0)
-        }
-    );
+    assert_eq!(tick.netns[0].rates, Rates { insert: None, delete: Some(0.0), net: Some(50.0) });
 }
 
 #[test]
@@ -222,9 +165,5 @@ fn an_entry_in_flight_is_no_drift_and_a_missed_one_is() {
     assert_eq!(drift(2, one_more()), Some(0));
     assert_eq!(drift(3, one_more()), Some(0));
     assert_eq!(drift(4, one_more()), Some(1), "it stays");
-    assert_eq!(
-        drift(5, vec![netns(INIT, 98, 1000, 0)]),
-        Some(-2),
-        "at once"
-    );
+    assert_eq!(drift(5, vec![netns(INIT, 98, 1000, 0)]), Some(-2), "at once");
 }

@@ -137,11 +137,7 @@ impl Live {
         if let Selection::Inode(inode) = live.selection
             && !live.namespaces.iter().any(|netns| netns.inode == inode)
         {
-            let problem = live
-                .namespaces
-                .problems()
-                .iter()
-                .find(|problem| problem.inode == inode);
+            let problem = live.namespaces.problems().iter().find(|problem| problem.inode == inode);
             match problem {
                 Some(problem) => bail!("cannot read the network namespace {inode}: {problem}"),
                 None => bail!(
@@ -156,11 +152,7 @@ impl Live {
     /// `ebpf` or `procfs`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        if self.programs.is_some() {
-            "ebpf"
-        } else {
-            "procfs"
-        }
+        if self.programs.is_some() { "ebpf" } else { "procfs" }
     }
 
     /// How each hook is attached; empty when procfs is polled.
@@ -180,10 +172,7 @@ impl Live {
     /// # Errors
     /// Those of dup(2).
     pub fn ring_fd(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
-        self.programs
-            .as_ref()
-            .map(|programs| programs.as_fd().try_clone_to_owned())
-            .transpose()
+        self.programs.as_ref().map(|programs| programs.as_fd().try_clone_to_owned()).transpose()
     }
 
     /// Hands at most `limit` waiting events to `take`; how many there were.
@@ -201,10 +190,7 @@ impl Live {
     /// # Errors
     /// Those of aya-log.
     pub fn debug_log(&mut self) -> Result<Option<aya_log::EbpfLogger<&'static dyn log::Log>>> {
-        self.programs
-            .as_mut()
-            .map(EbpfSource::debug_log)
-            .transpose()
+        self.programs.as_mut().map(EbpfSource::debug_log).transpose()
     }
 
     /// Reads everything.
@@ -216,23 +202,17 @@ impl Live {
             .map(|(slot, netns)| (netns.cookie, (slot, netns.inode.into())))
             .collect();
         self.scan_when_due(&slots);
-        let with_stat = self
-            .last_stat
-            .is_none_or(|last| last.elapsed() >= STAT_EVERY);
+        let with_stat = self.last_stat.is_none_or(|last| last.elapsed() >= STAT_EVERY);
         if with_stat {
             self.last_stat = Some(Instant::now());
             self.stats.clear();
-            self.missed_at_most = self
-                .programs
-                .as_ref()
-                .and_then(|programs| programs.missed_at_most().ok());
+            self.missed_at_most =
+                self.programs.as_ref().and_then(|programs| programs.missed_at_most().ok());
         }
 
         let time = Time {
             monotonic_ns: self.started.elapsed().as_nanos() as u64,
-            unix_ns: SystemTime::UNIX_EPOCH
-                .elapsed()
-                .map_or(0, |now| now.as_nanos() as u64),
+            unix_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
         };
         let mut found = Vec::new();
         let mut readings = Vec::new();
@@ -240,16 +220,10 @@ impl Live {
             if !self.is_selected(netns.inode) {
                 continue;
             }
-            let slot = netns
-                .cookie
-                .and_then(|cookie| slots.get(&cookie))
-                .map(|(slot, _)| *slot);
+            let slot = netns.cookie.and_then(|cookie| slots.get(&cookie)).map(|(slot, _)| *slot);
             found.extend(netns.cookie);
             self.entered.extend(netns.cookie);
-            let id = NetnsId {
-                cookie: netns.cookie,
-                inode: netns.inode,
-            };
+            let id = NetnsId { cookie: netns.cookie, inode: netns.inode };
             if with_stat {
                 self.stats.extend(netns.stat().map(|stat| (id, stat)));
             }
@@ -260,15 +234,9 @@ impl Live {
             let is_entered = self.entered.contains(cookie);
             if self.is_selected(*inode) && !found.contains(cookie) && !is_entered {
                 readings.push(NetnsReading {
-                    id: NetnsId {
-                        cookie: Some(*cookie),
-                        inode: *inode,
-                    },
+                    id: NetnsId { cookie: Some(*cookie), inode: *inode },
                     name: None,
-                    totals: self
-                        .programs
-                        .as_ref()
-                        .map(|programs| programs.counters(*slot)),
+                    totals: self.programs.as_ref().map(|programs| programs.counters(*slot)),
                     counts: vec![],
                     max: None,
                     kernel: None,
@@ -276,21 +244,13 @@ impl Live {
             }
         }
         readings.sort_by_key(|reading| reading.id);
-        let attached = |hook| {
-            self.hooks()
-                .iter()
-                .any(|one| one.hook == hook && one.is_attached())
-        };
+        let attached = |hook| self.hooks().iter().any(|one| one.hook == hook && one.is_attached());
         Reading {
             time,
             netns: readings,
             events_received: self.events,
             missed_at_most: self.missed_at_most,
-            overflow: self
-                .programs
-                .as_ref()
-                .map(EbpfSource::overflow)
-                .unwrap_or_default(),
+            overflow: self.programs.as_ref().map(EbpfSource::overflow).unwrap_or_default(),
             counted: Counted {
                 inserts_packet: attached(Hook::Insert),
                 inserts_ctnetlink: attached(Hook::HashInsert),
@@ -308,11 +268,7 @@ impl Live {
     }
 
     fn scan_when_due(&mut self, slots: &HashMap<u64, (u32, u64)>) {
-        let is_known = |cookie| {
-            self.namespaces
-                .iter()
-                .any(|netns| netns.cookie == Some(cookie))
-        };
+        let is_known = |cookie| self.namespaces.iter().any(|netns| netns.cookie == Some(cookie));
         let due = self.last_scan.elapsed();
         let unknown = due >= SCAN_SOON && !slots.keys().all(|cookie| is_known(*cookie));
         let gone = || self.namespaces.iter().any(|netns| netns.count().is_err());
@@ -339,11 +295,7 @@ impl Live {
         for _ in 0..COUNT_READS {
             let Ok(count) = netns.count() else { break };
             let after = balance();
-            counts.push(CountRead {
-                before,
-                count,
-                after,
-            });
+            counts.push(CountRead { before, count, after });
             before = after;
             let agreeing = counts.iter().filter(|read| read.agrees()).count();
             if agreeing >= AGREEING_READS {
@@ -376,10 +328,7 @@ fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
     };
     let missing = hooks.iter().filter_map(|report| {
         let why = report.outcome.as_ref().err()?.clone();
-        Some(Lost {
-            what: what(report.hook).into(),
-            why,
-        })
+        Some(Lost { what: what(report.hook).into(), why })
     });
     missing.collect()
 }

@@ -74,15 +74,9 @@ pub fn text(event: &FlowEvent) -> String {
         (false, false) if event.kind == EventKind::Destroy => " [unreplied]",
         (false, false) => "",
     };
-    let zone = if event.zone == 0 {
-        String::new()
-    } else {
-        format!(" zone {}", event.zone)
-    };
-    let path = path
-        .filter(|path| *path != "packet")
-        .map(|p| format!(" by {p}"))
-        .unwrap_or_default();
+    let zone = if event.zone == 0 { String::new() } else { format!(" zone {}", event.zone) };
+    let path =
+        path.filter(|path| *path != "packet").map(|p| format!(" by {p}")).unwrap_or_default();
     format!(
         "{:.6} {name:<7} {:<6} {} reply {}{state}{zone}{path} netns {}\n",
         event.time_ns as f64 / 1e9,
@@ -148,9 +142,6 @@ mod tests {
         let json = serde_json::to_value(json(&event)).unwrap();
         assert_eq!(json["event"], "destroy");
         assert_eq!(json["reply"]["source"], "2001:db8::1");
-        assert_eq!(
-            (&json["replied"], &json["assured"]),
-            (&true.into(), &false.into())
-        );
+        assert_eq!((&json["replied"], &json["assured"]), (&true.into(), &false.into()));
     }
 }

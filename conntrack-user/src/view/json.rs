@@ -172,27 +172,16 @@ impl<'a> Line<'a> {
     }
 
     const fn new(time: Time, record: Record<'a>) -> Self {
-        Self {
-            schema_version: SCHEMA_VERSION,
-            time_ns: time.unix_ns,
-            record,
-        }
+        Self { schema_version: SCHEMA_VERSION, time_ns: time.unix_ns, record }
     }
 }
 
 fn tick_record(tick: &Tick) -> TickRecord<'_> {
     TickRecord {
         interval_ns: tick.interval_ns,
-        events: tick.events.map(|e| Events {
-            received: e.received,
-            lost: e.lost,
-        }),
+        events: tick.events.map(|e| Events { received: e.received, lost: e.lost }),
         missed_at_most: tick.missed_at_most,
-        netns: tick
-            .netns
-            .iter()
-            .map(|netns| self::netns(netns, &tick.counted))
-            .collect(),
+        netns: tick.netns.iter().map(|netns| self::netns(netns, &tick.counted)).collect(),
     }
 }
 
@@ -234,10 +223,7 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
         drift: netns.drift,
         tick: netns.change.map(|change| counts(&change, counted)),
         totals: netns.totals.map(|totals| counts(&totals, counted)),
-        kernel: Kernel {
-            count: netns.count,
-            stat: netns.kernel,
-        },
+        kernel: Kernel { count: netns.count, stat: netns.kernel },
     }
 }
 
@@ -248,9 +234,7 @@ fn counts(totals: &Totals, counted: &Counted) -> Counts {
         table_full: counted.early_drops.then_some(totals.table_full),
         inserts: counted.all_inserts().then(|| totals.inserts()),
         inserts_packet: counted.inserts_packet.then_some(totals.inserts_packet),
-        inserts_ctnetlink: counted
-            .inserts_ctnetlink
-            .then_some(totals.inserts_ctnetlink),
+        inserts_ctnetlink: counted.inserts_ctnetlink.then_some(totals.inserts_ctnetlink),
         deletes: counted.deletes.then_some(totals.deletes),
         evictions: (counted.deletes && counted.early_drops).then_some(totals.evictions),
         frees: totals.frees,

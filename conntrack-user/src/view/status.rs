@@ -63,15 +63,8 @@ pub struct Judged {
 /// Judges all tables of `tick`; the worst one counts. No table at all is [`Verdict::Unknown`].
 #[must_use]
 pub fn judge(tick: &Tick, limits: Limits) -> Judged {
-    let worst = tick
-        .netns
-        .iter()
-        .map(|netns| judge_one(netns, limits))
-        .max();
-    Judged {
-        verdict: worst.unwrap_or(Verdict::Unknown),
-        limits,
-    }
+    let worst = tick.netns.iter().map(|netns| judge_one(netns, limits)).max();
+    Judged { verdict: worst.unwrap_or(Verdict::Unknown), limits }
 }
 
 fn judge_one(netns: &NetnsTick, limits: Limits) -> Verdict {
@@ -97,7 +90,7 @@ pub fn text(tick: &Tick, start: &Start<'_>, judged: Judged) -> String {
     let _ = writeln!(out, "{word}: {}", fullest(tick));
     let _ = writeln!(out, "kernel {}, source {}", start.kernel, start.source);
     for lost in start.unavailable {
-        let _ = writeln!(out, "not available: {}: {}", lost.what, lost.why);
+        let _ = writeln!(out, "not available: {}\n  because {}", lost.what, lost.why);
     }
     out.push_str(&Table::default().tick(tick));
     out
@@ -105,10 +98,7 @@ pub fn text(tick: &Tick, start: &Start<'_>, judged: Judged) -> String {
 
 /// The fullest table in a sentence.
 fn fullest(tick: &Tick) -> String {
-    let ratios = tick
-        .netns
-        .iter()
-        .filter_map(|netns| Some((netns.fill_ratio()?, netns)));
+    let ratios = tick.netns.iter().filter_map(|netns| Some((netns.fill_ratio()?, netns)));
     let Some((ratio, netns)) = ratios.max_by(|(a, _), (b, _)| a.total_cmp(b)) else {
         return match tick.netns.first() {
             Some(netns) if netns.limit == Limit::Unlimited => "the tables have no limit".into(),
@@ -116,19 +106,13 @@ fn fullest(tick: &Tick) -> String {
             None => "no network namespace tracks connections".into(),
         };
     };
-    let name = netns
-        .name
-        .clone()
-        .unwrap_or_else(|| netns.id.inode.to_string());
+    let name = netns.name.clone().unwrap_or_else(|| netns.id.inode.to_string());
     let entries = netns.entries.at_most().unwrap_or_default();
     let max = match netns.limit {
         Limit::Entries(max) => max,
         Limit::Unlimited | Limit::Unavailable => 0,
     };
-    format!(
-        "{} of the table in use in netns {name} ({entries} of {max})",
-        units::percent(ratio)
-    )
+    format!("{} of the table in use in netns {name} ({entries} of {max})", units::percent(ratio))
 }
 
 #[cfg(test)]
@@ -145,10 +129,7 @@ mod tests {
 
     fn tick(tables: &[(Entries, Limit)]) -> Tick {
         let netns = tables.iter().map(|(entries, limit)| NetnsTick {
-            id: NetnsId {
-                cookie: None,
-                inode: 7,
-            },
+            id: NetnsId { cookie: None, inode: 7 },
             name: Some("blue".into()),
             entries: *entries,
             limit: *limit,
@@ -174,10 +155,7 @@ mod tests {
 
     #[test]
     fn the_worst_table_decides() {
-        let limits = Limits {
-            warn: 80.0,
-            crit: 95.0,
-        };
+        let limits = Limits { warn: 80.0, crit: 95.0 };
         let at = |entries| (Entries::Exact(entries), Limit::Entries(1000));
         let endless = (Entries::Exact(5), Limit::Unlimited);
         let unread = (Entries::Unavailable, Limit::Entries(1000));
@@ -202,18 +180,10 @@ mod tests {
     #[test]
     fn the_first_line_names_the_fullest_table() {
         let at = |entries| (Entries::Exact(entries), Limit::Entries(1000));
-        let limits = Limits {
-            warn: 80.0,
-            crit: 95.0,
-        };
+        let limits = Limits { warn: 80.0, crit: 95.0 };
         let first = |tables: &[(Entries, Limit)]| {
             let tick = tick(tables);
-            let start = Start {
-                kernel: "6.12",
-                source: "procfs",
-                hooks: vec![],
-                unavailable: &[],
-            };
+            let start = Start { kernel: "6.12", source: "procfs", hooks: vec![], unavailable: &[] };
             let text = text(&tick, &start, judge(&tick, limits));
             text.lines().next().unwrap_or_default().to_owned()
         };
@@ -221,13 +191,7 @@ mod tests {
             first(&[at(10), at(850)]),
             "WARNING: 85% of the table in use in netns blue (850 of 1000)"
         );
-        assert_eq!(
-            first(&[]),
-            "UNKNOWN: no network namespace tracks connections"
-        );
-        assert_eq!(
-            first(&[(Entries::Exact(5), Limit::Unlimited)]),
-            "OK: the tables have no limit"
-        );
+        assert_eq!(first(&[]), "UNKNOWN: no network namespace tracks connections");
+        assert_eq!(first(&[(Entries::Exact(5), Limit::Unlimited)]), "OK: the tables have no limit");
     }
 }

@@ -27,7 +27,7 @@ const CRITICAL: f64 = 0.95;
 /// Columns of the table: heading and width.
 const COLUMNS: [(&str, usize); 12] = [
     ("NETNS", 10),
-    ("ENTRIES", 8),
+    ("ENTRIES", 7),
     ("MAX", 7),
     ("FILL", 4),
     ("INS/s", 5),
@@ -94,11 +94,7 @@ fn line(netns: &NetnsTick, counted: &Counted) -> String {
         Some(0) => ("0".into(), PLAIN),
         Some(drift) => (units::signed(drift as f64), BAD),
     };
-    let drift = if netns.totals.is_none() {
-        ("?".into(), PLAIN)
-    } else {
-        drift
-    };
+    let drift = if netns.totals.is_none() { ("?".into(), PLAIN) } else { drift };
     let cells: [(String, Style); COLUMNS.len()] = [
         (name(netns), PLAIN),
         (entries(netns.entries), fill_style),
@@ -108,20 +104,15 @@ fn line(netns: &NetnsTick, counted: &Counted) -> String {
         (rate(netns.rates.delete), PLAIN),
         (netns.rates.net.map_or("?".into(), units::signed), PLAIN),
         events(counted.early_drops, |change| change.table_full),
-        events(counted.early_drops && counted.deletes, |change| {
-            change.evictions
-        }),
+        events(counted.early_drops && counted.deletes, |change| change.evictions),
         (units::time_to_full(netns.time_to_full), fill_style),
         drift,
         events(true, |change| change.events_lost),
     ];
-    let padded = cells
-        .iter()
-        .zip(COLUMNS)
-        .map(|((text, style), (_, width))| {
-            // Padded inside the style: its characters take no room on the screen.
-            format!("{style}{text:>width$}{style:#}")
-        });
+    let padded = cells.iter().zip(COLUMNS).map(|((text, style), (_, width))| {
+        // Padded inside the style: its characters take no room on the screen.
+        format!("{style}{text:>width$}{style:#}")
+    });
     padded.collect::<Vec<_>>().join(" ")
 }
 

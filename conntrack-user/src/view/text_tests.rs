@@ -9,19 +9,12 @@ use crate::{
 
 fn netns(entries: u64, max: u32) -> NetnsTick {
     NetnsTick {
-        id: NetnsId {
-            cookie: Some(1),
-            inode: 4_026_531_840,
-        },
+        id: NetnsId { cookie: Some(1), inode: 4_026_531_840 },
         name: None,
         entries: Entries::Exact(entries),
         limit: Limit::Entries(max),
         change: Some(Totals::default()),
-        rates: Rates {
-            insert: Some(1200.0),
-            delete: Some(800.0),
-            net: Some(400.0),
-        },
+        rates: Rates { insert: Some(1200.0), delete: Some(800.0), net: Some(400.0) },
         totals: Some(Totals::default()),
         baseline: Some(0),
         drift: Some(0),
@@ -33,10 +26,7 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
 
 fn tick(netns: Vec<NetnsTick>) -> Tick {
     Tick {
-        time: Time {
-            monotonic_ns: 0,
-            unix_ns: 1_764_000_000_000_000_000,
-        },
+        time: Time { monotonic_ns: 0, unix_ns: 1_764_000_000_000_000_000 },
         interval_ns: None,
         netns,
         events: None,
@@ -55,32 +45,22 @@ fn plain(text: &str) -> String {
 fn a_table_is_aligned_and_80_columns_wide() {
     let mut worst = netns(1_048_576, 1_048_576);
     worst.name = Some("a-name-that-is-too-long".into());
-    worst.rates = Rates {
-        insert: Some(123_456.0),
-        delete: Some(1_234_567.0),
-        net: Some(-1_111_111.0),
-    };
-    let gone = Totals {
-        table_full: 99_999,
-        evictions: 12_345,
-        events_lost: 123,
-        ..Totals::default()
-    };
+    worst.rates =
+        Rates { insert: Some(123_456.0), delete: Some(1_234_567.0), net: Some(-1_111_111.0) };
+    let gone =
+        Totals { table_full: 99_999, evictions: 12_345, events_lost: 123, ..Totals::default() };
     worst.change = Some(gone);
     worst.time_to_full = TimeToFull::Full;
     worst.drift = Some(-50);
     let text = plain(&Table::default().tick(&tick(vec![netns(12_345, 262_144), worst])));
     let expected = "\
 2025-11-24 16:00:00 UTC
-     NETNS  ENTRIES     MAX FILL INS/s DEL/s  NET/s DROPS EVICT FULLIN DRIFT LOST
-4026531840    12345  262144   5%  1.2k   800   +400     0     0 10m20s     0    0
-a-name-th~  1048576 1048576 100%  123k  1.2M  -1.1M  100k   12k   FULL   -50  123
+     NETNS ENTRIES     MAX FILL INS/s DEL/s  NET/s DROPS EVICT FULLIN DRIFT LOST
+4026531840   12345  262144   5%  1.2k   800   +400     0     0 10m20s     0    0
+a-name-th~ 1048576 1048576 100%  123k  1.2M  -1.1M  100k   12k   FULL   -50  123
 ";
     assert_eq!(text, expected);
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 81),
-        "80 columns and the end"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= 80));
 }
 
 #[test]
@@ -108,8 +88,8 @@ fn what_is_not_known_is_no_zero() {
     assert_eq!(
         rows,
         [
-            "4026531840        ?       ?    -     ?     ?      ?     ?     ?      ?     ?    ?",
-            "4026531840    <=100    none    -  1.2k   800   +400     0     0  never     ~    0",
+            "4026531840       ?       ?    -     ?     ?      ?     ?     ?      ?     ?    ?",
+            "4026531840   <=100    none    -  1.2k   800   +400     0     0  never     ~    0",
         ]
     );
 }
@@ -122,7 +102,7 @@ fn a_hook_that_is_not_attached_leaves_a_question_mark() {
     let row = text.lines().last().unwrap_or_default();
     assert_eq!(
         row,
-        "4026531840        5      10  50%  1.2k   800   +400     ?     ? 10m20s     0    0"
+        "4026531840       5      10  50%  1.2k   800   +400     ?     ? 10m20s     0    0"
     );
 }
 
@@ -130,9 +110,7 @@ fn a_hook_that_is_not_attached_leaves_a_question_mark() {
 fn headings_come_again_and_notices_once() {
     let mut table = Table::default();
     let mut first = tick(vec![netns(1, 10)]);
-    first
-        .notices
-        .push("nf_conntrack_max changed from 5 to 10".into());
+    first.notices.push("nf_conntrack_max changed from 5 to 10".into());
     assert!(plain(&table.tick(&first)).starts_with("nf_conntrack_max changed"));
     let headings = (0..40)
         .map(|_| table.tick(&tick(vec![netns(1, 10)])))

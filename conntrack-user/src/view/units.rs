@@ -26,22 +26,14 @@ pub fn short(value: f64) -> String {
 #[must_use]
 pub fn signed(value: f64) -> String {
     let text = short(value);
-    if text == "0" || value < 0.0 {
-        text
-    } else {
-        format!("+{text}")
-    }
+    if text == "0" || value < 0.0 { text } else { format!("+{text}") }
 }
 
 /// A share as a whole per cent; below 100 as long as it is below 1.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
     let percent = (ratio * 100.0).round();
-    let shown = if ratio < 1.0 {
-        percent.min(99.0)
-    } else {
-        percent
-    };
+    let shown = if ratio < 1.0 { percent.min(99.0) } else { percent };
     format!("{shown:.0}%")
 }
 
@@ -107,13 +99,7 @@ mod tests {
 
     #[test]
     fn only_a_full_table_is_at_100_percent() {
-        let cases = [
-            (0.0, "0%"),
-            (0.474, "47%"),
-            (0.999, "99%"),
-            (1.0, "100%"),
-            (1.02, "102%"),
-        ];
+        let cases = [(0.0, "0%"), (0.474, "47%"), (0.999, "99%"), (1.0, "100%"), (1.02, "102%")];
         for (ratio, expected) in cases {
             assert_eq!(percent(ratio), expected, "{ratio}");
         }

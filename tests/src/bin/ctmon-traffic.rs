@@ -74,11 +74,8 @@ fn main() -> ExitCode {
 
 fn send(protocol: Protocol, arguments: &Traffic) -> anyhow::Result<()> {
     raise_open_files();
-    let ipv6 = arguments.ipv6
-        || [arguments.from, arguments.to]
-            .iter()
-            .flatten()
-            .any(IpAddr::is_ipv6);
+    let ipv6 =
+        arguments.ipv6 || [arguments.from, arguments.to].iter().flatten().any(IpAddr::is_ipv6);
     let family = if ipv6 { Family::Ipv6 } else { Family::Ipv4 };
     let mut plan = Plan::new(protocol, family, arguments.flows);
     plan.from = arguments.from.unwrap_or(plan.from);
@@ -92,9 +89,7 @@ fn send(protocol: Protocol, arguments: &Traffic) -> anyhow::Result<()> {
         plan.from,
         plan.to
     );
-    let outcome = traffic::run(&plan, &Progress::default(), &|address| {
-        TcpListener::bind(address)
-    })?;
+    let outcome = traffic::run(&plan, &Progress::default(), &|address| TcpListener::bind(address))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(&outcome)?)?;
     out.flush()?;
@@ -110,11 +105,5 @@ fn send(protocol: Protocol, arguments: &Traffic) -> anyhow::Result<()> {
 /// fail, and are counted as such.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

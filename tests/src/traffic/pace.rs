@@ -16,10 +16,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(rate: Option<u32>) -> Self {
-        Self {
-            rate: rate.filter(|rate| *rate > 0),
-            began: Instant::now(),
-        }
+        Self { rate: rate.filter(|rate| *rate > 0), began: Instant::now() }
     }
 
     /// Called before the flow number `flow`, counted from 0: sleeps until that is due.
@@ -44,11 +41,7 @@ mod tests {
         let pace = Pace::new(Some(1000));
         let began = Instant::now();
         (0..=64).for_each(|flow| pace.wait(flow));
-        assert!(
-            began.elapsed() >= Duration::from_millis(64),
-            "{:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() >= Duration::from_millis(64), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -32,9 +32,7 @@ fn next(counter: &OnceLock<AtomicU32>, range: &Range<u16>) -> u16 {
     let size = u32::from(range.end - range.start);
     // A run soon after another one must not repeat tuples that the table still holds.
     let begin = || {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         AtomicU32::new(now.subsec_nanos() % size)
     };
     let number = counter.get_or_init(begin).fetch_add(1, Relaxed) % size;

@@ -52,10 +52,8 @@ fn open_listener(address: IpAddr, listen: &Listen<'_>) -> io::Result<TcpListener
                 return Ok(listener);
             }
             Err(error) => {
-                last = io::Error::new(
-                    error.kind(),
-                    format!("listen on [{address}]:{port}: {error}"),
-                )
+                last =
+                    io::Error::new(error.kind(), format!("listen on [{address}]:{port}: {error}"))
             }
         }
         if last.kind() != io::ErrorKind::AddrInUse {
@@ -67,11 +65,7 @@ fn open_listener(address: IpAddr, listen: &Listen<'_>) -> io::Result<TcpListener
 
 /// Connects from the next source port that is free.
 fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    let family = if from.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(TIMEOUT))?;
@@ -112,14 +106,9 @@ mod tests {
     #[test]
     fn every_connection_is_counted_and_held_ones_stay() {
         for (hold, streams) in [(false, 0), (true, 20)] {
-            let plan = Plan {
-                hold,
-                ..Plan::new(Protocol::Tcp, Family::Ipv4, 10)
-            };
-            let outcome = run(&plan, &Progress::default(), &|address| {
-                TcpListener::bind(address)
-            })
-            .unwrap();
+            let plan = Plan { hold, ..Plan::new(Protocol::Tcp, Family::Ipv4, 10) };
+            let outcome =
+                run(&plan, &Progress::default(), &|address| TcpListener::bind(address)).unwrap();
             assert_eq!((outcome.sent, outcome.failed, outcome.error), (10, 0, None));
             assert_eq!(outcome.sockets.streams.len(), streams);
         }
@@ -131,10 +120,8 @@ mod tests {
             listen: Some([192, 0, 2, 1].into()),
             ..Plan::new(Protocol::Tcp, Family::Ipv4, 10)
         };
-        let error = run(&plan, &Progress::default(), &|address| {
-            TcpListener::bind(address)
-        })
-        .unwrap_err();
+        let error =
+            run(&plan, &Progress::default(), &|address| TcpListener::bind(address)).unwrap_err();
         assert!(error.to_string().contains("192.0.2.1"), "{error}");
     }
 }

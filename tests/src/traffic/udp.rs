@@ -23,9 +23,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> io::Result<(Sockets, Opti
             }
             pace.wait(flow);
             // Not connected: an ICMP error to an earlier datagram is then no error of this one.
-            let result = socket
-                .send_to(b"ctmon", SocketAddr::new(plan.to, port))
-                .map(drop);
+            let result = socket.send_to(b"ctmon", SocketAddr::new(plan.to, port)).map(drop);
             let error = progress.count(result);
             first_error = first_error.or(error);
             flow += 1;

@@ -67,20 +67,10 @@ pub(crate) fn choose(choice: Choice, kernel: &Kernel) -> Result<Accel> {
         Choice::Kvm => Ok(Accel::Kvm),
         Choice::Tcg => Ok(Accel::Tcg),
         // Without the device, or the right to use it, there is nothing to try.
-        Choice::Auto
-            if OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(DEVICE)
-                .is_err() =>
-        {
+        Choice::Auto if OpenOptions::new().read(true).write(true).open(DEVICE).is_err() => {
             Ok(Accel::Tcg)
         }
-        Choice::Auto => Ok(if kvm_works(kernel)? {
-            Accel::Kvm
-        } else {
-            Accel::Tcg
-        }),
+        Choice::Auto => Ok(if kvm_works(kernel)? { Accel::Kvm } else { Accel::Tcg }),
     }
 }
 
@@ -106,14 +96,10 @@ fn kvm_works(kernel: &Kernel) -> Result<bool> {
             time_limit: Some(TRIAL),
             interactive: false,
         };
-        Ok(machine
-            .run(kernel, &initramfs, &mut |_| Ok(()))
-            .is_ok_and(|status| status == 0))
+        Ok(machine.run(kernel, &initramfs, &mut |_| Ok(())).is_ok_and(|status| status == 0))
     })?;
     if !works {
-        note(&format!(
-            "{DEVICE} exists, but a guest did not run with it: using emulation (TCG)"
-        ));
+        note(&format!("{DEVICE} exists, but a guest did not run with it: using emulation (TCG)"));
     }
     let verdict = if works { "works" } else { "fails" };
     // Not remembering it costs another trial.

@@ -29,11 +29,8 @@ impl Markers {
         let mut events = Vec::new();
         while let Some(first) = self.held.first() {
             if *first != MARK {
-                let end = self
-                    .held
-                    .iter()
-                    .position(|byte| *byte == MARK)
-                    .unwrap_or(self.held.len());
+                let end =
+                    self.held.iter().position(|byte| *byte == MARK).unwrap_or(self.held.len());
                 let output = self.held.drain(..end).collect();
                 if self.started {
                     events.push(Event::Output(output));
@@ -59,10 +56,7 @@ impl Markers {
 }
 
 fn marker(line: &[u8]) -> Option<Event> {
-    let text = str::from_utf8(line.get(1..)?)
-        .ok()?
-        .trim_end()
-        .strip_prefix(MARKER)?;
+    let text = str::from_utf8(line.get(1..)?).ok()?.trim_end().strip_prefix(MARKER)?;
     match text.split_once(' ') {
         None if text == "start" => Some(Event::Started),
         Some(("exit", status)) => Some(Event::Exited(status.parse().ok()?)),
@@ -118,8 +112,7 @@ pub(crate) struct Console {
 impl Console {
     /// Takes the next bytes and judges the lines that they complete.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.text
-            .push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
+        self.text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
         while let Some((line, _)) = self.text[self.next..].split_once('\n') {
             match trouble(line) {
                 Some(Trouble::Fatal) if self.fatal.is_none() => {
@@ -137,9 +130,7 @@ impl Console {
 fn message(line: &str) -> &str {
     let mut rest = line.trim();
     while let Some((prefix, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'))
-        && prefix
-            .chars()
-            .all(|c| c.is_ascii_digit() || " .TC".contains(c))
+        && prefix.chars().all(|c| c.is_ascii_digit() || " .TC".contains(c))
     {
         rest = after.trim_start();
     }
@@ -157,21 +148,17 @@ mod tests {
         // Whatever the pieces in which it arrives.
         for size in 1..stream.len() {
             let mut markers = Markers::default();
-            let events: Vec<Event> = stream
-                .chunks(size)
-                .flat_map(|piece| markers.push(piece))
-                .collect();
+            let events: Vec<Event> =
+                stream.chunks(size).flat_map(|piece| markers.push(piece)).collect();
             assert_eq!(events.first(), Some(&Event::Started));
             assert_eq!(events.last(), Some(&Event::Exited(42)));
             let output: Vec<u8> = events
                 .into_iter()
-                .filter_map(|event| {
-                    if let Event::Output(bytes) = event {
-                        Some(bytes)
-                    } else {
-                        None
-                    }
-                })
+                .filter_map(
+                    |event| {
+                        if let Event::Output(bytes) = event { Some(bytes) } else { None }
+                    },
+                )
                 .flatten()
                 .collect();
             assert_eq!(output, b"no newline \xff\x00");
@@ -233,10 +220,7 @@ mod tests {
             b"ING: one\r\n[    2.0] Kernel panic - not syncing: first\r\n[    2.1] BUG: second\r\n",
         );
         assert_eq!(console.warnings, ["[    1.0] WARNING: one"]);
-        assert_eq!(
-            console.fatal.as_deref(),
-            Some("[    2.0] Kernel panic - not syncing: first")
-        );
+        assert_eq!(console.fatal.as_deref(), Some("[    2.0] Kernel panic - not syncing: first"));
     }
 
     #[test]

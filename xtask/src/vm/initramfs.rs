@@ -20,18 +20,8 @@ use crate::{
 const PROGRAMS: [&str; 2] = ["nft", "conntrack"];
 
 /// Directories that hold mounts or links, and so get no file that would create them.
-const DIRECTORIES: [&str; 10] = [
-    "dev",
-    "proc",
-    "sys",
-    "run",
-    "tmp",
-    "root",
-    "etc",
-    "var",
-    "usr/share",
-    "lib/modules",
-];
+const DIRECTORIES: [&str; 10] =
+    ["dev", "proc", "sys", "run", "tmp", "root", "etc", "var", "usr/share", "lib/modules"];
 
 /// What a VM is to do.
 pub(crate) struct Guest<'a> {
@@ -48,12 +38,7 @@ pub(crate) struct Guest<'a> {
 impl<'a> Guest<'a> {
     /// A script that runs once, with nobody at the terminal.
     pub(crate) fn command(script: &'a str, binaries: &'a [PathBuf]) -> Self {
-        Self {
-            script,
-            interactive: false,
-            repeatable: false,
-            binaries,
-        }
+        Self { script, interactive: false, repeatable: false, binaries }
     }
 }
 
@@ -64,15 +49,10 @@ pub(crate) fn write(kernel: &Kernel, guest: &Guest<'_>) -> Result<File> {
     workspace::create(&directory)?;
     let file = tempfile::tempfile_in(&directory)
         .with_context(|| format!("no scratch file in {}", directory.display()))?;
-    let mut archive = Archive {
-        file: BufWriter::new(file),
-        inode: 1,
-        directories: BTreeSet::new(),
-    };
+    let mut archive =
+        Archive { file: BufWriter::new(file), inode: 1, directories: BTreeSet::new() };
     fill(&mut archive, kernel, guest).context("cannot write the initramfs")?;
-    let mut file = trailer(archive.file)?
-        .into_inner()
-        .map_err(|error| error.into_error())?;
+    let mut file = trailer(archive.file)?.into_inner().map_err(|error| error.into_error())?;
     file.rewind()?;
     Ok(file)
 }
@@ -82,12 +62,9 @@ fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()>
         archive.directory(directory)?;
     }
     // One directory of programs: the kernel's own `/sbin/modprobe` is found as well.
-    for (link, to) in [
-        ("sbin", "bin"),
-        ("usr/bin", "/bin"),
-        ("usr/sbin", "/bin"),
-        ("var/run", "/run"),
-    ] {
+    for (link, to) in
+        [("sbin", "bin"), ("usr/bin", "/bin"), ("usr/sbin", "/bin"), ("var/run", "/run")]
+    {
         archive.link(link, to)?;
     }
     archive.file("init", 0o755, include_bytes!("init.sh"))?;
@@ -119,11 +96,7 @@ fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()>
         archive.copy(&program)?;
     }
     for library in libraries {
-        archive.file(
-            library.trim_start_matches('/'),
-            0o755,
-            &read(Path::new(&library))?,
-        )?;
+        archive.file(library.trim_start_matches('/'), 0o755, &read(Path::new(&library))?)?;
     }
     for binary in guest.binaries {
         archive.copy(binary)?;
@@ -141,10 +114,7 @@ fn shared_libraries(program: &Path) -> Vec<String> {
 }
 
 fn library_paths(ldd: &str) -> Vec<String> {
-    ldd.split_whitespace()
-        .filter(|word| word.starts_with('/'))
-        .map(str::to_owned)
-        .collect()
+    ldd.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -167,11 +137,8 @@ impl Archive {
     ) -> Result<()> {
         let size = u32::try_from(data.len())
             .with_context(|| format!("{name} is too large for a newc archive"))?;
-        let entry = Builder::new(name)
-            .ino(self.inode)
-            .mode(permissions)
-            .set_mode_file_type(kind)
-            .nlink(1);
+        let entry =
+            Builder::new(name).ino(self.inode).mode(permissions).set_mode_file_type(kind).nlink(1);
         let mut writer = entry.write(&mut self.file, size);
         writer.write_all(data)?;
         writer.finish()?;
@@ -202,14 +169,9 @@ impl Archive {
 
     /// A program of the host, into `/bin`.
     fn copy(&mut self, program: &Path) -> Result<()> {
-        let name = program
-            .file_name()
-            .with_context(|| format!("{} has no name", program.display()))?;
-        self.file(
-            &format!("bin/{}", name.to_string_lossy()),
-            0o755,
-            &read(program)?,
-        )
+        let name =
+            program.file_name().with_context(|| format!("{} has no name", program.display()))?;
+        self.file(&format!("bin/{}", name.to_string_lossy()), 0o755, &read(program)?)
     }
 
     fn tree(&mut self, root: &Path, directory: &Path) -> Result<()> {
@@ -220,11 +182,7 @@ impl Archive {
             if path.is_dir() {
                 self.tree(root, &path)?;
             } else {
-                self.file(
-                    &path.strip_prefix(root)?.to_string_lossy(),
-                    0o644,
-                    &read(&path)?,
-                )?;
+                self.file(&path.strip_prefix(root)?.to_string_lossy(), 0o644, &read(&path)?)?;
             }
         }
         Ok(())
@@ -241,10 +199,7 @@ mod tests {
                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
         assert_eq!(
             library_paths(ldd),
-            [
-                "/lib/x86_64-linux-gnu/libmnl.so.0",
-                "/lib64/ld-linux-x86-64.so.2"
-            ]
+            ["/lib/x86_64-linux-gnu/libmnl.so.0", "/lib64/ld-linux-x86-64.so.2"]
         );
         assert!(library_paths("\tnot a dynamic executable\n").is_empty());
     }

@@ -20,13 +20,8 @@ use crate::{
 };
 
 /// A series with a name of its own, and whether every change is tested on it.
-pub(crate) const SERIES: [(&str, bool); 5] = [
-    ("5.10", false),
-    ("6.1", true),
-    ("6.12", true),
-    ("6.18", false),
-    ("newest", true),
-];
+pub(crate) const SERIES: [(&str, bool); 5] =
+    [("5.10", false), ("6.1", true), ("6.12", true), ("6.18", false), ("newest", true)];
 
 /// What runs where no kernel is asked for.
 pub(crate) const DEFAULT: &str = "6.12";
@@ -44,11 +39,7 @@ pub(crate) struct Kernel {
 
 /// The kernels of the usual set.
 pub(crate) fn usual() -> Vec<String> {
-    SERIES
-        .iter()
-        .filter(|(_, usual)| *usual)
-        .map(|(name, _)| (*name).to_owned())
-        .collect()
+    SERIES.iter().filter(|(_, usual)| *usual).map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// Replaces `all` by its members.
@@ -88,10 +79,7 @@ pub(crate) fn look_up(name: &str) -> Result<Option<(Release, bool)>> {
     let Some(release) = pick(name.parse()?, &releases) else {
         return Ok(None);
     };
-    Ok(Some((
-        release.clone(),
-        directory_of(release)?.join(VERSION_FILE).exists(),
-    )))
+    Ok(Some((release.clone(), directory_of(release)?.join(VERSION_FILE).exists())))
 }
 
 fn fetch(series: Series, name: &str, refresh: bool) -> Result<Kernel> {
@@ -105,9 +93,8 @@ fn fetch(series: Series, name: &str, refresh: bool) -> Result<Kernel> {
     })?;
     let directory = directory_of(release)?;
     if !directory.join(VERSION_FILE).exists() {
-        let unpacked = step(&format!("fetch kernel {}", release.name), || {
-            unpack(release, &directory)
-        });
+        let unpacked =
+            step(&format!("fetch kernel {}", release.name), || unpack(release, &directory));
         match unpacked {
             // The mirror drops a version as soon as it has a newer one.
             Err(error) if !refresh => {
@@ -122,9 +109,7 @@ fn fetch(series: Series, name: &str, refresh: bool) -> Result<Kernel> {
 
 /// Downloads and unpacks next to the final place, so that an interrupted run leaves nothing half done.
 fn unpack(release: &Release, directory: &Path) -> Result<()> {
-    let parent = directory
-        .parent()
-        .context("the cache has no parent directory")?;
+    let parent = directory.parent().context("the cache has no parent directory")?;
     workspace::create(parent)?;
     let scratch = tempfile::tempdir_in(parent)
         .with_context(|| format!("no scratch directory in {}", parent.display()))?;
@@ -172,21 +157,13 @@ fn cached() -> Result<Vec<Release>> {
 fn open(directory: &Path) -> Result<Kernel> {
     let modules = ["lib/modules", "usr/lib/modules"]
         .iter()
-        .flat_map(|place| {
-            fs::read_dir(directory.join(place))
-                .into_iter()
-                .flatten()
-                .flatten()
-        })
+        .flat_map(|place| fs::read_dir(directory.join(place)).into_iter().flatten().flatten())
         .map(|entry| entry.path())
         .find(|path| path.join("kernel").is_dir());
     let release = modules
         .as_ref()
         .and_then(|path| path.file_name())
-        .map_or_else(
-            || "local".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        );
+        .map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned());
     let places = [
         format!("boot/vmlinuz-{release}"),
         format!("lib/modules/{release}/vmlinuz"),
@@ -195,22 +172,11 @@ fn open(directory: &Path) -> Result<Kernel> {
         "bzImage".to_owned(),
         ARCH.built_image.to_owned(),
     ];
-    let image = places
-        .iter()
-        .map(|place| directory.join(place))
-        .find(|path| path.is_file());
+    let image = places.iter().map(|place| directory.join(place)).find(|path| path.is_file());
     let Some(image) = image else {
-        bail!(
-            "no kernel image in {}: looked for {}",
-            directory.display(),
-            places.join(", ")
-        );
+        bail!("no kernel image in {}: looked for {}", directory.display(), places.join(", "));
     };
-    Ok(Kernel {
-        release,
-        image,
-        modules,
-    })
+    Ok(Kernel { release, image, modules })
 }
 
 #[cfg(test)]
@@ -223,20 +189,14 @@ mod tests {
         assert_eq!(all.len(), SERIES.len());
         assert!(usual().iter().all(|name| all.contains(name)));
         assert!(usual().contains(&DEFAULT.to_owned()));
-        assert_eq!(
-            expand(&["6.1".to_owned(), "/some/where".to_owned()]),
-            ["6.1", "/some/where"]
-        );
+        assert_eq!(expand(&["6.1".to_owned(), "/some/where".to_owned()]), ["6.1", "/some/where"]);
     }
 
     #[test]
     fn a_directory_may_be_laid_out_in_several_ways() {
         for (image, modules) in [
             ("boot/vmlinuz-6.1.0", Some("lib/modules/6.1.0/kernel")),
-            (
-                "usr/lib/modules/6.1.0/vmlinuz",
-                Some("usr/lib/modules/6.1.0/kernel"),
-            ),
+            ("usr/lib/modules/6.1.0/vmlinuz", Some("usr/lib/modules/6.1.0/kernel")),
             ("bzImage", None),
         ] {
             let directory = tempfile::tempdir().unwrap();
@@ -249,10 +209,7 @@ mod tests {
             let kernel = open(directory.path()).unwrap();
             assert_eq!(kernel.image, file);
             assert_eq!(kernel.modules.is_some(), modules.is_some());
-            assert_eq!(
-                kernel.release,
-                if modules.is_some() { "6.1.0" } else { "local" }
-            );
+            assert_eq!(kernel.release, if modules.is_some() { "6.1.0" } else { "local" });
         }
         assert!(open(tempfile::tempdir().unwrap().path()).is_err());
     }

@@ -18,13 +18,8 @@ use crate::{
 };
 
 /// Where kernels are looked for, oldest suite first.
-const SUITES: [&str; 5] = [
-    "bullseye",
-    "bookworm",
-    "trixie",
-    "bookworm-backports",
-    "trixie-backports",
-];
+const SUITES: [&str; 5] =
+    ["bullseye", "bookworm", "trixie", "bookworm-backports", "trixie-backports"];
 const SECURITY_SUITES: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
 
 /// Names the mirror on a machine whose own packages are not Debian's.
@@ -69,12 +64,7 @@ pub(crate) fn releases(refresh: bool) -> Result<Vec<Release>> {
 pub(crate) fn download(release: &Release, into: &Path) -> Result<()> {
     let mut apt = private("apt-get")?;
     apt.arg("download").current_dir(into);
-    apt.args(
-        release
-            .packages
-            .iter()
-            .map(|package| format!("{package}={}", release.version)),
-    );
+    apt.args(release.packages.iter().map(|package| format!("{package}={}", release.version)));
     output(&mut apt, "for a kernel to start a VM with").map(drop)
 }
 
@@ -91,11 +81,7 @@ fn update() -> Result<String> {
         }
         // One suite that the mirror does not have is no reason to do without the others.
         Err(error) => {
-            for line in error
-                .to_string()
-                .lines()
-                .filter(|line| line.starts_with("E: "))
-            {
+            for line in error.to_string().lines().filter(|line| line.starts_with("E: ")) {
                 note(line);
             }
         }
@@ -150,11 +136,9 @@ fn private(program: &str) -> Result<std::process::Command> {
 
 fn configure() -> Result<()> {
     let root = apt_root()?;
-    for directory in [
-        "etc/apt/preferences.d",
-        "var/lib/apt/lists/partial",
-        "var/cache/apt/archives/partial",
-    ] {
+    for directory in
+        ["etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial"]
+    {
         workspace::create(&root.join(directory))?;
     }
     let named = env::var(MIRROR).ok().map(|main| (main, None));
@@ -175,9 +159,7 @@ fn configure() -> Result<()> {
         sources.push_str(&format!("deb [signed-by={keyring}] {main} {suite} main\n"));
     }
     for (suite, security) in SECURITY_SUITES.iter().zip(security.iter().cycle()) {
-        sources.push_str(&format!(
-            "deb [signed-by={keyring}] {security} {suite} main\n"
-        ));
+        sources.push_str(&format!("deb [signed-by={keyring}] {security} {suite} main\n"));
     }
     let configuration = format!(
         r##"Dir "{root}/";
@@ -198,11 +180,9 @@ Acquire::Retries "2";
         root = root.display(),
         arch = ARCH.debian,
     );
-    for (name, content) in [
-        ("etc/apt/sources.list", sources),
-        ("apt.conf", configuration),
-        ("status", String::new()),
-    ] {
+    for (name, content) in
+        [("etc/apt/sources.list", sources), ("apt.conf", configuration), ("status", String::new())]
+    {
         let path = root.join(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -217,16 +197,12 @@ fn machine_sources() -> Vec<String> {
         .flatten()
         .map(|entry| entry.path());
     let used = |path: &PathBuf| {
-        path.extension()
-            .is_some_and(|extension| extension == "list" || extension == "sources")
+        path.extension().is_some_and(|extension| extension == "list" || extension == "sources")
     };
     let mut paths: Vec<PathBuf> = parts.filter(used).collect();
     paths.sort();
     paths.insert(0, "/etc/apt/sources.list".into());
-    paths
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .collect()
+    paths.iter().filter_map(|path| fs::read_to_string(path).ok()).collect()
 }
 
 /// The addresses of the archive and of its security updates, where the sources have one. Reads both forms of
@@ -236,9 +212,7 @@ fn mirror(sources: &[String]) -> Option<(String, Option<String>)> {
         .iter()
         .flat_map(|text| text.split("\n\n"))
         .filter(|stanza| {
-            !stanza
-                .lines()
-                .any(|line| line.trim().eq_ignore_ascii_case("enabled: no"))
+            !stanza.lines().any(|line| line.trim().eq_ignore_ascii_case("enabled: no"))
         })
         .flat_map(str::lines)
         .filter(|line| !line.trim_start().starts_with('#'))
@@ -246,10 +220,7 @@ fn mirror(sources: &[String]) -> Option<(String, Option<String>)> {
         .map(|word| word.trim_end_matches('/'));
     let addresses: Vec<&str> = words.filter(|word| word.contains(":/")).collect();
     let ending = |end: &str| {
-        addresses
-            .iter()
-            .find(|address| address.ends_with(end))
-            .map(ToString::to_string)
+        addresses.iter().find(|address| address.ends_with(end)).map(ToString::to_string)
     };
     Some((ending("/debian")?, ending("/debian-security")))
 }
@@ -301,9 +272,6 @@ mod tests {
             "Package: zsh\nVersion: 5.9\n\nPackage: linux-image-6.1.0-56{flavour}\nSource: linux\nVersion: 6.1.192-2\n\
              Description: a kernel\n\nPackage: linux-image-6.1.0-56{flavour}-dbg\nVersion: 6.1.192-2\n"
         );
-        assert_eq!(
-            kernel_lines(&available),
-            format!("linux-image-6.1.0-56{flavour} 6.1.192-2\n")
-        );
+        assert_eq!(kernel_lines(&available), format!("linux-image-6.1.0-56{flavour} 6.1.192-2\n"));
     }
 }

@@ -54,10 +54,7 @@ pub(crate) fn stage(release: &str, modules: Option<&Path>, tree: &Path) -> Resul
         .with_context(|| format!("the modules of {release} in {}", modules.display()))?;
     let mut list = String::new();
     for module in order {
-        let plain = module
-            .trim_end_matches(".xz")
-            .trim_end_matches(".zst")
-            .trim_end_matches(".gz");
+        let plain = module.trim_end_matches(".xz").trim_end_matches(".zst").trim_end_matches(".gz");
         let file = to.join(plain);
         create(file.parent().unwrap_or(&to))?;
         fs::write(&file, decompressed(&modules.join(&module))?)
@@ -66,19 +63,12 @@ pub(crate) fn stage(release: &str, modules: Option<&Path>, tree: &Path) -> Resul
     }
     fs::write(&order_file, list)
         .with_context(|| format!("cannot write {}", order_file.display()))?;
-    for name in [
-        "modules.builtin",
-        "modules.builtin.modinfo",
-        "modules.order",
-    ] {
+    for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         // depmod warns about absent ones, and does without.
         let _ = fs::copy(modules.join(name), to.join(name));
     }
-    output(
-        command("depmod").arg("-b").arg(tree).arg(release),
-        "so that modprobe works in the VM",
-    )
-    .map(drop)
+    output(command("depmod").arg("-b").arg(tree).arg(release), "so that modprobe works in the VM")
+        .map(drop)
 }
 
 /// `modules.dep`, made on the fly where the kernel has none: its own directory stays as it is.
@@ -99,12 +89,8 @@ fn index(release: &str, modules: &Path) -> Result<String> {
 }
 
 fn decompressed(module: &Path) -> Result<Vec<u8>> {
-    let with = |program| {
-        output(
-            command(program).arg("-dc").arg(module),
-            "to decompress a kernel module",
-        )
-    };
+    let with =
+        |program| output(command(program).arg("-dc").arg(module), "to decompress a kernel module");
     match module.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => with("xz"),
         Some("zst") => with("zstd"),
@@ -186,11 +172,9 @@ kernel/fs/ext4/ext4.ko.xz: kernel/lib/libcrc32c.ko.xz
 
     #[test]
     fn a_loop_in_the_index_ends() {
-        let order = load_order(
-            &format!("{DEP}\na/veth.ko: a/dummy.ko\na/dummy.ko: a/veth.ko\n"),
-            "",
-        )
-        .unwrap();
+        let order =
+            load_order(&format!("{DEP}\na/veth.ko: a/dummy.ko\na/dummy.ko: a/veth.ko\n"), "")
+                .unwrap();
         assert_eq!(order.len(), 8);
     }
 

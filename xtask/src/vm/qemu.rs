@@ -103,11 +103,7 @@ impl Machine<'_> {
             (_, Some(line)) => format!("the kernel reported: {line}"),
         };
         let shown = tail(&console.text, SHOWN_LINES);
-        let shown = if shown.is_empty() {
-            "(its console is empty)"
-        } else {
-            &shown
-        };
+        let shown = if shown.is_empty() { "(its console is empty)" } else { &shown };
         let fault = |line: &String| self.accel == Accel::Tcg && emulator_fault(line);
         bail!(NoResult {
             message: format!(
@@ -131,12 +127,7 @@ impl Machine<'_> {
             "none",
         ]);
         qemu.args(["-no-reboot", "-cpu", "max", "-accel", self.accel.argument()]);
-        qemu.args([
-            "-smp",
-            &self.cpus.to_string(),
-            "-m",
-            &self.memory.to_string(),
-        ]);
+        qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         // The kernel's console and the command's output do not mix: each has a serial line.
         qemu.args([
             "-chardev",
@@ -144,33 +135,16 @@ impl Machine<'_> {
             "-serial",
             "chardev:console",
         ]);
-        qemu.args([
-            "-chardev",
-            "stdio,id=output,signal=off",
-            "-serial",
-            "chardev:output",
-        ]);
+        qemu.args(["-chardev", "stdio,id=output,signal=off", "-serial", "chardev:output"]);
         qemu.arg("-kernel").arg(&kernel.image);
         // The file has no other name.
-        qemu.arg("-initrd").arg(format!(
-            "/proc/{}/fd/{}",
-            process::id(),
-            initramfs.as_raw_fd()
-        ));
-        qemu.arg("-append")
-            .arg(format!("console=ttyS0 panic=-1 {}", self.append));
-        qemu.stdin(if self.interactive {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        });
+        qemu.arg("-initrd").arg(format!("/proc/{}/fd/{}", process::id(), initramfs.as_raw_fd()));
+        qemu.arg("-append").arg(format!("console=ttyS0 panic=-1 {}", self.append));
+        qemu.stdin(if self.interactive { Stdio::piped() } else { Stdio::null() });
         qemu.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = qemu.spawn();
         let child = child.with_context(|| format!("cannot start {}", line(&qemu)))?;
-        Ok(Qemu {
-            child,
-            started: false,
-        })
+        Ok(Qemu { child, started: false })
     }
 
     /// Waits for the command's exit status, or for the reason why there is none.
@@ -215,9 +189,7 @@ impl Machine<'_> {
             let (what, limit) = if qemu.started {
                 ("the command did not end", self.time_limit)
             } else {
-                let limit = self
-                    .time_limit
-                    .map_or(BOOT_LIMIT, |limit| limit.min(BOOT_LIMIT));
+                let limit = self.time_limit.map_or(BOOT_LIMIT, |limit| limit.min(BOOT_LIMIT));
                 ("it did not start", Some(limit))
             };
             if let Some(limit) = limit
@@ -308,18 +280,10 @@ impl Log {
         let time = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
         let path = directory.join(format!("{release}-{time}.log"));
         // QEMU truncates and keeps the file that is there, so that this one can be read from the first byte on.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path);
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
         let file = file.with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self {
-            path,
-            file,
-            console: Console::default(),
-        })
+        Ok(Self { path, file, console: Console::default() })
     }
 
     fn read(&mut self) {

@@ -33,9 +33,7 @@ impl FromStr for Series {
         if text == "newest" {
             return Ok(Self::Newest);
         }
-        let numbers = text
-            .split_once('.')
-            .map(|(major, minor)| (major.parse(), minor.parse()));
+        let numbers = text.split_once('.').map(|(major, minor)| (major.parse(), minor.parse()));
         let Some((Ok(major), Ok(minor))) = numbers else {
             bail!(
                 "{text:?} is no kernel series: a series is like 6.12, or newest; a local kernel needs a directory"
@@ -58,8 +56,7 @@ pub(crate) fn releases(lines: &str, flavour: &str) -> Vec<Release> {
             .find_map(|kind| package.strip_prefix(kind))
             .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
             .filter(|name| {
-                name.strip_suffix(flavour)
-                    .is_some_and(|number| number.matches('.').count() >= 2)
+                name.strip_suffix(flavour).is_some_and(|number| number.matches('.').count() >= 2)
             });
         let Some(name) = name else { continue };
         releases
@@ -79,31 +76,19 @@ pub(crate) fn releases(lines: &str, flavour: &str) -> Vec<Release> {
 pub(crate) fn pick(series: Series, releases: &[Release]) -> Option<&Release> {
     let wanted = match series {
         Series::Number(major, minor) => (major, minor),
-        Series::Newest => releases
-            .iter()
-            .filter_map(|release| number(&release.version))
-            .max()?,
+        Series::Newest => releases.iter().filter_map(|release| number(&release.version)).max()?,
     };
     releases
         .iter()
         .filter(|release| number(&release.version) == Some(wanted))
-        .max_by(|a, b| {
-            native(a)
-                .cmp(&native(b))
-                .then_with(|| compare(&a.version, &b.version))
-        })
+        .max_by(|a, b| native(a).cmp(&native(b)).then_with(|| compare(&a.version, &b.version)))
 }
 
 /// The series among them, for a message.
 pub(crate) fn series_of(releases: &[Release]) -> String {
-    let numbers: BTreeSet<_> = releases
-        .iter()
-        .filter_map(|release| number(&release.version))
-        .collect();
-    let names: Vec<_> = numbers
-        .iter()
-        .map(|(major, minor)| format!("{major}.{minor}"))
-        .collect();
+    let numbers: BTreeSet<_> =
+        releases.iter().filter_map(|release| number(&release.version)).collect();
+    let names: Vec<_> = numbers.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
     names.join(", ")
 }
 
@@ -130,9 +115,7 @@ fn compare_part(mut a: &str, mut b: &str) -> Ordering {
         let (text_b, number_b) = take(&mut b);
         // The end of a text sorts after `~` and before everything else.
         let weights = |text: &str| text.bytes().map(weight).chain([0]).collect::<Vec<_>>();
-        let order = weights(text_a)
-            .cmp(&weights(text_b))
-            .then(number_a.cmp(&number_b));
+        let order = weights(text_a).cmp(&weights(text_b)).then(number_a.cmp(&number_b));
         if order.is_ne() {
             return order;
         }
@@ -142,13 +125,9 @@ fn compare_part(mut a: &str, mut b: &str) -> Ordering {
 
 /// Takes one run of non-digits and the number after it.
 fn take<'a>(rest: &mut &'a str) -> (&'a str, u64) {
-    let digits = rest
-        .find(|c: char| c.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
     let (text, after) = rest.split_at(digits);
-    let end = after
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(after.len());
+    let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     let (number, after) = after.split_at(end);
     *rest = after;
     (text, number.parse().unwrap_or(0))

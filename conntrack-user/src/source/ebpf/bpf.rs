@@ -17,19 +17,9 @@ use aya_obj::generated::{
 /// As said of `attr`.
 unsafe fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: the kernel reads (and for some commands writes) as many bytes of `attr` as it is told.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            cmd as libc::c_int,
-            attr,
-            size_of::<bpf_attr>(),
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, cmd as libc::c_int, attr, size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// As [`bpf`], for commands that return a new file descriptor.
@@ -96,22 +86,14 @@ pub fn load_program(load: &Load<'_>) -> anyhow::Result<OwnedFd> {
     // Once more for the log; it costs the good case nothing.
     let mut log = vec![0; 1 << 20];
     let _ = try_load(load, &mut log);
-    let log = CStr::from_bytes_until_nul(&log)
-        .map(CStr::to_string_lossy)
-        .unwrap_or_default();
-    let lines: Vec<&str> = log
-        .lines()
-        .filter(|line| !line.starts_with("processed "))
-        .collect();
+    let log = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with("processed ")).collect();
     let last = lines[lines.len().saturating_sub(3)..].join(" | ");
     let error = anyhow::Error::new(refused);
     Err(if last.is_empty() {
         error.context(format!("the kernel refuses the program {}", load.name))
     } else {
-        error.context(format!(
-            "the kernel refuses the program {}: {last}",
-            load.name
-        ))
+        error.context(format!("the kernel refuses the program {}: {last}", load.name))
     })
 }
 
@@ -213,11 +195,7 @@ fn btf_name(fd: &OwnedFd) -> io::Result<Vec<u8>> {
     info.name_len = name.len() as u32;
     // SAFETY: `info` is what the kernel fills in for BTF, and `name` outlives the call.
     unsafe { object_info(fd, &mut info) }?;
-    Ok(name
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or_default()
-        .to_vec())
+    Ok(name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
 }
 
 /// How often a program did not run because it was running already on the same CPU

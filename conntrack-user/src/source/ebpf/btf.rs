@@ -160,11 +160,7 @@ impl<'a> Type<'a> {
             let at = 3 + 3 * i;
             let (name, of, bits) = (self.word(at), self.word(at + 1), self.word(at + 2));
             let width = if self.kind_flag() { bits >> 24 } else { 0 };
-            let bits = if self.kind_flag() {
-                bits & 0xff_ffff
-            } else {
-                bits
-            };
+            let bits = if self.kind_flag() { bits & 0xff_ffff } else { bits };
             (width == 0 && bits % 8 == 0).then(|| (self.owner.string(name), of, bits / 8))
         })
     }
@@ -209,9 +205,7 @@ impl Btf {
 
         // Id 0 is `void` and has no record.
         let first_id = base.as_ref().map_or(1, |base| base.end_id());
-        let first_string = base
-            .as_ref()
-            .map_or(0, |base| base.first_string + base.strings.len());
+        let first_string = base.as_ref().map_or(0, |base| base.first_string + base.strings.len());
         let mut types = Vec::new();
         let mut at = type_data.start;
         while at < type_data.end {
@@ -226,14 +220,7 @@ impl Btf {
             types.push(at as u32);
             at = next;
         }
-        Ok(Self {
-            data,
-            types,
-            strings,
-            first_id,
-            first_string,
-            base,
-        })
+        Ok(Self { data, types, strings, first_id, first_string, base })
     }
 
     /// One more than the highest id.
@@ -264,10 +251,7 @@ impl Btf {
             return self.base.as_ref()?.by_id(id);
         }
         let offset = *self.types.get((id - self.first_id) as usize)? as usize;
-        Some(Type {
-            owner: self,
-            offset,
-        })
+        Some(Type { owner: self, offset })
     }
 
     /// The types of this BTF and of its base, with their ids.
@@ -289,9 +273,8 @@ impl Btf {
             if function.kind() != kind::FUNC || function.name() != name.as_bytes() {
                 continue;
             }
-            let proto = self
-                .by_id(function.size_or_type())
-                .filter(|t| t.kind() == kind::FUNC_PROTO);
+            let proto =
+                self.by_id(function.size_or_type()).filter(|t| t.kind() == kind::FUNC_PROTO);
             let Some(proto) = proto else { continue };
             let parameters = proto.vlen() as u32;
             match found {
@@ -328,10 +311,7 @@ impl Btf {
         match answers[..] {
             [] => Err(BtfError::NoStruct(structure.into())),
             [Some(member)] => Ok(member),
-            [None] => Err(BtfError::NoMember {
-                structure: structure.into(),
-                member: path.into(),
-            }),
+            [None] => Err(BtfError::NoMember { structure: structure.into(), member: path.into() }),
             _ => Err(BtfError::Ambiguous {
                 name: structure.into(),
                 member: path.into(),
@@ -402,9 +382,9 @@ impl Btf {
                 Some(ty.size_or_type())
             }
             kind::PTR => Some(size_of::<usize>() as u32),
-            kind::ARRAY if depth < MAX_DEPTH => self
-                .size(self.resolve(ty.word(3))?, depth + 1)?
-                .checked_mul(ty.word(5)),
+            kind::ARRAY if depth < MAX_DEPTH => {
+                self.size(self.resolve(ty.word(3))?, depth + 1)?.checked_mul(ty.word(5))
+            }
             _ => None,
         }
     }
@@ -417,12 +397,7 @@ const MAX_DEPTH: u32 = 32;
 fn need(data: &[u8], what: &'static str, start: usize, len: usize) -> Result<usize> {
     let end = start.saturating_add(len);
     if end > data.len() {
-        return Err(BtfError::Truncated {
-            what,
-            start,
-            end,
-            have: data.len(),
-        });
+        return Err(BtfError::Truncated { what, start, end, have: data.len() });
     }
     Ok(end)
 }

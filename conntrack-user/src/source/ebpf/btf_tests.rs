@@ -11,12 +11,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self {
-            types: vec![],
-            strings: vec![0],
-            first_string: 0,
-            next_id: 1,
-        }
+        Self { types: vec![], strings: vec![0], first_string: 0, next_id: 1 }
     }
 
     fn on(base: &Btf) -> Self {
@@ -60,13 +55,7 @@ impl Fixture {
     }
 
     fn function(&mut self, name: &str, parameters: usize) -> u32 {
-        let proto = self.push(
-            "",
-            kind::FUNC_PROTO,
-            parameters,
-            0,
-            &vec![0; 2 * parameters],
-        );
+        let proto = self.push("", kind::FUNC_PROTO, parameters, 0, &vec![0; 2 * parameters]);
         self.push(name, kind::FUNC, 0, proto, &[])
     }
 
@@ -91,36 +80,17 @@ fn vmlinux() -> Fixture {
     let u64_ = f.int("unsigned long", 8);
     let alias = f.push("u64", kind::TYPEDEF, 0, u64_, &[]);
     let anon = f.composite(kind::UNION, "", 8, &[("inum", u32_, 0), ("raw", u64_, 0)]);
-    let ns = f.composite(
-        kind::STRUCT,
-        "ns_common",
-        16,
-        &[("stashed", u64_, 0), ("", anon, 8)],
-    );
+    let ns = f.composite(kind::STRUCT, "ns_common", 16, &[("stashed", u64_, 0), ("", anon, 8)]);
     let pointer = f.push("", kind::PTR, 0, ns, &[]);
     f.composite(
         kind::STRUCT,
         "net",
         40,
-        &[
-            ("first", pointer, 0),
-            ("ns", ns, 8),
-            ("net_cookie", alias, 24),
-        ],
+        &[("first", pointer, 0), ("ns", ns, 8), ("net_cookie", alias, 24)],
     );
-    let hash = f.composite(
-        kind::STRUCT,
-        "hash",
-        12,
-        &[("node", u32_, 0), ("tuple", u64_, 4)],
-    );
+    let hash = f.composite(kind::STRUCT, "hash", 12, &[("node", u32_, 0), ("tuple", u64_, 4)]);
     let pair = f.push("", kind::ARRAY, 0, 0, &[hash, u32_, 2]);
-    f.composite(
-        kind::STRUCT,
-        "nf_conn",
-        64,
-        &[("use", u32_, 0), ("tuplehash", pair, 16)],
-    );
+    f.composite(kind::STRUCT, "nf_conn", 64, &[("use", u32_, 0), ("tuplehash", pair, 16)]);
     f.function("early_drop", 2);
     f
 }
@@ -132,20 +102,8 @@ fn offset(btf: &Btf, structure: &str, path: &str) -> u32 {
 #[test]
 fn members_are_found_through_anonymous_members_typedefs_and_arrays() {
     let btf = Btf::parse(vmlinux().bytes()).unwrap();
-    assert_eq!(
-        btf.member("net", "net_cookie").unwrap(),
-        Member {
-            offset: 24,
-            size: 8
-        }
-    );
-    assert_eq!(
-        btf.member("net", "ns.inum").unwrap(),
-        Member {
-            offset: 16,
-            size: 4
-        }
-    );
+    assert_eq!(btf.member("net", "net_cookie").unwrap(), Member { offset: 24, size: 8 });
+    assert_eq!(btf.member("net", "ns.inum").unwrap(), Member { offset: 16, size: 4 });
     assert_eq!(offset(&btf, "nf_conn", "tuplehash[0].tuple"), 20);
     assert_eq!(offset(&btf, "nf_conn", "tuplehash[1].tuple"), 32);
     assert_eq!(btf.member("nf_conn", "tuplehash").unwrap().size, 24);
@@ -154,10 +112,7 @@ fn members_are_found_through_anonymous_members_typedefs_and_arrays() {
 #[test]
 fn what_is_not_there_is_named() {
     let btf = Btf::parse(vmlinux().bytes()).unwrap();
-    assert_eq!(
-        btf.member("nf_con", "use"),
-        Err(BtfError::NoStruct("nf_con".into()))
-    );
+    assert_eq!(btf.member("nf_con", "use"), Err(BtfError::NoStruct("nf_con".into())));
     let error = btf.member("nf_conn", "zone.id").unwrap_err().to_string();
     assert_eq!(error, "structure `nf_conn` has no member `zone.id`");
     assert!(btf.member("nf_conn", "tuplehash[2].tuple").is_err());
@@ -175,16 +130,10 @@ fn a_module_continues_the_ids_and_strings_of_vmlinux() {
 
     assert_eq!(offset(&module, "nf_conntrack_net", "count"), 4);
     assert_eq!(offset(&module, "net", "net_cookie"), 24);
-    let expected = Function {
-        id: free,
-        parameters: 1,
-    };
+    let expected = Function { id: free, parameters: 1 };
     assert_eq!(module.function("nf_conntrack_free"), Ok(Some(expected)));
     assert_eq!(module.function("early_drop"), Ok(None), "it is the base's");
-    assert_eq!(
-        base.function("early_drop").unwrap().map(|f| f.parameters),
-        Some(2)
-    );
+    assert_eq!(base.function("early_drop").unwrap().map(|f| f.parameters), Some(2));
 }
 
 #[test]
@@ -192,18 +141,9 @@ fn structures_of_one_name_must_agree_on_what_is_asked() {
     let base = Arc::new(Btf::parse(vmlinux().bytes()).unwrap());
     let mut f = Fixture::on(&base);
     let word = f.int("unsigned long", 8);
-    f.composite(
-        kind::STRUCT,
-        "net",
-        48,
-        &[("net_cookie", word, 24), ("ns", word, 16)],
-    );
+    f.composite(kind::STRUCT, "net", 48, &[("net_cookie", word, 24), ("ns", word, 16)]);
     let module = Btf::parse_split(f.bytes(), base).unwrap();
-    assert_eq!(
-        offset(&module, "net", "net_cookie"),
-        24,
-        "both copies say so"
-    );
+    assert_eq!(offset(&module, "net", "net_cookie"), 24, "both copies say so");
     let error = module.member("net", "ns").unwrap_err();
     assert!(matches!(error, BtfError::Ambiguous { .. }), "{error}");
 }
@@ -213,10 +153,7 @@ fn functions_of_one_name_must_take_the_same_parameters() {
     let mut f = vmlinux();
     f.function("early_drop", 3);
     let btf = Btf::parse(f.bytes()).unwrap();
-    assert!(matches!(
-        btf.function("early_drop"),
-        Err(BtfError::Ambiguous { .. })
-    ));
+    assert!(matches!(btf.function("early_drop"), Err(BtfError::Ambiguous { .. })));
 }
 
 #[test]
@@ -236,10 +173,7 @@ fn data_cut_at_any_byte_is_an_error_and_never_a_panic() {
     let whole = vmlinux().bytes();
     for len in 0..whole.len() {
         let error = Btf::parse(whole[..len].to_vec()).unwrap_err();
-        assert!(
-            matches!(error, BtfError::Truncated { .. }),
-            "{len}: {error}"
-        );
+        assert!(matches!(error, BtfError::Truncated { .. }), "{len}: {error}");
     }
 }
 
@@ -265,10 +199,7 @@ fn other_data_is_refused_with_what_it_is() {
     swapped.swap(0, 1);
     let error = Btf::parse(swapped).unwrap_err().to_string();
     assert_eq!(error, "not BTF: it has the other byte order");
-    assert!(matches!(
-        Btf::parse(vec![0; 64]),
-        Err(BtfError::Malformed(_))
-    ));
+    assert!(matches!(Btf::parse(vec![0; 64]), Err(BtfError::Malformed(_))));
 
     let mut f = vmlinux();
     f.push("future", 30, 0, 0, &[]);

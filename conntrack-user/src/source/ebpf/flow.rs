@@ -95,10 +95,8 @@ impl FlowEvent {
     /// [`DecodeError`]; nothing in the record is trusted.
     pub fn decode(record: &[u8]) -> Result<Self, DecodeError> {
         let expected = size_of::<abi::FlowEvent>();
-        let event = abi::FlowEvent::read_from_bytes(record).map_err(|_| DecodeError::Length {
-            expected,
-            got: record.len(),
-        })?;
+        let event = abi::FlowEvent::read_from_bytes(record)
+            .map_err(|_| DecodeError::Length { expected, got: record.len() })?;
         Ok(Self {
             time_ns: event.time_ns,
             netns_cookie: event.netns_cookie,

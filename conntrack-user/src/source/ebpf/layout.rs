@@ -57,23 +57,14 @@ pub fn resolve(btf: &Btf) -> Result<Config, LayoutError> {
         let Member { offset, size } = btf.member(structure, path)?;
         if size != expected {
             let member = path.into();
-            return Err(LayoutError::Size {
-                structure,
-                member,
-                expected,
-                got: size,
-            });
+            return Err(LayoutError::Size { structure, member, expected, got: size });
         }
         Ok(offset)
     };
     for (path, expected, size) in TUPLE {
         let got = member("nf_conntrack_tuple", path, size)?;
         if got != expected {
-            return Err(LayoutError::Tuple {
-                member: path,
-                expected,
-                got,
-            });
+            return Err(LayoutError::Tuple { member: path, expected, got });
         }
     }
     Ok(Config {

@@ -33,13 +33,10 @@ pub(super) fn create_maps(config: &Config, ring_bytes: u32) -> Result<Ebpf> {
         .map_max_entries("EVENTS", ring_bytes)
         .load(OBJECT)
         .context("cannot create the maps of the kernel programs")?;
-    let free = maps
-        .map_mut("FREE_SLOTS")
-        .context("the object has no map FREE_SLOTS")?;
+    let free = maps.map_mut("FREE_SLOTS").context("the object has no map FREE_SLOTS")?;
     let mut free = aya::maps::Queue::<_, u32>::try_from(free)?;
     for slot in 1..=MAX_NETNS {
-        free.push(slot, 0)
-            .context("cannot fill the map FREE_SLOTS")?;
+        free.push(slot, 0).context("cannot fill the map FREE_SLOTS")?;
     }
     Ok(maps)
 }
@@ -65,9 +62,7 @@ impl Programs {
     pub(super) fn prepare(maps: &Ebpf, module: Option<&str>) -> Result<Self> {
         let mut object = Object::parse(OBJECT).context("cannot read the object file")?;
         let features = aya::features();
-        let features_btf = features
-            .btf()
-            .context("this kernel takes no BTF for programs")?;
+        let features_btf = features.btf().context("this kernel takes no BTF for programs")?;
         let btf = object
             .fixup_and_sanitize_btf(features_btf)?
             .context("the object file has no BTF")?
@@ -86,11 +81,8 @@ impl Programs {
                 None => Err(anyhow!("the map {name} was not created")),
             })
             .collect::<Result<Vec<_>>>()?;
-        let sections: HashSet<usize> = object
-            .functions
-            .keys()
-            .map(|(section, _)| *section)
-            .collect();
+        let sections: HashSet<usize> =
+            object.functions.keys().map(|(section, _)| *section).collect();
         object.relocate_maps(with_descriptors.into_iter(), &sections)?;
         object.relocate_calls(&sections)?;
         object.sanitize_functions(features);
@@ -99,36 +91,23 @@ impl Programs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => other.context("cannot walk the kernel's BTF (needs CAP_SYS_ADMIN)")?,
         };
-        Ok(Self {
-            object,
-            btf,
-            module_btf,
-        })
+        Ok(Self { object, btf, module_btf })
     }
 
     /// Loads `programs` for the function of `way` and attaches them; all or none.
     pub(super) fn attach(&self, programs: &[Program], way: &Way) -> Result<Vec<Attached>> {
-        programs
-            .iter()
-            .map(|program| self.attach_one(program, way))
-            .collect()
+        programs.iter().map(|program| self.attach_one(program, way)).collect()
     }
 
     fn attach_one(&self, program: &Program, way: &Way) -> Result<Attached> {
         let missing = || anyhow!("the object file has no program {}", program.name);
         let parsed = self.object.programs.get(program.name).ok_or_else(missing)?;
-        let function = self
-            .object
-            .functions
-            .get(&parsed.function_key())
-            .ok_or_else(missing)?;
+        let function = self.object.functions.get(&parsed.function_key()).ok_or_else(missing)?;
         let attach_btf = match way.image {
             Image::Vmlinux => None,
             Image::Module => {
-                let fd = self
-                    .module_btf
-                    .as_ref()
-                    .context("the kernel lists no BTF of the module")?;
+                let fd =
+                    self.module_btf.as_ref().context("the kernel lists no BTF of the module")?;
                 Some(fd.as_fd())
             }
         };
@@ -141,24 +120,14 @@ impl Programs {
             instructions: &function.instructions,
             license: &parsed.license,
             btf: self.btf.as_fd(),
-            func_info: (
-                &function.func_info.func_info_bytes(),
-                function.func_info_rec_size,
-            ),
-            line_info: (
-                &function.line_info.line_info_bytes(),
-                function.line_info_rec_size,
-            ),
+            func_info: (&function.func_info.func_info_bytes(), function.func_info_rec_size),
+            line_info: (&function.line_info.line_info_bytes(), function.line_info_rec_size),
             attach_btf,
             attach_btf_id: way.function.id,
         })?;
         let link = bpf::attach(loaded.as_fd())
             .with_context(|| format!("the kernel does not attach the program {}", program.name))?;
-        Ok(Attached {
-            is_last: program.is_last,
-            program: loaded,
-            _link: link,
-        })
+        Ok(Attached { is_last: program.is_last, program: loaded, _link: link })
     }
 }
 

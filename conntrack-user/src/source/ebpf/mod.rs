@@ -122,32 +122,18 @@ impl EbpfSource {
                 way
             });
             if let (Err(reason), true) = (&outcome, hook.is_required()) {
-                bail!(
-                    "cannot attach to {}, which every count needs: {reason}",
-                    hook.function()
-                );
+                bail!("cannot attach to {}, which every count needs: {reason}", hook.function());
             }
             hooks.push(HookReport { hook, outcome });
         }
 
-        let map = |name| {
-            maps.map(name)
-                .with_context(|| format!("the object has no map {name}"))
-        };
+        let map = |name| maps.map(name).with_context(|| format!("the object has no map {name}"));
         let counters = load::map_data(map("COUNTERS")?)?;
         let netns = load::map_data(map("NETNS")?)?;
         let table = Table::map(counters, netns, config.cpus).context("cannot map the counters")?;
-        let ring = maps
-            .take_map("EVENTS")
-            .context("the object has no map EVENTS")?;
+        let ring = maps.take_map("EVENTS").context("the object has no map EVENTS")?;
         let ring = RingBuf::try_from(ring).context("cannot map the ring buffer")?;
-        Ok(Self {
-            table,
-            ring,
-            hooks,
-            attached,
-            maps,
-        })
+        Ok(Self { table, ring, hooks, attached, maps })
     }
 
     /// How each hook is attached, or why it is not.
@@ -166,12 +152,7 @@ impl EbpfSource {
         let copies = self.attached.chunk_by(|_, next| !next.is_last);
         let misses = |one: &load::Attached| bpf::recursion_misses(&one.program);
         copies
-            .map(|copies| {
-                copies
-                    .iter()
-                    .map(misses)
-                    .try_fold(u64::MAX, |a, b| Ok(a.min(b?)))
-            })
+            .map(|copies| copies.iter().map(misses).try_fold(u64::MAX, |a, b| Ok(a.min(b?))))
             .sum()
     }
 
@@ -234,10 +215,7 @@ impl AsFd for EbpfSource {
 /// Before 5.11 maps count against the limit of locked memory. Where that cannot be raised, creating
 /// the maps says so.
 fn raise_memlock() {
-    let all = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: reads the structure it is given.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
 }
@@ -248,10 +226,7 @@ fn read_btf(sysfs: &Path) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
     let path = folder.join("vmlinux");
     let why = "it says where this kernel keeps its data";
     let bytes = std::fs::read(&path).with_context(|| {
-        format!(
-            "cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF)",
-            path.display()
-        )
+        format!("cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF)", path.display())
     })?;
     let vmlinux =
         Btf::parse(bytes).with_context(|| format!("{} is of no use: {why}", path.display()))?;
@@ -292,12 +267,7 @@ mod tests {
 
     #[test]
     fn the_last_cpu_of_a_list() {
-        for (list, last) in [
-            ("0\n", Some(0)),
-            ("0-3", Some(3)),
-            ("0,2-5,9", Some(9)),
-            ("", None),
-        ] {
+        for (list, last) in [("0\n", Some(0)), ("0-3", Some(3)), ("0,2-5,9", Some(9)), ("", None)] {
             assert_eq!(last_cpu(list), last, "{list:?}");
         }
     }

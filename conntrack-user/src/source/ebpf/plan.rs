@@ -27,14 +27,8 @@ pub enum Hook {
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Self; 6] = [
-        Self::Alloc,
-        Self::Insert,
-        Self::HashInsert,
-        Self::Delete,
-        Self::Free,
-        Self::EarlyDrop,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Alloc, Self::Insert, Self::HashInsert, Self::Delete, Self::Free, Self::EarlyDrop];
 
     /// The name in options and output.
     #[must_use]
@@ -78,39 +72,21 @@ impl Hook {
     pub const fn programs(self) -> &'static [Program] {
         use At::{Entry, Exit};
         const fn only(name: &'static str, at: At) -> Program {
-            Program {
-                name,
-                at,
-                is_last: true,
-            }
+            Program { name, at, is_last: true }
         }
         const fn copies(names: [&'static str; COPIES], at: At) -> [Program; COPIES] {
             let [first, second, third] = names;
             [
-                Program {
-                    name: third,
-                    at,
-                    is_last: true,
-                },
-                Program {
-                    name: second,
-                    at,
-                    is_last: false,
-                },
-                Program {
-                    name: first,
-                    at,
-                    is_last: false,
-                },
+                Program { name: third, at, is_last: true },
+                Program { name: second, at, is_last: false },
+                Program { name: first, at, is_last: false },
             ]
         }
         const ALLOC: [Program; COPIES] =
             copies(["ctmon_alloc", "ctmon_alloc_2", "ctmon_alloc_3"], Exit);
         const INSERT: [Program; 1] = [only("ctmon_insert", Entry)];
-        const HASH_INSERT: [Program; COPIES] = copies(
-            ["ctmon_hash_ins", "ctmon_hash_ins2", "ctmon_hash_ins3"],
-            Exit,
-        );
+        const HASH_INSERT: [Program; COPIES] =
+            copies(["ctmon_hash_ins", "ctmon_hash_ins2", "ctmon_hash_ins3"], Exit);
         const DELETE: [Program; 1] = [only("ctmon_delete", Entry)];
         const FREE: [Program; COPIES] =
             copies(["ctmon_free", "ctmon_free_2", "ctmon_free_3"], Entry);
@@ -119,9 +95,8 @@ impl Hook {
         const DROP_IN: [Program; COPIES] =
             copies(["ctmon_drop_in", "ctmon_drop_in2", "ctmon_drop_in3"], Entry);
         // The end before the beginning: no note without someone to take it away.
-        const EARLY_DROP: [Program; 2 * COPIES] = [
-            DROP[0], DROP[1], DROP[2], DROP_IN[0], DROP_IN[1], DROP_IN[2],
-        ];
+        const EARLY_DROP: [Program; 2 * COPIES] =
+            [DROP[0], DROP[1], DROP[2], DROP_IN[0], DROP_IN[1], DROP_IN[2]];
         match self {
             Self::Alloc => &ALLOC,
             Self::Insert => &INSERT,
@@ -215,30 +190,18 @@ impl HookReport {
 /// A sentence for the reader: the function is not there, or is not the one the programs know.
 pub fn ways(hook: Hook, vmlinux: &Btf, module: Option<&Btf>) -> Result<Vec<Way>, String> {
     let name = hook.function();
-    let find = |btf: &Btf| {
-        btf.function(name)
-            .map_err(|error: BtfError| error.to_string())
-    };
+    let find = |btf: &Btf| btf.function(name).map_err(|error: BtfError| error.to_string());
     let mut ways = Vec::new();
     if let Some(function) = find(vmlinux)? {
-        ways.push(Way {
-            image: Image::Vmlinux,
-            function,
-        });
+        ways.push(Way { image: Image::Vmlinux, function });
     }
     if let Some(function) = module.map(find).transpose()?.flatten() {
-        ways.push(Way {
-            image: Image::Module,
-            function,
-        });
+        ways.push(Way { image: Image::Module, function });
     }
     if ways.is_empty() {
         return Err(format!("this kernel's BTF has no function {name}"));
     }
-    if let Some(other) = ways
-        .iter()
-        .find(|way| way.function.parameters != hook.parameters())
-    {
+    if let Some(other) = ways.iter().find(|way| way.function.parameters != hook.parameters()) {
         return Err(format!(
             "{name} takes {} parameters in this kernel, not {}",
             other.function.parameters,
@@ -271,13 +234,7 @@ mod tests {
     use super::*;
 
     fn way(image: Image) -> Way {
-        Way {
-            image,
-            function: Function {
-                id: 7,
-                parameters: 1,
-            },
-        }
+        Way { image, function: Function { id: 7, parameters: 1 } }
     }
 
     #[test]
@@ -315,10 +272,7 @@ mod tests {
         for hook in Hook::ALL {
             for group in hook.programs().chunk_by(|_, next| !next.is_last) {
                 let copies: Vec<bool> = group.iter().map(|program| program.is_last).collect();
-                assert!(
-                    matches!(copies[..], [true] | [true, false, false]),
-                    "{hook}: {copies:?}"
-                );
+                assert!(matches!(copies[..], [true] | [true, false, false]), "{hook}: {copies:?}");
             }
         }
     }

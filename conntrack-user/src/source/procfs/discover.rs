@@ -25,10 +25,7 @@ pub(super) struct Found {
 pub(super) fn own(procfs: &Path) -> io::Result<u64> {
     let link = procfs.join("self/ns/net");
     inode_of_link(&link).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("cannot read {}", link.display()),
-        )
+        io::Error::new(io::ErrorKind::NotFound, format!("cannot read {}", link.display()))
     })
 }
 
@@ -38,23 +35,10 @@ pub(super) fn all(procfs: &Path) -> Vec<Found> {
     let mut found: HashMap<u64, Found> = HashMap::new();
     if let Ok(inode) = own(procfs) {
         let process = Some(procfs.join("self"));
-        found.insert(
-            inode,
-            Found {
-                inode,
-                path: None,
-                name: None,
-                process,
-            },
-        );
+        found.insert(inode, Found { inode, path: None, name: None, process });
     }
     for entry in fs::read_dir(procfs).into_iter().flatten().flatten() {
-        if !entry
-            .file_name()
-            .as_encoded_bytes()
-            .iter()
-            .all(u8::is_ascii_digit)
-        {
+        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
         let process = entry.path();
@@ -79,9 +63,7 @@ pub(super) fn all(procfs: &Path) -> Vec<Found> {
             name: None,
             process: None,
         });
-        named
-            .name
-            .get_or_insert_with(|| entry.file_name().to_string_lossy().into_owned());
+        named.name.get_or_insert_with(|| entry.file_name().to_string_lossy().into_owned());
     }
     found.into_values().collect()
 }
@@ -89,10 +71,5 @@ pub(super) fn all(procfs: &Path) -> Vec<Found> {
 /// The number in a link such as `net:[4026531840]`.
 pub(super) fn inode_of_link(link: &Path) -> Option<u64> {
     let target = fs::read_link(link).ok()?;
-    target
-        .to_str()?
-        .strip_prefix("net:[")?
-        .strip_suffix(']')?
-        .parse()
-        .ok()
+    target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }

@@ -27,9 +27,8 @@ pub(super) fn all(targets: Vec<Found>, procfs: &Path) -> Vec<(Found, Result<Ente
     let procfs = procfs.to_owned();
     let visit = move || {
         // The own namespace first: the thread is still in it.
-        let (own, others): (Vec<_>, Vec<_>) = targets
-            .into_iter()
-            .partition(|target| target.path.is_none());
+        let (own, others): (Vec<_>, Vec<_>) =
+            targets.into_iter().partition(|target| target.path.is_none());
         let visited = own.into_iter().chain(others).map(|target| {
             let entered = enter(target.path.as_deref()).and_then(|()| open(&procfs));
             (target, entered)
@@ -79,9 +78,7 @@ fn cookie() -> Option<u64> {
     /// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h)
     const SO_NETNS_COOKIE: libc::c_int = 71;
     // Any socket will do; port 0 of the loopback address sends and receives nothing.
-    let socket = UdpSocket::bind("127.0.0.1:0")
-        .or_else(|_| UdpSocket::bind("0.0.0.0:0"))
-        .ok()?;
+    let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("0.0.0.0:0")).ok()?;
     let mut cookie = 0u64;
     let mut len = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `cookie`.

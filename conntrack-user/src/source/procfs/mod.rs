@@ -65,11 +65,7 @@ impl Namespaces {
     /// None known yet. `procfs`: where procfs is mounted.
     #[must_use]
     pub fn new(procfs: PathBuf) -> Self {
-        Self {
-            procfs,
-            known: HashMap::new(),
-            problems: Vec::new(),
-        }
+        Self { procfs, known: HashMap::new(), problems: Vec::new() }
     }
 
     /// Looks for namespaces that came, and forgets those that ended. Costs a readlink(2) a process;
@@ -79,13 +75,10 @@ impl Namespaces {
         let inodes: HashSet<u64> = found.iter().map(|one| one.inode).collect();
         // An inode number is reused at once: what can no longer be read has ended, even if the
         // number is there again.
-        self.known
-            .retain(|inode, netns| inodes.contains(inode) && netns.count().is_ok());
+        self.known.retain(|inode, netns| inodes.contains(inode) && netns.count().is_ok());
         self.problems.clear();
-        let new: Vec<Found> = found
-            .into_iter()
-            .filter(|one| !self.known.contains_key(&one.inode))
-            .collect();
+        let new: Vec<Found> =
+            found.into_iter().filter(|one| !self.known.contains_key(&one.inode)).collect();
         for (found, entered) in enter::all(new, &self.procfs) {
             match entered {
                 Ok(entered) => {
@@ -93,20 +86,12 @@ impl Namespaces {
                         inode: found.inode,
                         cookie: entered.cookie,
                         name: found.name,
-                        files: Files {
-                            count: entered.count,
-                            max: entered.max,
-                        },
-                        stat: found
-                            .process
-                            .map(|process| process.join("net/stat/nf_conntrack")),
+                        files: Files { count: entered.count, max: entered.max },
+                        stat: found.process.map(|process| process.join("net/stat/nf_conntrack")),
                     };
                     self.known.insert(found.inode, netns);
                 }
-                Err(reason) => self.problems.push(Problem {
-                    inode: found.inode,
-                    reason,
-                }),
+                Err(reason) => self.problems.push(Problem { inode: found.inode, reason }),
             }
         }
     }
@@ -166,14 +151,9 @@ impl Namespace {
 fn read_number(file: &File) -> io::Result<u32> {
     let mut buffer = [0; 16];
     let len = file.read_at(&mut buffer, 0)?;
-    let text = std::str::from_utf8(&buffer[..len])
-        .unwrap_or_default()
-        .trim();
+    let text = std::str::from_utf8(&buffer[..len]).unwrap_or_default().trim();
     text.parse().map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{text:?} where a number should be"),
-        )
+        io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} where a number should be"))
     })
 }
 

@@ -10,22 +10,14 @@ pub fn parse(text: &str) -> Option<KernelStat> {
     let names: Vec<&str> = lines.next()?.split_whitespace().collect();
     let rows = lines
         .map(|line| {
-            let numbers = line
-                .split_whitespace()
-                .map(|word| u64::from_str_radix(word, 16).ok());
-            numbers
-                .collect::<Option<Vec<u64>>>()
-                .filter(|row| row.len() == names.len())
+            let numbers = line.split_whitespace().map(|word| u64::from_str_radix(word, 16).ok());
+            numbers.collect::<Option<Vec<u64>>>().filter(|row| row.len() == names.len())
         })
         .collect::<Option<Vec<_>>>()?;
     let sum = |name| {
         let column = names.iter().position(|other| *other == name)?;
         // Each is a 32-bit counter of its CPU, so this does not overflow.
-        Some(
-            rows.iter()
-                .map(|row| row[column] & u64::from(u32::MAX))
-                .sum(),
-        )
+        Some(rows.iter().map(|row| row[column] & u64::from(u32::MAX)).sum())
     };
     (names.contains(&"entries") && !rows.is_empty()).then(|| KernelStat {
         found: sum("found"),

@@ -26,19 +26,14 @@ impl Checks {
         right: R,
     ) {
         if left != right {
-            self.violations.push(format!(
-                "expected {what}: {} != {}",
-                short(&left),
-                short(&right)
-            ));
+            self.violations.push(format!("expected {what}: {} != {}", short(&left), short(&right)));
         }
     }
 
     /// Expects that `holds`; `seen` is what was seen instead.
     pub(crate) fn that(&mut self, what: &str, holds: bool, seen: impl Debug) {
         if !holds {
-            self.violations
-                .push(format!("expected {what}: {}", short(&seen)));
+            self.violations.push(format!("expected {what}: {}", short(&seen)));
         }
     }
 
@@ -49,11 +44,9 @@ impl Checks {
         expectations: &[Expectation],
         values: &Values,
     ) {
-        let violated = expectations
-            .iter()
-            .filter_map(|expectation| expectation.check(values).err());
-        self.violations
-            .extend(violated.map(|violation| format!("{place}: {violation}")));
+        let violated =
+            expectations.iter().filter_map(|expectation| expectation.check(values).err());
+        self.violations.extend(violated.map(|violation| format!("{place}: {violation}")));
     }
 
     /// The violations, and the error that ended the test, in one line.
@@ -95,11 +88,7 @@ impl Skip {
 
 /// Results are read line by line.
 pub(crate) fn one_line(text: &str) -> String {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(" | ")
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
 }
 
 #[cfg(test)]
@@ -121,10 +110,7 @@ mod tests {
         let mut checks = Checks::default();
         (0..25).for_each(|_| checks.that("x", false, "ä".repeat(1000)));
         let reason = checks.reason(Ok(())).unwrap();
-        assert!(
-            reason.ends_with("...; and 5 more") && reason.len() < 20 * 700,
-            "{reason}"
-        );
+        assert!(reason.ends_with("...; and 5 more") && reason.len() < 20 * 700, "{reason}");
     }
 
     #[test]
@@ -132,9 +118,7 @@ mod tests {
         let mut checks = Checks::default();
         checks.equal("exit code 0", Some(3), Some(0));
         checks.that("a message that names nf_conntrack", false, "no\nidea");
-        let reason = checks
-            .reason(Err(anyhow!("inner\nsecond line").context("no tick")))
-            .unwrap();
+        let reason = checks.reason(Err(anyhow!("inner\nsecond line").context("no tick"))).unwrap();
         assert_eq!(
             reason,
             "expected exit code 0: Some(3) != Some(0); expected a message that names nf_conntrack: \"no\\nidea\"; \

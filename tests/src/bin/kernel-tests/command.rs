@@ -15,14 +15,8 @@ use crate::checks::one_line;
 /// When it cannot be started or does not end with 0.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let line = [&[program], arguments].concat().join(" ");
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output();
-    checked(
-        &line,
-        output.with_context(|| format!("cannot start {line:?}"))?,
-    )
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    checked(&line, output.with_context(|| format!("cannot start {line:?}"))?)
 }
 
 /// Loads an nftables ruleset into the calling thread's network namespace.
@@ -38,9 +32,7 @@ pub(crate) fn nft(ruleset: &str) -> Result<()> {
         .spawn()
         .context("cannot start nft")?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin
-            .write_all(ruleset.as_bytes())
-            .context("cannot write to nft")?;
+        stdin.write_all(ruleset.as_bytes()).context("cannot write to nft")?;
     }
     checked("nft -f -", child.wait_with_output()?).map(drop)
 }

@@ -27,18 +27,11 @@ impl Watch {
     pub(crate) fn start(env: &Env, arguments: &[&str]) -> Result<Self> {
         let fault = env.fault_arguments();
         let fault: Vec<&str> = fault.iter().map(String::as_str).collect();
-        let all = [
-            &["watch", "--output", "json", "--interval", INTERVAL],
-            arguments,
-            fault.as_slice(),
-        ]
-        .concat();
+        let all =
+            [&["watch", "--output", "json", "--interval", INTERVAL], arguments, fault.as_slice()]
+                .concat();
         let process = Process::start(env, &all)?;
-        let mut watch = Self {
-            process,
-            start: Start::default(),
-            notices: Vec::new(),
-        };
+        let mut watch = Self { process, start: Start::default(), notices: Vec::new() };
         match watch.next(wait::SHORT)? {
             Line::Start(start) => watch.start = start,
             other => bail!("ctmon's first line is no start record: {other:?}"),
@@ -95,9 +88,7 @@ impl Watch {
         let mut last = None;
         let found = wait::until("a tick with a baseline", wait::SHORT, || {
             let tick = self.next_tick()?;
-            let settled = tick
-                .netns(inode)
-                .is_some_and(|netns| netns.baseline.is_some());
+            let settled = tick.netns(inode).is_some_and(|netns| netns.baseline.is_some());
             last = tick.netns(inode).cloned();
             Ok(settled.then_some(tick))
         });

@@ -44,19 +44,12 @@ impl Expectation {
     fn parse_tokens(text: &str) -> Result<Self> {
         let mut tokens = Tokens { rest: text };
         let left = tokens.sum()?;
-        let comparison = COMPARISONS
-            .into_iter()
-            .find(|comparison| tokens.take(comparison));
+        let comparison = COMPARISONS.into_iter().find(|comparison| tokens.take(comparison));
         let comparison =
             comparison.ok_or_else(|| anyhow!("no comparison before {:?}", tokens.rest))?;
         let right = tokens.sum()?;
         match tokens.peek() {
-            None => Ok(Self {
-                text: text.to_owned(),
-                left,
-                comparison,
-                right,
-            }),
+            None => Ok(Self { text: text.to_owned(), left, comparison, right }),
             Some(_) => bail!("nothing may follow, but {:?} does", tokens.rest),
         }
     }
@@ -94,10 +87,7 @@ impl Expectation {
         if holds {
             Ok(())
         } else {
-            Err(format!(
-                "{self}: {left} {opposite} {right}{}",
-                self.details(values)
-            ))
+            Err(format!("{self}: {left} {opposite} {right}{}", self.details(values)))
         }
     }
 
@@ -115,11 +105,7 @@ impl Expectation {
             _ => format!("{name} null"),
         };
         let list: Vec<String> = names.iter().map(show).collect();
-        if list.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", list.join(", "))
-        }
+        if list.is_empty() { String::new() } else { format!(" ({})", list.join(", ")) }
     }
 }
 
@@ -138,10 +124,9 @@ impl Term {
                 Some(None) => Err(format!("{name} is null")),
                 None => Err(format!("{name} is not in ctmon's output")),
             },
-            Self::Negative(term) => term
-                .value(values)?
-                .checked_neg()
-                .ok_or_else(|| "overflow".to_owned()),
+            Self::Negative(term) => {
+                term.value(values)?.checked_neg().ok_or_else(|| "overflow".to_owned())
+            }
             Self::Operation(operator, left, right) => {
                 let (left, right) = (left.value(values)?, right.value(values)?);
                 let result = match operator {
@@ -219,18 +204,11 @@ impl<'a> Tokens<'a> {
     fn factor(&mut self) -> Result<Term> {
         match self.peek() {
             Some('0'..='9') => {
-                let digits = self
-                    .word(|c| c.is_ascii_digit() || c == '_')
-                    .replace('_', "");
-                Ok(Term::Number(
-                    digits
-                        .parse()
-                        .with_context(|| format!("the number {digits}"))?,
-                ))
+                let digits = self.word(|c| c.is_ascii_digit() || c == '_').replace('_', "");
+                Ok(Term::Number(digits.parse().with_context(|| format!("the number {digits}"))?))
             }
             Some('a'..='z') => Ok(Term::Name(
-                self.word(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-                    .to_owned(),
+                self.word(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_').to_owned(),
             )),
             Some('-') => {
                 self.rest = &self.rest[1..];
@@ -255,16 +233,9 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<(), String> {
-        let values = [
-            ("sent", Some(50_000)),
-            ("inserts", Some(49_999)),
-            ("one", Some(1)),
-            ("drift", None),
-        ];
-        let values = values
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
+        let values =
+            [("sent", Some(50_000)), ("inserts", Some(49_999)), ("one", Some(1)), ("drift", None)];
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Expectation::parse(text).unwrap().check(&values)
     }
 
@@ -303,10 +274,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_there_violates() {
-        assert_eq!(
-            check("drift == 0").unwrap_err(),
-            "expected drift == 0: drift is null"
-        );
+        assert_eq!(check("drift == 0").unwrap_err(), "expected drift == 0: drift is null");
         assert_eq!(
             check("other == 0").unwrap_err(),
             "expected other == 0: other is not in ctmon's output"
@@ -339,9 +307,6 @@ mod tests {
 
     #[test]
     fn names_are_listed() {
-        assert_eq!(
-            Expectation::parse("-(a + 1) * b2 == c_d").unwrap().names(),
-            ["a", "b2", "c_d"]
-        );
+        assert_eq!(Expectation::parse("-(a + 1) * b2 == c_d").unwrap().names(), ["a", "b2", "c_d"]);
     }
 }

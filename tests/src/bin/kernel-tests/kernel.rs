@@ -18,10 +18,7 @@ const STAT: &str = "/proc/thread-self/net/stat/nf_conntrack";
 
 /// `uname -r`
 pub(crate) fn release() -> String {
-    rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 fn read(path: &str) -> Result<String> {
@@ -30,9 +27,7 @@ fn read(path: &str) -> Result<String> {
 
 fn number(path: &str) -> Result<i64> {
     let text = read(path)?;
-    text.trim()
-        .parse()
-        .with_context(|| format!("{path} holds {text:?}"))
+    text.trim().parse().with_context(|| format!("{path} holds {text:?}"))
 }
 
 /// Entries of the calling thread's network namespace.
@@ -48,11 +43,7 @@ pub(crate) fn stat() -> Result<BTreeMap<String, i64>> {
 
 fn parse_stat(text: &str) -> Result<BTreeMap<String, i64>> {
     let mut lines = text.lines();
-    let names: Vec<&str> = lines
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
+    let names: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
     let mut sums = BTreeMap::new();
     for line in lines {
         for (name, digits) in names.iter().zip(line.split_whitespace()) {
@@ -75,10 +66,7 @@ pub(crate) fn ctmon_programs() -> Result<BTreeSet<String>> {
             Err(error) => return Err(error).context("cannot list the loaded BPF programs"),
         };
         names.extend(
-            program
-                .name_as_str()
-                .filter(|name| name.starts_with("ctmon_"))
-                .map(str::to_owned),
+            program.name_as_str().filter(|name| name.starts_with("ctmon_")).map(str::to_owned),
         );
     }
     Ok(names)
@@ -103,10 +91,7 @@ pub(crate) fn modules() -> Result<BTreeMap<String, Vec<String>>> {
     let parse = |line: &str| {
         let mut words = line.split_whitespace();
         let name = words.next()?.to_owned();
-        let users = words
-            .nth(2)?
-            .split(',')
-            .filter(|user| !user.is_empty() && *user != "-");
+        let users = words.nth(2)?.split(',').filter(|user| !user.is_empty() && *user != "-");
         Some((name, users.map(str::to_owned).collect()))
     };
     Ok(read("/proc/modules")?.lines().filter_map(parse).collect())
@@ -162,10 +147,7 @@ mod tests {
                     00000003  00000000 00000000 0000000a 00000001\n\
                     00000003  00000001 00000000 00000010 00000002\n";
         let stat = parse_stat(text).unwrap();
-        assert_eq!(
-            (stat["drop"], stat["early_drop"], stat["clashres"]),
-            (26, 3, 1)
-        );
+        assert_eq!((stat["drop"], stat["early_drop"], stat["clashres"]), (26, 3, 1));
         assert!(parse_stat("drop\nxyz\n").is_err());
     }
 

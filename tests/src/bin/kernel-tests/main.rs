@@ -69,11 +69,7 @@ fn run(cli: &Cli) -> Result<bool> {
         cli.filters.is_empty() || cli.filters.iter().any(|filter| test.name.contains(filter))
     };
     let mut tests: Vec<&Test> = all.iter().filter(wanted).collect();
-    ensure!(
-        !tests.is_empty(),
-        "no test has a name with {}: see --list",
-        cli.filters.join(" or ")
-    );
+    ensure!(!tests.is_empty(), "no test has a name with {}: see --list", cli.filters.join(" or "));
     if cli.list {
         for test in tests {
             say(&format!("{}: {}", test.name, test.title))?;

@@ -31,10 +31,7 @@ impl Netns {
     /// The calling thread's.
     pub(crate) fn own() -> Result<Self> {
         let file = File::open(OWN).with_context(|| format!("cannot open {OWN}"))?;
-        let inode = file
-            .metadata()
-            .with_context(|| format!("cannot stat {OWN}"))?
-            .ino();
+        let inode = file.metadata().with_context(|| format!("cannot stat {OWN}"))?.ino();
         Ok(Self { file, inode })
     }
 
@@ -83,14 +80,10 @@ pub(crate) fn enter_new() -> Result<()> {
     command::run("ip", &["link", "set", "lo", "up"]).map(drop)
 }
 
-const NEAR: (Ipv4Addr, Ipv6Addr) = (
-    Ipv4Addr::new(10, 99, 0, 1),
-    Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1),
-);
-const FAR: (Ipv4Addr, Ipv6Addr) = (
-    Ipv4Addr::new(10, 99, 0, 2),
-    Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2),
-);
+const NEAR: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(10, 99, 0, 1), Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1));
+const FAR: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(10, 99, 0, 2), Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2));
 
 /// The addresses of the veth pair that [`join`] makes: the near one and the far one.
 pub(crate) fn ends(family: Family) -> (IpAddr, IpAddr) {
@@ -118,13 +111,10 @@ pub(crate) fn join(peer: &Netns) -> Result<()> {
                 address("veth0", FAR)
             })
         });
-        let result = tid
-            .recv()
-            .context("no thread in the peer's namespace")
-            .and_then(|tid| {
-                command::run("ip", &["link", "set", "veth0", "netns", &tid])?;
-                address("near", NEAR)
-            });
+        let result = tid.recv().context("no thread in the peer's namespace").and_then(|tid| {
+            command::run("ip", &["link", "set", "veth0", "netns", &tid])?;
+            address("near", NEAR)
+        });
         drop(moved);
         inside
             .join()
@@ -135,18 +125,9 @@ pub(crate) fn join(peer: &Netns) -> Result<()> {
 
 fn address(interface: &str, (ipv4, ipv6): (Ipv4Addr, Ipv6Addr)) -> Result<()> {
     // Without a look for duplicates, an IPv6 address can be used at once.
-    write(
-        &format!("/proc/sys/net/ipv6/conf/{interface}/accept_dad"),
-        "0",
-    )?;
-    command::run(
-        "ip",
-        &["addr", "add", &format!("{ipv4}/24"), "dev", interface],
-    )?;
-    command::run(
-        "ip",
-        &["-6", "addr", "add", &format!("{ipv6}/64"), "dev", interface],
-    )?;
+    write(&format!("/proc/sys/net/ipv6/conf/{interface}/accept_dad"), "0")?;
+    command::run("ip", &["addr", "add", &format!("{ipv4}/24"), "dev", interface])?;
+    command::run("ip", &["-6", "addr", "add", &format!("{ipv6}/64"), "dev", interface])?;
     command::run("ip", &["link", "set", interface, "up"]).map(drop)
 }
 

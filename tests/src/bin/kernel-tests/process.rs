@@ -51,11 +51,7 @@ impl Process {
     pub(crate) fn start_as(env: &Env, arguments: &[&str], id: Option<u32>) -> Result<Self> {
         let line = format!("ctmon {}", arguments.join(" "));
         let mut command = Command::new(&env.ctmon);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(id) = id {
             command.uid(id).gid(id);
         }
@@ -83,20 +79,11 @@ impl Process {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = stderr.read(&mut buffer) {
                 let text = buffer.get(..length).unwrap_or_default();
-                shared
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend_from_slice(text);
+                shared.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(text);
             }
             drop(done);
         });
-        Ok(Self {
-            child,
-            line,
-            stdout: Some(receiver),
-            stderr: kept,
-            stderr_done,
-        })
+        Ok(Self { child, line, stdout: Some(receiver), stderr: kept, stderr_done })
     }
 
     /// What it has written to standard error so far.
@@ -145,10 +132,8 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("no process id")?;
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
         kill_process(pid, signal)
             .with_context(|| format!("cannot send {signal:?} to {:?}", self.line))
     }
@@ -174,12 +159,7 @@ impl Process {
         }
         // Disconnected, not a message, is what says that all has been read.
         let _ = self.stderr_done.recv_timeout(DRAIN);
-        Ok(Ended {
-            status,
-            took,
-            stdout,
-            stderr: self.stderr(),
-        })
+        Ok(Ended { status, took, stdout, stderr: self.stderr() })
     }
 }
 

@@ -85,7 +85,9 @@ pub(crate) struct Netns {
 }
 
 /// Null is as good as absent.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
@@ -103,9 +105,10 @@ impl Tick {
         self.netns.iter().find(|netns| netns.inode == inode)
     }
 
-    /// The sum of one total over all namespaces.
+    /// The sum of one total over all namespaces in which something was counted.
     pub(crate) fn sum(&self, name: &str) -> Option<i64> {
-        self.netns.iter().map(|netns| netns.total(name)).sum()
+        let counted = self.netns.iter().filter(|netns| !netns.totals.is_empty());
+        counted.map(|netns| netns.total(name)).sum()
     }
 
     /// Everything that moves while packets do.
@@ -141,31 +144,15 @@ mod tests {
             "entries_limit":null,"unlimited":true,"fill_ratio":null,"baseline":0,"drift":-1,
             "totals":{"inserts":20,"deletes":12},"kernel":{"count":6,"drop":null}},
             {"inode":5,"totals":{"inserts":1}},{"inode":6,"totals":null}]}"#;
-        let Line::Tick(tick) = Line::parse(line).unwrap() else {
-            panic!("not a tick")
-        };
-        assert_eq!(
-            (tick.events.received, tick.events.lost),
-            (Some(30), Some(2))
-        );
+        let Line::Tick(tick) = Line::parse(line).unwrap() else { panic!("not a tick") };
+        assert_eq!((tick.events.received, tick.events.lost), (Some(30), Some(2)));
         let netns = tick.netns(4_026_531_840).unwrap();
         assert_eq!(
-            (
-                netns.entries,
-                netns.entries_limit,
-                netns.drift,
-                netns.unlimited
-            ),
+            (netns.entries, netns.entries_limit, netns.drift, netns.unlimited),
             (Some(7), None, Some(-1), true)
         );
-        assert_eq!(
-            (netns.total("inserts"), netns.total("none")),
-            (Some(20), None)
-        );
-        assert_eq!(
-            (netns.kernel("count"), netns.kernel("drop")),
-            (Some(6), None)
-        );
+        assert_eq!((netns.total("inserts"), netns.total("none")), (Some(20), None));
+        assert_eq!((netns.kernel("count"), netns.kernel("drop")), (Some(6), None));
         assert_eq!(
             (tick.sum("inserts"), tick.sum("deletes")),
             (Some(21), None),
@@ -177,21 +164,13 @@ mod tests {
     fn other_lines() {
         let start = r#"{"kind":"start","kernel":"6.12","source":"ebpf","hooks":[{"hook":"alloc",
             "function":"__nf_conntrack_alloc","attached_via":"fexit (module nf_conntrack)","reason":null}]}"#;
-        let Line::Start(start) = Line::parse(start).unwrap() else {
-            panic!("not a start")
-        };
-        assert_eq!(
-            start.hooks[0].attached_via.as_deref(),
-            Some("fexit (module nf_conntrack)")
-        );
+        let Line::Start(start) = Line::parse(start).unwrap() else { panic!("not a start") };
+        assert_eq!(start.hooks[0].attached_via.as_deref(), Some("fexit (module nf_conntrack)"));
         assert!(matches!(
             Line::parse(r#"{"kind":"notice","text":"max"}"#).unwrap(),
             Line::Notice(_)
         ));
-        assert!(matches!(
-            Line::parse(r#"{"kind":"later"}"#).unwrap(),
-            Line::Other
-        ));
+        assert!(matches!(Line::parse(r#"{"kind":"later"}"#).unwrap(), Line::Other));
         assert!(Line::parse("text").is_err());
     }
 

@@ -116,10 +116,7 @@ pub(crate) fn run(env: &Env, tests: &[&Test], fail_fast: bool) -> io::Result<Tal
             break;
         }
     }
-    say(&format!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
-    ))?;
+    say(&format!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped))?;
     Ok(tally)
 }
 
@@ -167,9 +164,7 @@ fn in_new_netns(test: &Test, env: &Env, checks: &mut Checks) -> Result<()> {
             let result = caught(|| (test.body)(env, checks));
             result.and(leave())
         });
-        thread
-            .join()
-            .map_err(|_| anyhow!("the test's thread panicked"))?
+        thread.join().map_err(|_| anyhow!("the test's thread panicked"))?
     })
 }
 

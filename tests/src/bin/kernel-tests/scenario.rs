@@ -10,50 +10,20 @@ use crate::{expression::Expectation, netns};
 
 /// Name and text of every scenario.
 pub(crate) const FILES: &[(&str, &str)] = &[
-    (
-        "fifty-thousand-flows",
-        include_str!("../../../scenarios/fifty-thousand-flows.toml"),
-    ),
-    (
-        "masquerade-to-a-peer",
-        include_str!("../../../scenarios/masquerade-to-a-peer.toml"),
-    ),
-    (
-        "attach-during-a-flood",
-        include_str!("../../../scenarios/attach-during-a-flood.toml"),
-    ),
-    (
-        "attach-during-evictions",
-        include_str!("../../../scenarios/attach-during-evictions.toml"),
-    ),
-    (
-        "missed-frees-are-drift",
-        include_str!("../../../scenarios/missed-frees-are-drift.toml"),
-    ),
+    ("fifty-thousand-flows", include_str!("../../../scenarios/fifty-thousand-flows.toml")),
+    ("masquerade-to-a-peer", include_str!("../../../scenarios/masquerade-to-a-peer.toml")),
+    ("attach-during-a-flood", include_str!("../../../scenarios/attach-during-a-flood.toml")),
+    ("attach-during-evictions", include_str!("../../../scenarios/attach-during-evictions.toml")),
+    ("missed-frees-are-drift", include_str!("../../../scenarios/missed-frees-are-drift.toml")),
     (
         "table-full-default-buckets",
         include_str!("../../../scenarios/table-full-default-buckets.toml"),
     ),
-    (
-        "table-full-512-buckets",
-        include_str!("../../../scenarios/table-full-512-buckets.toml"),
-    ),
-    (
-        "table-full-of-assured",
-        include_str!("../../../scenarios/table-full-of-assured.toml"),
-    ),
-    (
-        "dropped-before-confirm",
-        include_str!("../../../scenarios/dropped-before-confirm.toml"),
-    ),
-    (
-        "ring-of-one-page",
-        include_str!("../../../scenarios/ring-of-one-page.toml"),
-    ),
-    (
-        "expired-until-reaped",
-        include_str!("../../../scenarios/expired-until-reaped.toml"),
-    ),
+    ("table-full-512-buckets", include_str!("../../../scenarios/table-full-512-buckets.toml")),
+    ("table-full-of-assured", include_str!("../../../scenarios/table-full-of-assured.toml")),
+    ("dropped-before-confirm", include_str!("../../../scenarios/dropped-before-confirm.toml")),
+    ("ring-of-one-page", include_str!("../../../scenarios/ring-of-one-page.toml")),
+    ("expired-until-reaped", include_str!("../../../scenarios/expired-until-reaped.toml")),
 ];
 
 /// A scenario's file.
@@ -161,11 +131,8 @@ impl Scenario {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut scenario: Self = toml::from_str(text)?;
         for (index, step) in scenario.steps.iter_mut().enumerate() {
-            let parsed = step
-                .expect
-                .iter()
-                .map(|text| Expectation::parse(text))
-                .collect::<Result<_>>();
+            let parsed =
+                step.expect.iter().map(|text| Expectation::parse(text)).collect::<Result<_>>();
             step.expectations = parsed.with_context(|| format!("step {}", index + 1))?;
             for name in step.senders.iter().flatten() {
                 let known = scenario.senders.iter().any(|sender| sender.name == *name);
@@ -195,11 +162,7 @@ impl Sender {
             .into_iter()
             .flatten()
             .all(|address| address.is_ipv6() == (self.family == Family::Ipv6));
-        ensure!(
-            alike,
-            "sender {:?}: an address is not of its family",
-            self.name
-        );
+        ensure!(alike, "sender {:?}: an address is not of its family", self.name);
         Ok(plan)
     }
 }
@@ -215,10 +178,7 @@ mod tests {
         FILES
             .iter()
             .map(|(name, text)| {
-                (
-                    *name,
-                    Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error:#}")),
-                )
+                (*name, Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error:#}")))
             })
             .collect()
     }
@@ -228,10 +188,8 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         let stem =
             |path: std::path::PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let there: BTreeSet<String> = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| stem(entry.unwrap().path()))
-            .collect();
+        let there: BTreeSet<String> =
+            fs::read_dir(folder).unwrap().map(|entry| stem(entry.unwrap().path())).collect();
         let listed: BTreeSet<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(there, listed);
     }
@@ -245,18 +203,11 @@ mod tests {
                 .map(str::to_owned)
                 .collect();
             for sender in &scenario.senders {
-                known.extend(
-                    FROM_SENDERS
-                        .iter()
-                        .map(|word| format!("{word}_{}", sender.name)),
-                );
+                known.extend(FROM_SENDERS.iter().map(|word| format!("{word}_{}", sender.name)));
             }
             for expectation in scenario.steps.iter().flat_map(|step| &step.expectations) {
                 for used in expectation.names() {
-                    assert!(
-                        known.contains(used),
-                        "{name}: {expectation}: what is {used}?"
-                    );
+                    assert!(known.contains(used), "{name}: {expectation}: what is {used}?");
                 }
             }
         }
@@ -265,21 +216,12 @@ mod tests {
     #[test]
     fn senders_have_addresses_of_their_family_and_names_of_their_own() {
         for (name, scenario) in all() {
-            let names: BTreeSet<&str> = scenario
-                .senders
-                .iter()
-                .map(|sender| sender.name.as_str())
-                .collect();
+            let names: BTreeSet<&str> =
+                scenario.senders.iter().map(|sender| sender.name.as_str()).collect();
             assert_eq!(names.len(), scenario.senders.len(), "{name}");
             for sender in &scenario.senders {
-                sender
-                    .plan()
-                    .unwrap_or_else(|error| panic!("{name}: {error:#}"));
-                assert!(
-                    scenario.peer || !sender.far,
-                    "{name}: {} has no peer",
-                    sender.name
-                );
+                sender.plan().unwrap_or_else(|error| panic!("{name}: {error:#}"));
+                assert!(scenario.peer || !sender.far, "{name}: {} has no peer", sender.name);
             }
         }
     }
@@ -289,10 +231,7 @@ mod tests {
         for (name, scenario) in all() {
             assert!(!scenario.shows.trim().is_empty(), "{name}");
             assert!(
-                scenario
-                    .steps
-                    .last()
-                    .is_some_and(|step| !step.expectations.is_empty()),
+                scenario.steps.last().is_some_and(|step| !step.expectations.is_empty()),
                 "{name}"
             );
         }

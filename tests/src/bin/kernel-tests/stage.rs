@@ -36,16 +36,9 @@ const TIMEOUTS: [&str; 6] = [
 /// Plays the scenario in the calling thread's network namespace, which is new.
 pub(crate) fn play(env: &Env, scenario: &Scenario, checks: &mut Checks) -> Result<()> {
     // First made, last dropped: a limit is put back when the senders have ended.
-    let _max = scenario
-        .table
-        .max
-        .map(|max| Limit::max(&env.init, max))
-        .transpose()?;
-    let _buckets = scenario
-        .table
-        .buckets
-        .map(|buckets| Limit::buckets(&env.init, buckets))
-        .transpose()?;
+    let _max = scenario.table.max.map(|max| Limit::max(&env.init, max)).transpose()?;
+    let _buckets =
+        scenario.table.buckets.map(|buckets| Limit::buckets(&env.init, buckets)).transpose()?;
     let mut stage = Stage::set_up(env, scenario)?;
     for (index, step) in scenario.steps.iter().enumerate() {
         let place = format!("step {} ({:?})", index + 1, step.action);
@@ -63,10 +56,7 @@ pub(crate) fn prepare(ruleset: &str) -> Result<()> {
 }
 
 fn set_sysctl(name: &str, value: i64) -> Result<()> {
-    netns::write(
-        &format!("/proc/sys/net/netfilter/{name}"),
-        &value.to_string(),
-    )
+    netns::write(&format!("/proc/sys/net/netfilter/{name}"), &value.to_string())
 }
 
 /// A sender's thread; told to stop when this is dropped.
@@ -84,16 +74,12 @@ impl Running {
         let thread = thread::spawn(move || {
             traffic::run(&plan, &shared, &|address| match &peer {
                 None => TcpListener::bind(address),
-                Some(peer) => peer
-                    .run(|| Ok(TcpListener::bind(address)?))
-                    .map_err(std::io::Error::other),
+                Some(peer) => {
+                    peer.run(|| Ok(TcpListener::bind(address)?)).map_err(std::io::Error::other)
+                }
             })
         });
-        Self {
-            name: name.to_owned(),
-            progress,
-            thread: Some(thread),
-        }
+        Self { name: name.to_owned(), progress, thread: Some(thread) }
     }
 
     pub(crate) fn progress(&self) -> &Progress {
@@ -106,15 +92,10 @@ impl Running {
             .thread
             .take()
             .with_context(|| format!("sender {} has been waited for", self.name))?;
-        let outcome = thread
-            .join()
-            .map_err(|_| anyhow!("sender {} panicked", self.name))?;
+        let outcome = thread.join().map_err(|_| anyhow!("sender {} panicked", self.name))?;
         let outcome = outcome.with_context(|| format!("sender {}", self.name))?;
         checks.equal(
-            &format!(
-                "no failed flow of sender {} ({:?})",
-                self.name, outcome.error
-            ),
+            &format!("no failed flow of sender {} ({:?})", self.name, outcome.error),
             outcome.failed,
             0,
         );
@@ -192,9 +173,7 @@ impl<'a> Stage<'a> {
             }
             Action::StartSenders => self.start_senders(step)?,
             Action::StopSenders => {
-                self.running
-                    .iter()
-                    .for_each(|running| running.progress.stop());
+                self.running.iter().for_each(|running| running.progress.stop());
                 self.join(checks)?;
             }
             Action::Quiet => tick = Some(self.watch()?.quiet()?),
@@ -218,9 +197,7 @@ impl<'a> Stage<'a> {
     }
 
     fn watch(&mut self) -> Result<&mut Watch> {
-        self.watch
-            .as_mut()
-            .context("ctmon has not been started: a step `start-ctmon` is missing")
+        self.watch.as_mut().context("ctmon has not been started: a step `start-ctmon` is missing")
     }
 
     fn fix(&mut self, name: &str, value: i64) {
@@ -229,22 +206,18 @@ impl<'a> Stage<'a> {
 
     fn start_senders(&mut self, step: &Step) -> Result<()> {
         let named = |sender: &&Sender| {
-            step.senders
-                .as_ref()
-                .is_none_or(|names| names.contains(&sender.name))
+            step.senders.as_ref().is_none_or(|names| names.contains(&sender.name))
         };
         for sender in self.scenario.senders.iter().filter(named) {
             let peer = if sender.far { self.peer.clone() } else { None };
-            self.running
-                .push(Running::start(&sender.name, sender.plan()?, peer));
+            self.running.push(Running::start(&sender.name, sender.plan()?, peer));
         }
         Ok(())
     }
 
     fn join(&mut self, checks: &mut Checks) -> Result<()> {
         while let Some(running) = self.running.first_mut() {
-            self.done
-                .push((running.name.clone(), running.join(checks)?));
+            self.done.push((running.name.clone(), running.join(checks)?));
             self.running.remove(0);
         }
         Ok(())
@@ -253,10 +226,7 @@ impl<'a> Stage<'a> {
     /// Flows that all senders have sent so far.
     fn sent(&self) -> i64 {
         let done = self.done.iter().map(|(_, outcome)| outcome.sent);
-        signed(
-            done.chain(self.running.iter().map(|running| running.progress.sent()))
-                .sum(),
-        )
+        signed(done.chain(self.running.iter().map(|running| running.progress.sent())).sum())
     }
 
     fn add_senders(&self, values: &mut Values) {
@@ -285,11 +255,7 @@ impl<'a> Stage<'a> {
         };
         let ended = watch.terminate()?;
         checks.equal("ctmon ends with 0 by SIGTERM", ended.status.code(), Some(0));
-        checks.equal(
-            "nothing on ctmon's standard error",
-            ended.stderr.as_str(),
-            "",
-        );
+        checks.equal("nothing on ctmon's standard error", ended.stderr.as_str(), "");
         Ok(())
     }
 }

@@ -38,14 +38,8 @@ pub(crate) const FROM_CTMON: [&str; 24] = [
 
 /// Names taken from the kernel, without ctmon. `stat_*` is the change since the test began.
 #[cfg(test)]
-pub(crate) const FROM_KERNEL: [&str; 6] = [
-    "count",
-    "stat_drop",
-    "stat_early_drop",
-    "stat_insert_failed",
-    "stat_clashres",
-    "cpus",
-];
+pub(crate) const FROM_KERNEL: [&str; 6] =
+    ["count", "stat_drop", "stat_early_drop", "stat_insert_failed", "stat_clashres", "cpus"];
 
 /// Names taken from the senders' system calls; with `_NAME` behind, of one sender.
 #[cfg(test)]
@@ -71,11 +65,7 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
     set("kernel_count", netns.kernel("count"));
     for name in netns.totals.keys() {
         // The events of all namespaces have that name too.
-        let known_as = if name == "events_lost" {
-            "netns_events_lost"
-        } else {
-            name
-        };
+        let known_as = if name == "events_lost" { "netns_events_lost" } else { name };
         set(known_as, netns.total(name));
     }
 }

@@ -16,11 +16,7 @@ pub(super) fn tests() -> Vec<Test> {
             "Wrong arguments are named, and end ctmon with exit code 3",
             wrong,
         ),
-        Test::new(
-            "help-and-version-end-with-0",
-            "--help and --version are no errors",
-            help,
-        ),
+        Test::new("help-and-version-end-with-0", "--help and --version are no errors", help),
     ]
 }
 
@@ -51,12 +47,8 @@ fn wrong(env: &Env, checks: &mut Checks) -> Result<()> {
 }
 
 fn help(env: &Env, checks: &mut Checks) -> Result<()> {
-    for arguments in [
-        &["--help"][..],
-        &["--version"],
-        &["watch", "--help"],
-        &["status", "--help"],
-    ] {
+    for arguments in [&["--help"][..], &["--version"], &["watch", "--help"], &["status", "--help"]]
+    {
         let what = arguments.join(" ");
         let ended = process::run(env, arguments)?;
         checks.equal(&format!("{what}: exit code"), ended.status.code(), Some(0));

@@ -25,22 +25,9 @@ pub(super) fn tests() -> Vec<Test> {
 
 fn insert(port: i64) -> Result<String> {
     let port = port.to_string();
-    let tuple = [
-        "-p",
-        "udp",
-        "-s",
-        "192.0.2.1",
-        "-d",
-        "192.0.2.2",
-        "--sport",
-        "1000",
-        "--dport",
-        &port,
-    ];
-    command::run(
-        "conntrack",
-        &[&["-I"], tuple.as_slice(), &["-t", "600"]].concat(),
-    )
+    let tuple =
+        ["-p", "udp", "-s", "192.0.2.1", "-d", "192.0.2.2", "--sport", "1000", "--dport", &port];
+    command::run("conntrack", &[&["-I"], tuple.as_slice(), &["-t", "600"]].concat())
 }
 
 fn inserts(env: &Env, checks: &mut Checks) -> Result<()> {
@@ -52,11 +39,7 @@ fn inserts(env: &Env, checks: &mut Checks) -> Result<()> {
     for port in 1..=ENTRIES {
         insert(port)?;
     }
-    checks.that(
-        "a second insertion of the same entry is refused",
-        insert(1).is_err(),
-        "accepted",
-    );
+    checks.that("a second insertion of the same entry is refused", insert(1).is_err(), "accepted");
     let netns = watch.quiet_netns(inode)?;
     for (name, expected) in [
         ("inserts_ctnetlink", ENTRIES),
@@ -64,17 +47,9 @@ fn inserts(env: &Env, checks: &mut Checks) -> Result<()> {
         ("inserts", ENTRIES),
         ("deletes", 0),
     ] {
-        checks.equal(
-            &format!("{name} after conntrack -I"),
-            netns.total(name),
-            Some(expected),
-        );
+        checks.equal(&format!("{name} after conntrack -I"), netns.total(name), Some(expected));
     }
-    checks.equal(
-        "entries == nf_conntrack_count",
-        netns.entries,
-        Some(kernel::count()?),
-    );
+    checks.equal("entries == nf_conntrack_count", netns.entries, Some(kernel::count()?));
     checks.equal("nf_conntrack_count", kernel::count()?, ENTRIES);
     checks.equal("drift after conntrack -I", netns.drift, Some(0));
 
@@ -82,26 +57,12 @@ fn inserts(env: &Env, checks: &mut Checks) -> Result<()> {
     command::flush()?;
     let tick = watch.quiet()?;
     let netns = tick.netns(inode).cloned().unwrap_or_default();
-    checks.equal(
-        "deletes after conntrack -D and -F",
-        netns.total("deletes"),
-        Some(ENTRIES),
-    );
+    checks.equal("deletes after conntrack -D and -F", netns.total("deletes"), Some(ENTRIES));
     checks.equal("entries after conntrack -F", netns.entries, Some(0));
     checks.equal("drift after conntrack -F", netns.drift, Some(0));
-    let events = tick
-        .events
-        .received
-        .zip(tick.events.lost)
-        .map(|(received, lost)| received + lost);
-    let expected = tick
-        .sum("inserts")
-        .zip(tick.sum("deletes"))
-        .map(|(inserts, deletes)| inserts + deletes);
-    checks.equal(
-        "events received + lost == inserts + deletes",
-        events,
-        expected,
-    );
+    let events = tick.events.received.zip(tick.events.lost).map(|(received, lost)| received + lost);
+    let expected =
+        tick.sum("inserts").zip(tick.sum("deletes")).map(|(inserts, deletes)| inserts + deletes);
+    checks.equal("events received + lost == inserts + deletes", events, expected);
     Ok(())
 }

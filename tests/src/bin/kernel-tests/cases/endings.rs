@@ -19,9 +19,7 @@ const PROMPT: Duration = Duration::from_secs(2);
 
 pub(super) fn tests() -> Vec<Test> {
     let signal = |name, title, signal| {
-        Test::new(name, title, move |env, checks| {
-            by_signal(env, checks, signal)
-        })
+        Test::new(name, title, move |env, checks| by_signal(env, checks, signal))
     };
     vec![
         signal(
@@ -60,21 +58,9 @@ fn by_signal(env: &Env, checks: &mut Checks, signal: Signal) -> Result<()> {
     stage::prepare(TRACK)?;
     for output in ["json", "text"] {
         let ended = start(env, output, &[])?.end_by(signal)?;
-        checks.equal(
-            &format!("{output}: exit code 0"),
-            ended.status.code(),
-            Some(0),
-        );
-        checks.that(
-            &format!("{output}: ended within {PROMPT:?}"),
-            ended.took < PROMPT,
-            ended.took,
-        );
-        checks.equal(
-            &format!("{output}: nothing on standard error"),
-            ended.stderr.as_str(),
-            "",
-        );
+        checks.equal(&format!("{output}: exit code 0"), ended.status.code(), Some(0));
+        checks.that(&format!("{output}: ended within {PROMPT:?}"), ended.took < PROMPT, ended.took);
+        checks.equal(&format!("{output}: nothing on standard error"), ended.stderr.as_str(), "");
     }
     Ok(())
 }
@@ -85,16 +71,8 @@ fn closed_pipe(env: &Env, checks: &mut Checks) -> Result<()> {
         let mut process = start(env, output, &[])?;
         process.close_stdout();
         let ended = process.end(wait::SHORT)?;
-        checks.equal(
-            &format!("{output}: exit code 0"),
-            ended.status.code(),
-            Some(0),
-        );
-        checks.equal(
-            &format!("{output}: nothing on standard error"),
-            ended.stderr.as_str(),
-            "",
-        );
+        checks.equal(&format!("{output}: exit code 0"), ended.status.code(), Some(0));
+        checks.equal(&format!("{output}: nothing on standard error"), ended.stderr.as_str(), "");
         expect_no_panic(checks, output, &ended.stderr);
     }
     Ok(())
@@ -103,11 +81,7 @@ fn closed_pipe(env: &Env, checks: &mut Checks) -> Result<()> {
 fn count(env: &Env, checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
     let ended = start(env, "json", &["--count", "3"])?.end(wait::SHORT)?;
-    let ticks = ended
-        .stdout
-        .lines()
-        .filter(|line| line.contains("\"kind\":\"tick\""))
-        .count();
+    let ticks = ended.stdout.lines().filter(|line| line.contains("\"kind\":\"tick\"")).count();
     checks.equal("ticks", ticks, 3);
     checks.equal("exit code 0", ended.status.code(), Some(0));
     Ok(())

@@ -37,23 +37,16 @@ pub(super) fn tests() -> Vec<Test> {
 
 /// Programs of an earlier ctmon may take a moment to go.
 fn none_loaded() -> Result<()> {
-    wait::until(
-        "no BPF program called ctmon_* is loaded",
-        wait::SHORT,
-        || Ok(kernel::ctmon_programs()?.is_empty().then_some(())),
-    )
+    wait::until("no BPF program called ctmon_* is loaded", wait::SHORT, || {
+        Ok(kernel::ctmon_programs()?.is_empty().then_some(()))
+    })
 }
 
 fn kill(env: &Env, checks: &mut Checks) -> Result<()> {
     none_loaded()?;
     let mut watch = Watch::start(env, &[])?;
     watch.baseline(Netns::own()?.inode())?;
-    let hooks = watch
-        .started()
-        .hooks
-        .iter()
-        .filter(|hook| hook.attached_via.is_some())
-        .count();
+    let hooks = watch.started().hooks.iter().filter(|hook| hook.attached_via.is_some()).count();
     let loaded = kernel::ctmon_programs()?;
     checks.that(
         "a program for each attached hook",
@@ -61,20 +54,13 @@ fn kill(env: &Env, checks: &mut Checks) -> Result<()> {
         (hooks, &loaded),
     );
     let ended = watch.into_process().end_by(Signal::KILL)?;
-    checks.equal(
-        "ended by SIGKILL",
-        ended.status.signal(),
-        Some(Signal::KILL.as_raw()),
-    );
+    checks.equal("ended by SIGKILL", ended.status.signal(), Some(Signal::KILL.as_raw()));
     none_loaded()
 }
 
 fn during_a_flood(env: &Env, checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
-    let plan = Plan {
-        rate: Some(3000),
-        ..Plan::new(Protocol::Udp, Family::Ipv4, 200_000)
-    };
+    let plan = Plan { rate: Some(3000), ..Plan::new(Protocol::Udp, Family::Ipv4, 200_000) };
     let mut sender = Running::start("flood", plan, None);
     kill(env, checks)?;
     let before = sender.progress().sent() + sender.progress().refused();

@@ -31,12 +31,7 @@ pub(super) fn tests() -> Vec<Test> {
 /// Notices that name the limit.
 fn about(watch: &Watch, limit: &str) -> Vec<String> {
     let plain = |text: &str| text.replace([',', '_', ' '], "");
-    watch
-        .notices()
-        .iter()
-        .filter(|text| plain(text).contains(limit))
-        .cloned()
-        .collect()
+    watch.notices().iter().filter(|text| plain(text).contains(limit)).cloned().collect()
 }
 
 fn changed(env: &Env, checks: &mut Checks) -> Result<()> {
@@ -53,11 +48,7 @@ fn changed(env: &Env, checks: &mut Checks) -> Result<()> {
     for value in [30_000, 10_000] {
         max.change(value)?;
         for tick in 1..=5 {
-            let seen = if tick == 1 {
-                watch.fresh_tick()?
-            } else {
-                watch.next_tick()?
-            };
+            let seen = if tick == 1 { watch.fresh_tick()? } else { watch.next_tick()? };
             checks.equal(
                 &format!("entries_limit in tick {tick} after the change"),
                 limit(&seen),
@@ -85,14 +76,8 @@ fn zero(env: &Env, checks: &mut Checks) -> Result<()> {
     watch.baseline(inode)?;
     let refused = max.change(0).err();
     if let Some(error) = &refused {
-        let why = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::raw_os_error);
-        checks.equal(
-            "a refused 0 is EINVAL",
-            why,
-            Some(rustix::io::Errno::INVAL.raw_os_error()),
-        );
+        let why = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        checks.equal("a refused 0 is EINVAL", why, Some(rustix::io::Errno::INVAL.raw_os_error()));
     }
     watch.fresh_tick()?;
 
@@ -109,29 +94,13 @@ fn zero(env: &Env, checks: &mut Checks) -> Result<()> {
         checks.equal("unlimited", netns.unlimited, true);
         checks.equal("entries_limit without a limit", netns.entries_limit, None);
         checks.equal("fill_ratio without a limit", netns.fill_ratio, None);
-        checks.equal(
-            "seconds_to_full without a limit",
-            netns.seconds_to_full,
-            None,
-        );
-        checks.that(
-            "a notice about the change",
-            !watch.notices().is_empty(),
-            "none",
-        );
+        checks.equal("seconds_to_full without a limit", netns.seconds_to_full, None);
+        checks.that("a notice about the change", !watch.notices().is_empty(), "none");
     } else {
         checks.equal("unlimited", netns.unlimited, false);
-        checks.equal(
-            "entries_limit after a refused change",
-            netns.entries_limit,
-            Some(5_000),
-        );
+        checks.equal("entries_limit after a refused change", netns.entries_limit, Some(5_000));
         checks.equal("notices of a refused change", watch.notices().len(), 0);
     }
-    checks.equal(
-        "ctmon ends with 0",
-        watch.terminate()?.status.code(),
-        Some(0),
-    );
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
     Ok(())
 }

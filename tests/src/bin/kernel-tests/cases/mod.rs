@@ -37,9 +37,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     for (name, text) in FILES {
         let scenario = Scenario::parse(text).with_context(|| format!("the scenario {name}"))?;
         let (title, shows) = (scenario.title.clone(), scenario.shows.clone());
-        let test = Test::new(name, &title, move |env, checks| {
-            stage::play(env, &scenario, checks)
-        });
+        let test = Test::new(name, &title, move |env, checks| stage::play(env, &scenario, checks));
         tests.push(Test { shows, ..test });
     }
     tests.extend(ctnetlink::tests());
@@ -57,23 +55,11 @@ pub(crate) fn all() -> Result<Vec<Test>> {
 
 /// Expects an error text that a person can act on, with every one of `words` in it.
 fn expect_error(checks: &mut Checks, what: &str, ended: &Ended, words: &[&str]) {
-    checks.equal(
-        &format!("{what}: exit code 3"),
-        ended.status.code(),
-        Some(3),
-    );
-    checks.equal(
-        &format!("{what}: nothing on standard output"),
-        ended.stdout.as_str(),
-        "",
-    );
+    checks.equal(&format!("{what}: exit code 3"), ended.status.code(), Some(3));
+    checks.equal(&format!("{what}: nothing on standard output"), ended.stdout.as_str(), "");
     for word in words {
         let said = ended.stderr.to_lowercase().contains(&word.to_lowercase());
-        checks.that(
-            &format!("{what}: a message with {word:?}"),
-            said,
-            &ended.stderr,
-        );
+        checks.that(&format!("{what}: a message with {word:?}"), said, &ended.stderr);
     }
     expect_no_panic(checks, what, &ended.stderr);
 }
@@ -102,17 +88,11 @@ mod tests {
         assert_eq!(names.len(), tests.len());
         for test in &tests {
             assert!(
-                test.name
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)),
+                test.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)),
                 "{}",
                 test.name
             );
-            assert!(
-                !test.title.is_empty() && !test.title.contains('\n'),
-                "{}",
-                test.name
-            );
+            assert!(!test.title.is_empty() && !test.title.contains('\n'), "{}", test.name);
         }
     }
 
@@ -120,14 +100,7 @@ mod tests {
     fn tests_that_unload_modules_are_last() {
         use crate::runner::Place;
         let places: Vec<Place> = all().unwrap().iter().map(|test| test.place).collect();
-        let first = places
-            .iter()
-            .position(|place| *place == Place::WithoutConntrack)
-            .unwrap();
-        assert!(
-            places[first..]
-                .iter()
-                .all(|place| *place == Place::WithoutConntrack)
-        );
+        let first = places.iter().position(|place| *place == Place::WithoutConntrack).unwrap();
+        assert!(places[first..].iter().all(|place| *place == Place::WithoutConntrack));
     }
 }

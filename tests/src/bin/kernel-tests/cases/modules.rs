@@ -17,10 +17,7 @@ use crate::{
 const MODULE: &str = "nf_conntrack";
 
 pub(super) fn tests() -> Vec<Test> {
-    let without = |test| Test {
-        place: Place::WithoutConntrack,
-        ..test
-    };
+    let without = |test| Test { place: Place::WithoutConntrack, ..test };
     vec![
         without(Test::new(
             "no-nf_conntrack-is-an-error",
@@ -49,13 +46,9 @@ impl Unloaded {
             )
             .into());
         }
-        let mut unloaded = Self {
-            removed: BTreeSet::new(),
-        };
+        let mut unloaded = Self { removed: BTreeSet::new() };
         // Programs of a ctmon before, and rules of namespaces before, hold the modules a moment longer.
-        wait::until("nf_conntrack unloaded", wait::SHORT, || {
-            unloaded.try_remove(MODULE)
-        })?;
+        wait::until("nf_conntrack unloaded", wait::SHORT, || unloaded.try_remove(MODULE))?;
         Ok(unloaded)
     }
 
@@ -98,19 +91,10 @@ fn error(env: &Env, checks: &mut Checks) -> Result<()> {
     ] {
         let ended = process::run(env, arguments)?;
         let mut words = vec!["nf_conntrack", "modprobe"];
-        words.extend(
-            arguments
-                .first()
-                .filter(|command| **command == "watch")
-                .map(|_| "--wait"),
-        );
+        words.extend(arguments.first().filter(|command| **command == "watch").map(|_| "--wait"));
         expect_error(checks, &arguments.join(" "), &ended, &words);
     }
-    checks.that(
-        "ctmon loads no module",
-        !kernel::modules()?.contains_key(MODULE),
-        MODULE,
-    );
+    checks.that("ctmon loads no module", !kernel::modules()?.contains_key(MODULE), MODULE);
     Ok(())
 }
 
@@ -118,32 +102,17 @@ fn waits(env: &Env, checks: &mut Checks) -> Result<()> {
     let mut unloaded = Unloaded::new()?;
     let mut process = Process::start(
         env,
-        &[
-            "watch",
-            "--wait",
-            "--output",
-            "json",
-            "--interval",
-            "100ms",
-            "--count",
-            "3",
-        ],
+        &["watch", "--wait", "--output", "json", "--interval", "100ms", "--count", "3"],
     )?;
     thread::sleep(Duration::from_secs(1));
     checks.that("ctmon waits", process.is_running()?, process.said());
-    checks.that(
-        "ctmon loads no module",
-        !kernel::modules()?.contains_key(MODULE),
-        MODULE,
-    );
+    checks.that("ctmon loads no module", !kernel::modules()?.contains_key(MODULE), MODULE);
     checks.equal("no line before", process.line_here(), None);
 
     // Takes it away again where it was absent from the start.
     let absent = unloaded.removed.is_empty();
     command::run("modprobe", &[MODULE])?;
-    let first = process
-        .next_line(wait::SHORT)?
-        .context("ctmon ended instead of starting")?;
+    let first = process.next_line(wait::SHORT)?.context("ctmon ended instead of starting")?;
     if let Line::Start(start) = Line::parse(&first)? {
         checks.equal("source", start.source.as_str(), "ebpf");
         checks.that(
@@ -157,9 +126,7 @@ fn waits(env: &Env, checks: &mut Checks) -> Result<()> {
     let ended = process.end(wait::SHORT)?;
     checks.equal("exit code", ended.status.code(), Some(0));
     if absent {
-        wait::until("nf_conntrack unloaded again", wait::SHORT, || {
-            unloaded.try_remove(MODULE)
-        })?;
+        wait::until("nf_conntrack unloaded again", wait::SHORT, || unloaded.try_remove(MODULE))?;
         unloaded.removed.clear();
     }
     Ok(())

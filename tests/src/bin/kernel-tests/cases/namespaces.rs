@@ -44,11 +44,7 @@ impl Inhabited {
         let inhabitant = netns.run(|| {
             stage::prepare(TRACK)?;
             let mut sleep = Command::new("sleep");
-            sleep
-                .arg("600")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
+            sleep.arg("600").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             sleep.spawn().context("cannot start sleep")
         })?;
         Ok(Self { netns, inhabitant })
@@ -76,24 +72,16 @@ fn send(flows: u64, checks: &mut Checks) -> Result<i64> {
 /// What every namespace must show: its own flows, all of them still there.
 fn expect_own(checks: &mut Checks, whose: &str, tick: &Tick, inode: u64, sent: i64) {
     let netns = tick.netns(inode).cloned().unwrap_or_default();
-    checks.equal(
-        &format!("inserts of {whose}"),
-        netns.total("inserts"),
-        Some(sent),
-    );
+    checks.equal(&format!("inserts of {whose}"), netns.total("inserts"), Some(sent));
     checks.equal(&format!("entries of {whose}"), netns.entries, Some(sent));
     checks.equal(&format!("drift of {whose}"), netns.drift, Some(0));
 }
 
 fn gone(watch: &mut Watch, inode: u64) -> Result<Tick> {
-    wait::until(
-        &format!("a tick without the netns {inode}"),
-        wait::SHORT,
-        || {
-            let tick = watch.next_tick()?;
-            Ok(tick.netns(inode).is_none().then_some(tick))
-        },
-    )
+    wait::until(&format!("a tick without the netns {inode}"), wait::SHORT, || {
+        let tick = watch.next_tick()?;
+        Ok(tick.netns(inode).is_none().then_some(tick))
+    })
 }
 
 fn comes_and_goes(env: &Env, checks: &mut Checks) -> Result<()> {
@@ -116,29 +104,15 @@ fn comes_and_goes(env: &Env, checks: &mut Checks) -> Result<()> {
         second.netns.run(kernel::count)?,
         sent_second,
     );
-    checks.equal(
-        "nf_conntrack_count of the first namespace",
-        kernel::count()?,
-        sent,
-    );
+    checks.equal("nf_conntrack_count of the first namespace", kernel::count()?, sent);
 
     // With all of its entries: the kernel frees them in one burst.
     drop(second);
     gone(&mut watch, inode)?;
     let tick = watch.quiet()?;
-    expect_own(
-        checks,
-        "the first namespace after the end of the second",
-        &tick,
-        own,
-        sent,
-    );
+    expect_own(checks, "the first namespace after the end of the second", &tick, own, sent);
     checks.equal("no message", watch.notices().len(), 0);
-    checks.equal(
-        "ctmon ends with 0",
-        watch.terminate()?.status.code(),
-        Some(0),
-    );
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
     Ok(())
 }
 

@@ -36,15 +36,7 @@ fn text(env: &Env, checks: &mut Checks) -> Result<()> {
     Running::start("udp", Plan::new(Protocol::Udp, Family::Ipv4, 3000), None).join(checks)?;
     for arguments in [
         &["watch", "--interval", INTERVAL, "--count", "5"][..],
-        &[
-            "watch",
-            "--interval",
-            INTERVAL,
-            "--count",
-            "5",
-            "--source",
-            "procfs",
-        ],
+        &["watch", "--interval", INTERVAL, "--count", "5", "--source", "procfs"],
         &["status"],
         &["status", "--source", "procfs"],
     ] {
@@ -56,16 +48,9 @@ fn text(env: &Env, checks: &mut Checks) -> Result<()> {
             plain(&ended.stdout).contains("3000"),
             &ended.stdout,
         );
-        let wide: Vec<&str> = ended
-            .stdout
-            .lines()
-            .filter(|line| line.chars().count() > COLUMNS)
-            .collect();
-        checks.that(
-            &format!("{what}: no line beyond {COLUMNS} columns"),
-            wide.is_empty(),
-            wide,
-        );
+        let wide: Vec<&str> =
+            ended.stdout.lines().filter(|line| line.chars().count() > COLUMNS).collect();
+        checks.that(&format!("{what}: no line beyond {COLUMNS} columns"), wide.is_empty(), wide);
         checks.that(
             &format!("{what}: no escape codes"),
             !ended.stdout.contains('\u{1b}'),
@@ -86,29 +71,17 @@ fn procfs(env: &Env, checks: &mut Checks) -> Result<()> {
     let inode = Netns::own()?.inode();
     let mut watch = Watch::start(env, &["--source", "procfs", "--netns", "self"])?;
     checks.equal("source", watch.started().source.as_str(), "procfs");
-    checks.that(
-        "lost answers are listed",
-        !watch.started().unavailable.is_empty(),
-        "none",
-    );
+    checks.that("lost answers are listed", !watch.started().unavailable.is_empty(), "none");
     Running::start("udp", Plan::new(Protocol::Udp, Family::Ipv4, 3000), None).join(checks)?;
     let tick = watch.fresh_tick()?;
     let netns = tick.netns(inode).cloned().unwrap_or_default();
-    checks.equal(
-        "entries == nf_conntrack_count",
-        netns.entries,
-        Some(kernel::count()?),
-    );
+    checks.equal("entries == nf_conntrack_count", netns.entries, Some(kernel::count()?));
     checks.equal("entries", netns.entries, Some(3000));
     checks.that(
         "no insert count out of thin air",
         netns.total("inserts").is_none(),
         netns.total("inserts"),
     );
-    checks.equal(
-        "ctmon ends with 0",
-        watch.terminate()?.status.code(),
-        Some(0),
-    );
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
     Ok(())
 }

@@ -29,10 +29,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn ebpf(env: &Env, checks: &mut Checks) -> Result<()> {
-    for arguments in [
-        &["watch", "--source", "ebpf"],
-        &["status", "--source", "ebpf"],
-    ] {
+    for arguments in [&["watch", "--source", "ebpf"], &["status", "--source", "ebpf"]] {
         let ended = Process::start_as(env, arguments, Some(NOBODY))?.end(wait::SHORT)?;
         expect_error(checks, &arguments.join(" "), &ended, &["root"]);
     }
@@ -41,44 +38,22 @@ fn ebpf(env: &Env, checks: &mut Checks) -> Result<()> {
 
 fn auto(env: &Env, checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
-    let arguments = [
-        "watch",
-        "--netns",
-        "self",
-        "--output",
-        "json",
-        "--interval",
-        "100ms",
-        "--count",
-        "3",
-    ];
+    let arguments =
+        ["watch", "--netns", "self", "--output", "json", "--interval", "100ms", "--count", "3"];
     let ended = Process::start_as(env, &arguments, Some(NOBODY))?.end(wait::SHORT)?;
     checks.equal("exit code", ended.status.code(), Some(0));
     expect_no_panic(checks, "no root", &ended.stderr);
-    let lines = ended
-        .stdout
-        .lines()
-        .map(Line::parse)
-        .collect::<Result<Vec<_>>>()?;
+    let lines = ended.stdout.lines().map(Line::parse).collect::<Result<Vec<_>>>()?;
     let Some(Line::Start(start)) = lines.first() else {
         anyhow::bail!("the first line is no start record: {:?}", ended.stdout);
     };
     checks.equal("source", start.source.as_str(), "procfs");
-    checks.that(
-        "lost answers are listed",
-        !start.unavailable.is_empty(),
-        &start.unavailable,
-    );
-    let tick = lines.iter().rev().find_map(|line| {
-        if let Line::Tick(tick) = line {
-            Some(tick)
-        } else {
-            None
-        }
-    });
-    let netns = tick
-        .and_then(|tick| tick.netns.first())
-        .context("no tick with a namespace")?;
+    checks.that("lost answers are listed", !start.unavailable.is_empty(), &start.unavailable);
+    let tick = lines
+        .iter()
+        .rev()
+        .find_map(|line| if let Line::Tick(tick) = line { Some(tick) } else { None });
+    let netns = tick.and_then(|tick| tick.netns.first()).context("no tick with a namespace")?;
     checks.equal("entries", netns.entries, Some(0));
     checks.that(
         "no insert count out of thin air",

@@ -42,19 +42,13 @@ fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
         for output in ["text", "json"] {
             for (arguments, code) in CODES {
                 let all = [
-                    &[
-                        "status", "--netns", "self", "--source", source, "--output", output,
-                    ],
+                    &["status", "--netns", "self", "--source", source, "--output", output],
                     arguments,
                 ]
                 .concat();
                 let what = all.join(" ");
                 let ended = process::run(env, &all)?;
-                checks.equal(
-                    &format!("{what}: exit code"),
-                    ended.status.code(),
-                    Some(code),
-                );
+                checks.equal(&format!("{what}: exit code"), ended.status.code(), Some(code));
                 checks.that(
                     &format!("{what}: 600 entries shown"),
                     ended.stdout.contains("600"),
