@@ -47,6 +47,7 @@ pub(crate) fn static_binaries() -> Result<Vec<PathBuf>> {
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", ARCH.target.to_uppercase().replace('-', "_"));
     let mut cargo = process::cargo();
     cargo.args(["build", "--release", "--target", ARCH.target, "--target-dir"]).arg(&target);
+    cargo.args(["--features", "conntrack-user/fault-injection"]);
     cargo.env(flags, "-C target-feature=+crt-static");
     // These would go before the flags of one target.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");

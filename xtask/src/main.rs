@@ -2,6 +2,7 @@
 
 mod arch;
 mod build;
+mod emulator;
 mod process;
 mod progress;
 mod run;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     arch::ARCH,
+    emulator,
     process::{command, find, output, text},
     progress::{note, step},
     workspace,
@@ -119,6 +120,7 @@ pub(crate) fn ensure() -> Result<()> {
     if !missing.is_empty() {
         install(&missing)?;
     }
+    emulator::ensure(privilege())?;
     rust_src()?;
     if !linker_works {
         step(&format!("build bpf-linker {BPF_LINKER} for LLVM {llvm}"), || {

@@ -4,7 +4,7 @@ mod accel;
 mod console;
 mod initramfs;
 pub(crate) mod kernel;
-mod mirror;
+pub(crate) mod mirror;
 mod modules;
 mod qemu;
 mod terminal;

@@ -134,6 +134,25 @@ fn private(program: &str) -> Result<std::process::Command> {
     Ok(apt)
 }
 
+/// What verifies Debian's packages.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The addresses of Debian's archive and of its security updates on the machine's mirror.
+pub(crate) fn addresses() -> Result<(String, Option<String>)> {
+    if !Path::new(KEYRING).exists() {
+        bail!(
+            "{KEYRING} is missing, which verifies Debian's packages: install debian-archive-keyring"
+        );
+    }
+    let named = env::var(MIRROR).ok().map(|main| (main, None));
+    named.or_else(|| mirror(&machine_sources())).with_context(|| {
+        format!(
+            "this machine's apt sources name no Debian mirror (an address that ends in /debian), so there is none to \
+             ask for kernels; set {MIRROR} to one, or give --kernel the directory of a kernel"
+        )
+    })
+}
+
 fn configure() -> Result<()> {
     let root = apt_root()?;
     for directory in
@@ -141,19 +160,8 @@ fn configure() -> Result<()> {
     {
         workspace::create(&root.join(directory))?;
     }
-    let named = env::var(MIRROR).ok().map(|main| (main, None));
-    let (main, security) = named.or_else(|| mirror(&machine_sources())).with_context(|| {
-        format!(
-            "this machine's apt sources name no Debian mirror (an address that ends in /debian), so there is none to \
-             ask for kernels; set {MIRROR} to one, or give --kernel the directory of a kernel"
-        )
-    })?;
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    if !Path::new(keyring).exists() {
-        bail!(
-            "{keyring} is missing, which verifies kernel packages: install debian-archive-keyring"
-        );
-    }
+    let (main, security) = addresses()?;
+    let keyring = KEYRING;
     let mut sources = String::new();
     for suite in SUITES {
         sources.push_str(&format!("deb [signed-by={keyring}] {main} {suite} main\n"));
