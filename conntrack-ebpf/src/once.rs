@@ -65,7 +65,7 @@ fn note(cpu: *mut Cpu, hook: Hook, place: usize) -> *mut u64 {
     unsafe { &raw mut (*cpu).notes[hook as usize][place] }
 }
 
-/// Whether the note was left on another CPU: the task has moved between two copies. Clears it.
+/// Whether the note was left on another CPU: the task has moved between two copies.
 ///
 /// Only reached when the first copy was skipped, or the task has moved.
 #[inline(always)]

@@ -17,6 +17,7 @@ use super::{
         flow::FlowEvent,
         plan::{Hook, HookReport},
     },
+    limits,
     procfs::{Namespace, Namespaces},
 };
 use crate::model::{
@@ -82,6 +83,10 @@ pub struct Live {
     stats: HashMap<NetnsId, KernelStat>,
     /// Cookies of all namespaces that could ever be entered.
     entered: HashSet<u64>,
+    /// Cookies that counted when the last scan was made.
+    looked_for: HashSet<u64>,
+    /// Whether a namespace could no longer be read.
+    has_ended: bool,
     missed_at_most: Option<u64>,
     events: Option<u64>,
 }
@@ -92,6 +97,8 @@ impl Live {
     /// # Errors
     /// Says what is missing, what it was for and what to do.
     pub fn open(options: &Options) -> Result<Self> {
+        // Two files a namespace are kept open.
+        limits::raise(libc::RLIMIT_NOFILE);
         let mut namespaces = Namespaces::new(options.procfs.clone());
         namespaces.scan();
         require_conntrack(&options.procfs)?;
@@ -124,13 +131,15 @@ impl Live {
         let live = Self {
             programs,
             lost,
+            entered: namespaces.iter().filter_map(|netns| netns.cookie).collect(),
             namespaces,
             selection,
             started: now,
             last_scan: now,
             last_stat: None,
             stats: HashMap::new(),
-            entered: HashSet::new(),
+            looked_for: HashSet::new(),
+            has_ended: false,
             missed_at_most: None,
             events,
         };
@@ -214,25 +223,25 @@ impl Live {
             monotonic_ns: self.started.elapsed().as_nanos() as u64,
             unix_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
         };
-        let mut found = Vec::new();
         let mut readings = Vec::new();
+        let mut has_ended = false;
         for netns in self.namespaces.iter() {
             if !self.is_selected(netns.inode) {
                 continue;
             }
             let slot = netns.cookie.and_then(|cookie| slots.get(&cookie)).map(|(slot, _)| *slot);
-            found.extend(netns.cookie);
-            self.entered.extend(netns.cookie);
             let id = NetnsId { cookie: netns.cookie, inode: netns.inode };
             if with_stat {
                 self.stats.extend(netns.stat().map(|stat| (id, stat)));
             }
-            readings.extend(self.read_netns(netns, id, slot));
+            let reading = self.read_netns(netns, id, slot);
+            has_ended |= reading.as_ref().is_none_or(|reading| reading.counts.is_empty());
+            readings.extend(reading);
         }
+        self.has_ended = has_ended;
         // Namespaces that count and could not be entered; not those that could, and have ended.
         for (cookie, (slot, inode)) in &slots {
-            let is_entered = self.entered.contains(cookie);
-            if self.is_selected(*inode) && !found.contains(cookie) && !is_entered {
+            if self.is_selected(*inode) && !self.entered.contains(cookie) {
                 readings.push(NetnsReading {
                     id: NetnsId { cookie: Some(*cookie), inode: *inode },
                     name: None,
@@ -268,13 +277,15 @@ impl Live {
     }
 
     fn scan_when_due(&mut self, slots: &HashMap<u64, (u32, u64)>) {
-        let is_known = |cookie| self.namespaces.iter().any(|netns| netns.cookie == Some(cookie));
         let due = self.last_scan.elapsed();
-        let unknown = due >= SCAN_SOON && !slots.keys().all(|cookie| is_known(*cookie));
-        let gone = || self.namespaces.iter().any(|netns| netns.count().is_err());
-        if due >= SCAN_EVERY || unknown || (due >= SCAN_SOON && gone()) {
+        // One that could not be found the first time is left to the regular scan.
+        let is_new = slots.keys().any(|cookie| !self.looked_for.contains(cookie));
+        if due >= SCAN_EVERY || due >= SCAN_SOON && (is_new || self.has_ended) {
             self.last_scan = Instant::now();
+            self.has_ended = false;
+            self.looked_for.extend(slots.keys());
             self.namespaces.scan();
+            self.entered.extend(self.namespaces.iter().filter_map(|netns| netns.cookie));
         }
     }
 

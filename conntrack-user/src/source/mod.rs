@@ -1,6 +1,7 @@
 //! What knows the kernel: programs in it, its procfs, and the two joined as one source of readings.
 
 pub mod ebpf;
+mod limits;
 pub mod live;
 pub mod procfs;
 

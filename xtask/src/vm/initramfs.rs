@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{BufWriter, Seek as _, Write as _},
+    io::{BufWriter, IsTerminal as _, Seek as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -68,7 +68,10 @@ fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()>
         archive.link(link, to)?;
     }
     archive.file("init", 0o755, include_bytes!("init.sh"))?;
-    archive.file("etc/command", 0o644, guest.script.as_bytes())?;
+    // The programs in the VM see a terminal; what they write may well go to a file here.
+    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let plain = if colours { "" } else { "export NO_COLOR=1\n" };
+    archive.file("etc/command", 0o644, format!("{plain}{}", guest.script).as_bytes())?;
     if guest.interactive {
         archive.file("etc/interactive", 0o644, b"")?;
     }

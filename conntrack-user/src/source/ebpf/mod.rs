@@ -22,6 +22,7 @@ mod load;
 pub mod plan;
 mod table;
 
+use super::limits;
 use crate::model::counts::{Balance, Totals};
 use btf::Btf;
 use flow::FlowEvent;
@@ -95,7 +96,8 @@ impl EbpfSource {
     /// # Errors
     /// Says what is missing and what it was for: BTF, a function, a capability, the kernel's consent.
     pub fn attach(options: &Options) -> Result<Self> {
-        raise_memlock();
+        // Before 5.11 maps count as locked memory.
+        limits::raise(libc::RLIMIT_MEMLOCK);
         let (vmlinux, module) = read_btf(&options.sysfs)?;
         let types = module.as_ref().unwrap_or(&vmlinux);
         let mut config = layout::resolve(types)
@@ -210,14 +212,6 @@ impl AsFd for EbpfSource {
         // SAFETY: the ring keeps its map's descriptor open as long as it lives.
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
-}
-
-/// Before 5.11 maps count against the limit of locked memory. Where that cannot be raised, creating
-/// the maps says so.
-fn raise_memlock() {
-    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: reads the structure it is given.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
 }
 
 /// The BTF of the kernel, and of the module where conntrack is one.
