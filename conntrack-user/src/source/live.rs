@@ -338,7 +338,7 @@ fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
         Hook::EarlyDrop => "evictions and drops because the table is full",
     };
     let missing = hooks.iter().filter_map(|report| {
-        let why = report.outcome.as_ref().err()?.clone();
+        let why = report.outcome.as_ref().err()?.reason.clone();
         Some(Lost { what: what(report.hook).into(), why })
     });
     missing.collect()

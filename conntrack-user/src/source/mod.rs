@@ -19,11 +19,7 @@ pub struct Lost {
 /// An error and its causes in one line, with what to do where the kernel said no.
 #[must_use]
 pub fn explain(error: &anyhow::Error) -> String {
-    let refused = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied);
-    if !refused {
+    if !ebpf::is_refused(error) {
         return format!("{error:#}");
     }
     // SAFETY: takes nothing and cannot fail.

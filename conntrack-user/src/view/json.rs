@@ -61,7 +61,7 @@ impl From<&HookReport> for Hook {
             hook: report.hook.name(),
             function: report.hook.function(),
             attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
-            reason: report.outcome.as_ref().err().cloned(),
+            reason: report.outcome.as_ref().err().map(|error| error.reason.clone()),
         }
     }
 }

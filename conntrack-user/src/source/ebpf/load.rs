@@ -32,6 +32,15 @@ pub(super) fn create_maps(config: &Config, ring_bytes: u32) -> Result<Ebpf> {
         .map_max_entries("CPUS", config.cpus)
         .map_max_entries("EVENTS", ring_bytes)
         .load(OBJECT)
+        .map_err(|error| {
+            // aya's words repeat themselves; the kernel's are enough where there are any.
+            let error = anyhow::Error::new(error);
+            let kernels = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+            match kernels.and_then(io::Error::raw_os_error) {
+                Some(code) => io::Error::from_raw_os_error(code).into(),
+                None => error,
+            }
+        })
         .context("cannot create the maps of the kernel programs")?;
     let free = maps.map_mut("FREE_SLOTS").context("the object has no map FREE_SLOTS")?;
     let mut free = aya::maps::Queue::<_, u32>::try_from(free)?;

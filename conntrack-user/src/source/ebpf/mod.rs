@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
@@ -26,7 +26,7 @@ use super::limits;
 use crate::model::counts::{Balance, Totals};
 use btf::Btf;
 use flow::FlowEvent;
-use plan::{Hook, HookReport};
+use plan::{Hook, HookReport, NotAttached};
 use table::Table;
 
 /// The module, where conntrack is one.
@@ -114,7 +114,8 @@ impl EbpfSource {
         let mut attached = Vec::new();
         for hook in Hook::ALL {
             let without = options.fault.without.contains(&hook);
-            let outcome = plan::ways(hook, &vmlinux, module.as_deref()).and_then(|ways| {
+            let ways = plan::ways(hook, &vmlinux, module.as_deref()).map_err(NotAttached::from);
+            let outcome = ways.and_then(|ways| {
                 plan::first_that_attaches(&ways, |way| {
                     programs.attach(if without { &[] } else { hook.programs() }, way)
                 })
@@ -123,8 +124,10 @@ impl EbpfSource {
                 attached.extend(links);
                 way
             });
-            if let (Err(reason), true) = (&outcome, hook.is_required()) {
-                bail!("cannot attach to {}, which every count needs: {reason}", hook.function());
+            if let (Err(error), true) = (&outcome, hook.is_required()) {
+                let function = hook.function();
+                return Err(anyhow::Error::new(error.clone())
+                    .context(format!("cannot attach to {function}, which every count needs")));
             }
             hooks.push(HookReport { hook, outcome });
         }
@@ -212,6 +215,16 @@ impl AsFd for EbpfSource {
         // SAFETY: the ring keeps its map's descriptor open as long as it lives.
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
+}
+
+/// Whether the kernel said no for want of permission.
+#[must_use]
+pub fn is_refused(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied)
+            || cause.downcast_ref::<NotAttached>().is_some_and(|error| error.is_refused)
+    })
 }
 
 /// The BTF of the kernel, and of the module where conntrack is one.

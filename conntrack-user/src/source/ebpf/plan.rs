@@ -4,6 +4,7 @@
 use std::fmt;
 
 use conntrack_ebpf::COPIES;
+use thiserror::Error;
 
 use super::btf::{Btf, BtfError, Function};
 
@@ -173,7 +174,23 @@ pub struct HookReport {
     /// The hook.
     pub hook: Hook,
     /// How it was attached, or why it was not.
-    pub outcome: Result<Way, String>,
+    pub outcome: Result<Way, NotAttached>,
+}
+
+/// Why a hook is not attached.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct NotAttached {
+    /// A sentence for the reader.
+    pub reason: String,
+    /// Whether the kernel refused for want of permission.
+    pub is_refused: bool,
+}
+
+impl From<String> for NotAttached {
+    fn from(reason: String) -> Self {
+        Self { reason, is_refused: false }
+    }
 }
 
 impl HookReport {
@@ -218,15 +235,19 @@ pub fn ways(hook: Hook, vmlinux: &Btf, module: Option<&Btf>) -> Result<Vec<Way>,
 pub fn first_that_attaches<T>(
     ways: &[Way],
     mut attach: impl FnMut(&Way) -> anyhow::Result<T>,
-) -> Result<(Way, T), String> {
+) -> Result<(Way, T), NotAttached> {
     let mut reasons = Vec::new();
+    let mut is_refused = false;
     for way in ways {
         match attach(way) {
             Ok(attached) => return Ok((*way, attached)),
-            Err(error) => reasons.push(format!("{way}: {error:#}")),
+            Err(error) => {
+                is_refused |= super::is_refused(&error);
+                reasons.push(format!("{way}: {error:#}"));
+            }
         }
     }
-    Err(reasons.join("; "))
+    Err(NotAttached { reason: reasons.join("; "), is_refused })
 }
 
 #[cfg(test)]
@@ -260,11 +281,14 @@ mod tests {
         .unwrap();
         assert_eq!(taken.image, Image::Module);
 
-        let reasons =
-            first_that_attaches::<()>(&ways, |_| Err(anyhow::anyhow!("refused"))).unwrap_err();
+        let error =
+            first_that_attaches::<()>(&ways, |_| Err(anyhow::anyhow!("no room"))).unwrap_err();
         let expected =
-            "fentry/fexit (vmlinux): refused; fentry/fexit (module nf_conntrack): refused";
-        assert_eq!(reasons, expected);
+            "fentry/fexit (vmlinux): no room; fentry/fexit (module nf_conntrack): no room";
+        assert_eq!((error.reason.as_str(), error.is_refused), (expected, false));
+
+        let refuse = |_: &Way| Err(std::io::Error::from_raw_os_error(libc::EPERM).into());
+        assert!(first_that_attaches::<()>(&ways, refuse).unwrap_err().is_refused);
     }
 
     #[test]
