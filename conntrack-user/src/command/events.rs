@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use conntrack_user::{source::live::Live, view::flow};
+use conntrack_user::{
+    source::live::Live,
+    view::{flow, json::Line},
+};
 
 use super::{
+    kernel_release,
     output::{self, Reader},
     shutdown::Shutdown,
+    start,
 };
 use crate::cli::{Events, Output};
 
@@ -34,6 +39,12 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
 }
 
 async fn follow(live: &mut Live, options: &Events) -> Result<()> {
+    let kernel = kernel_release(options.common.procfs());
+    if options.common.output == Output::Json
+        && output::json(&Line::start(live.now(), &start(live, &kernel)))? == Reader::Gone
+    {
+        return Ok(());
+    }
     let mut left = options.count.unwrap_or(u64::MAX);
     while left > 0 {
         let mut events = Vec::new();

@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, path::Path, time::Duration};
 
 use anyhow::Result;
 use conntrack_user::{
-    model::{reading::Time, tick::Tick},
+    model::tick::Tick,
     source::live::{self, Live},
     view::{json::Line, text::Table},
 };
@@ -147,7 +147,7 @@ impl Writer {
     fn start(&self, live: &Live, kernel: &str) -> Result<Reader> {
         match self.output {
             Output::Text => Ok(Reader::Reading),
-            Output::Json => output::json(&Line::start(now(), &start(live, kernel))),
+            Output::Json => output::json(&Line::start(live.now(), &start(live, kernel))),
         }
     }
 
@@ -162,9 +162,4 @@ impl Writer {
         }
         output::json(&Line::tick(tick))
     }
-}
-
-fn now() -> Time {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
-    Time { monotonic_ns: 0, unix_ns: now.map_or(0, |now| now.as_nanos() as u64) }
 }

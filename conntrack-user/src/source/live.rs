@@ -202,6 +202,15 @@ impl Live {
         self.programs.as_mut().map(EbpfSource::debug_log).transpose()
     }
 
+    /// This moment.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        Time {
+            monotonic_ns: self.started.elapsed().as_nanos() as u64,
+            unix_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
+        }
+    }
+
     /// Reads everything.
     pub fn read(&mut self) -> Reading {
         let slots: HashMap<u64, (u32, u64)> = self
@@ -219,10 +228,7 @@ impl Live {
                 self.programs.as_ref().and_then(|programs| programs.missed_at_most().ok());
         }
 
-        let time = Time {
-            monotonic_ns: self.started.elapsed().as_nanos() as u64,
-            unix_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
-        };
+        let time = self.now();
         let mut readings = Vec::new();
         let mut has_ended = false;
         for netns in self.namespaces.iter() {

@@ -1,6 +1,6 @@
 //! What a test found wrong. A test goes on after a violated expectation, so that all are seen.
 
-use std::fmt::Debug;
+use std::{collections::BTreeSet, fmt::Debug};
 
 /// Violations in a result line. More have the same cause.
 const SHOWN: usize = 20;
@@ -15,6 +15,7 @@ use crate::expression::{Expectation, Values};
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     violations: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Checks {
@@ -37,7 +38,8 @@ impl Checks {
         }
     }
 
-    /// Expects what the scenario says, at the moment that `place` names.
+    /// Expects what the scenario says, at the moment that `place` names. What its names stand for then
+    /// becomes a note.
     pub(crate) fn expectations(
         &mut self,
         place: &str,
@@ -47,6 +49,18 @@ impl Checks {
         let violated =
             expectations.iter().filter_map(|expectation| expectation.check(values).err());
         self.violations.extend(violated.map(|violation| format!("{place}: {violation}")));
+        let names: BTreeSet<&str> = expectations.iter().flat_map(Expectation::names).collect();
+        let show = |name: &str| match values.get(name) {
+            Some(Some(value)) => format!("{name} {value}"),
+            _ => format!("{name} null"),
+        };
+        let list: Vec<String> = names.into_iter().map(show).collect();
+        self.notes.push(format!("{place}: {}", list.join(", ")));
+    }
+
+    /// What was seen, whether it was expected or not.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The violations, and the error that ended the test, in one line.

@@ -14,6 +14,10 @@ use crate::{
 /// The interval of every `ctmon watch` here.
 pub(crate) const INTERVAL: &str = "100ms";
 
+/// Ticks without a change after which nothing more is to come. The drift is shown as the lowest of three
+/// ticks.
+const ALIKE: u32 = 4;
+
 /// A running `ctmon watch`.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -95,14 +99,15 @@ impl Watch {
         found.with_context(|| format!("netns {inode}, as last seen: {last:?}"))
     }
 
-    /// Waits until two ticks in a row, both from after this call, show the same.
+    /// Waits until [`ALIKE`] ticks in a row, all from after this call, show the same.
     pub(crate) fn quiet(&mut self) -> Result<Tick> {
         let mut before = self.fresh_tick()?;
-        wait::until("two ticks with the same counts", wait::LONG, || {
+        let mut alike = 1;
+        wait::until("ticks with the same counts", wait::LONG, || {
             let tick = self.next_tick()?;
-            let quiet = tick.moving() == before.moving();
+            alike = if tick.moving() == before.moving() { alike + 1 } else { 1 };
             before = tick.clone();
-            Ok(quiet.then_some(tick))
+            Ok((alike == ALIKE).then_some(tick))
         })
     }
 

@@ -55,7 +55,6 @@ impl Expectation {
     }
 
     /// The names it uses.
-    #[cfg(test)]
     pub(crate) fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.left.names(&mut names);

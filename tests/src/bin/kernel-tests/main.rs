@@ -25,7 +25,7 @@ use clap::Parser;
 
 use crate::{
     netns::Netns,
-    runner::{Env, Place, Test, say},
+    runner::{Env, How, Place, Test, say},
 };
 
 /// Tests ctmon on the running kernel, as root, in a virtual machine of its own.
@@ -43,13 +43,16 @@ struct Cli {
     /// List the tests instead of running them.
     #[arg(long)]
     list: bool,
-    /// Let every ctmon leave this hook out: alloc, confirm, hash-insert, delete, free or early-drop. At
+    /// Let every ctmon leave this hook out: alloc, insert, hash-insert, delete, free or early-drop. At
     /// least one test must then fail. Needs a ctmon built with the feature `fault-injection`.
     #[arg(long, value_name = "HOOK")]
     fault_without: Option<String>,
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
+    /// Print the numbers that each scenario compared, too.
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 fn main() -> ExitCode {
@@ -94,5 +97,6 @@ fn run(cli: &Cli) -> Result<bool> {
         )?;
         tests.retain(|test| test.place == Place::WithoutConntrack);
     }
-    Ok(runner::run(&env, &tests, cli.fail_fast)?.failed == 0)
+    let how = How { fail_fast: cli.fail_fast, verbose: cli.verbose };
+    Ok(runner::run(&env, &tests, how)?.failed == 0)
 }

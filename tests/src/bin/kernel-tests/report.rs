@@ -52,8 +52,8 @@ pub(crate) struct Tick {
     /// None when the source has no events.
     #[serde(deserialize_with = "or_default")]
     pub(crate) events: Events,
-    /// Calls of the hooked functions that no program saw.
-    pub(crate) missed_calls: Option<i64>,
+    /// Calls of the hooked functions that no program may have seen.
+    pub(crate) missed_at_most: Option<i64>,
     pub(crate) netns: Vec<Netns>,
 }
 
@@ -111,12 +111,11 @@ impl Tick {
         counted.map(|netns| netns.total(name)).sum()
     }
 
-    /// Everything that moves while packets do.
+    /// Everything that moves while packets do, and what ctmon makes of it a little later.
     pub(crate) fn moving(&self) -> impl PartialEq + use<> {
-        let netns = self
-            .netns
-            .iter()
-            .map(|netns| (netns.inode, netns.totals.clone(), netns.kernel("count")));
+        let netns = self.netns.iter().map(|netns| {
+            (netns.inode, netns.totals.clone(), netns.kernel("count"), netns.entries, netns.drift)
+        });
         (self.events, netns.collect::<Vec<_>>())
     }
 }

@@ -78,6 +78,15 @@ impl Test {
     }
 }
 
+/// How to run them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    /// End after the first failure.
+    pub(crate) fail_fast: bool,
+    /// Print what was seen, too.
+    pub(crate) verbose: bool,
+}
+
 /// How many tests ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -90,7 +99,7 @@ pub(crate) struct Tally {
 ///
 /// # Errors
 /// When the results cannot be printed.
-pub(crate) fn run(env: &Env, tests: &[&Test], fail_fast: bool) -> io::Result<Tally> {
+pub(crate) fn run(env: &Env, tests: &[&Test], how: How) -> io::Result<Tally> {
     let release = kernel::release();
     let mut tally = Tally::default();
     for test in tests {
@@ -112,7 +121,10 @@ pub(crate) fn run(env: &Env, tests: &[&Test], fail_fast: bool) -> io::Result<Tal
             format!("ok {} ({:.1} s)", test.name, began.elapsed().as_secs_f64())
         };
         say(&line)?;
-        if fail_fast && tally.failed > 0 {
+        for note in checks.notes().iter().filter(|_| how.verbose) {
+            say(&format!("    {note}"))?;
+        }
+        if how.fail_fast && tally.failed > 0 {
             break;
         }
     }

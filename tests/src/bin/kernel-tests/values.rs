@@ -26,7 +26,7 @@ pub(crate) const FROM_CTMON: [&str; 24] = [
     // Of all namespaces.
     "events_received",
     "events_lost",
-    "missed_calls",
+    "missed_at_most",
     "all_inserts",
     "all_deletes",
     // When the last step `start-ctmon` began.
@@ -52,7 +52,7 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
     };
     set("events_received", tick.events.received);
     set("events_lost", tick.events.lost);
-    set("missed_calls", tick.missed_calls);
+    set("missed_at_most", tick.missed_at_most);
     set("all_inserts", tick.sum("inserts"));
     set("all_deletes", tick.sum("deletes"));
     let Some(netns) = tick.netns(inode) else {

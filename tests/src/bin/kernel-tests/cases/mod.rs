@@ -3,6 +3,7 @@
 mod arguments;
 mod ctnetlink;
 mod endings;
+mod events;
 mod kill;
 mod limit;
 mod modules;
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
         tests.push(Test { shows, ..test });
     }
     tests.extend(ctnetlink::tests());
+    tests.extend(events::tests());
     tests.extend(namespaces::tests());
     tests.extend(limit::tests());
     tests.extend(kill::tests());

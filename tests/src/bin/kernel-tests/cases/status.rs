@@ -29,7 +29,7 @@ const CODES: [(&[&str], i32); 7] = [
     (&["--warn", "60", "--crit", "90"], 1),
     (&["--warn", "50", "--crit", "59"], 2),
     (&["--warn", "50", "--crit", "60"], 2),
-    (&["--crit", "59"], 2),
+    (&["--warn", "59", "--crit", "59"], 2),
 ];
 
 fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
@@ -41,11 +41,8 @@ fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
     for source in ["auto", "procfs"] {
         for output in ["text", "json"] {
             for (arguments, code) in CODES {
-                let all = [
-                    &["status", "--netns", "self", "--source", source, "--output", output],
-                    arguments,
-                ]
-                .concat();
+                let common = ["status", "--netns", "self", "--interval", "50ms"].as_slice();
+                let all = [common, &["--source", source, "--output", output], arguments].concat();
                 let what = all.join(" ");
                 let ended = process::run(env, &all)?;
                 checks.equal(&format!("{what}: exit code"), ended.status.code(), Some(code));
