@@ -17,6 +17,9 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(250));
+    if bar.is_hidden() {
+        note(&format!("{what} ..."));
+    }
     let started = Instant::now();
     let result = work();
     bar.finish_and_clear();

@@ -111,7 +111,8 @@ impl Live {
         };
         let attached = match options.choice {
             Choice::Procfs => Err("procfs was asked for".to_owned()),
-            Choice::Ebpf => Ok(EbpfSource::attach(&options.ebpf)?),
+            Choice::Ebpf => Ok(EbpfSource::attach(&options.ebpf)
+                .context("no kernel programs (--source procfs polls without them)")?),
             Choice::Auto => {
                 EbpfSource::attach(&options.ebpf).map_err(|error| super::explain(&error))
             }

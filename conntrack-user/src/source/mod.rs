@@ -3,6 +3,7 @@
 pub mod ebpf;
 mod limits;
 pub mod live;
+pub mod netns;
 pub mod procfs;
 
 use serde::Serialize;
@@ -30,5 +31,5 @@ pub fn explain(error: &anyhow::Error) -> String {
     } else {
         "run it as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN"
     };
-    format!("{error:#}; {advice} (--source procfs needs none)")
+    format!("{error:#}; {advice}")
 }

@@ -99,6 +99,12 @@ impl EbpfSource {
         // Before 5.11 maps count as locked memory.
         limits::raise(libc::RLIMIT_MEMLOCK);
         let (vmlinux, module) = read_btf(&options.sysfs)?;
+        let mut ways = Vec::new();
+        for hook in Hook::ALL {
+            let found = plan::ways(hook, &vmlinux, module.as_deref()).map_err(NotAttached::from);
+            require(hook, &found)?;
+            ways.push((hook, found));
+        }
         let types = module.as_ref().unwrap_or(&vmlinux);
         let mut config = layout::resolve(types)
             .context("cannot tell where this kernel keeps its connection tracking data")?;
@@ -112,9 +118,8 @@ impl EbpfSource {
         let programs = load::Programs::prepare(&maps, module.as_ref().map(|_| MODULE))?;
         let mut hooks = Vec::new();
         let mut attached = Vec::new();
-        for hook in Hook::ALL {
+        for (hook, ways) in ways {
             let without = options.fault.without.contains(&hook);
-            let ways = plan::ways(hook, &vmlinux, module.as_deref()).map_err(NotAttached::from);
             let outcome = ways.and_then(|ways| {
                 plan::first_that_attaches(&ways, |way| {
                     programs.attach(if without { &[] } else { hook.programs() }, way)
@@ -124,11 +129,7 @@ impl EbpfSource {
                 attached.extend(links);
                 way
             });
-            if let (Err(error), true) = (&outcome, hook.is_required()) {
-                let function = hook.function();
-                return Err(anyhow::Error::new(error.clone())
-                    .context(format!("cannot attach to {function}, which every count needs")));
-            }
+            require(hook, &outcome)?;
             hooks.push(HookReport { hook, outcome });
         }
 
@@ -214,6 +215,15 @@ impl AsFd for EbpfSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring keeps its map's descriptor open as long as it lives.
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+    }
+}
+
+/// An error where a hook is not attached that everything rests on.
+fn require<T>(hook: Hook, outcome: &Result<T, NotAttached>) -> Result<()> {
+    match outcome {
+        Err(error) if hook.is_required() => Err(anyhow::Error::new(error.clone())
+            .context(format!("cannot attach to {}, which every count needs", hook.function()))),
+        _ => Ok(()),
     }
 }
 

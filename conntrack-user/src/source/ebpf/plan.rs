@@ -216,7 +216,10 @@ pub fn ways(hook: Hook, vmlinux: &Btf, module: Option<&Btf>) -> Result<Vec<Way>,
         ways.push(Way { image: Image::Module, function });
     }
     if ways.is_empty() {
-        return Err(format!("this kernel's BTF has no function {name}"));
+        return Err(format!(
+            "this kernel's BTF has no function {name}: it is built without it, has inlined it, or has \
+             no BTF for the module nf_conntrack"
+        ));
     }
     if let Some(other) = ways.iter().find(|way| way.function.parameters != hook.parameters()) {
         return Err(format!(

@@ -1,6 +1,7 @@
 //! The tests: the scenarios, and what is no scenario, one file a subject.
 
 mod arguments;
+mod btf;
 mod ctnetlink;
 mod endings;
 mod events;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(status::tests());
     tests.extend(output::tests());
     tests.extend(arguments::tests());
+    tests.extend(btf::tests());
     tests.extend(privileges::tests());
     tests.extend(modules::tests());
     Ok(tests)
