@@ -3,7 +3,6 @@
 pub mod ebpf;
 mod limits;
 pub mod live;
-pub mod netns;
 pub mod procfs;
 
 use serde::Serialize;
