@@ -10,7 +10,7 @@ use conntrack_user::{
 
 use super::{
     kernel_release,
-    output::{self, Reader},
+    output::{self, Json, Reader},
     shutdown::Shutdown,
     start,
 };
@@ -39,9 +39,10 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
 }
 
 async fn follow(live: &mut Live, options: &Events) -> Result<()> {
+    let mut json = Json::default();
     let kernel = kernel_release(options.common.procfs());
     if options.common.output == Output::Json
-        && output::json(&Line::start(live.now(), &start(live, &kernel)))? == Reader::Gone
+        && json.write(&Line::start(live.now(), &start(live, &kernel)))? == Reader::Gone
     {
         return Ok(());
     }
@@ -52,7 +53,7 @@ async fn follow(live: &mut Live, options: &Events) -> Result<()> {
         for event in &events {
             let reader = match options.common.output {
                 Output::Text => output::text(&flow::text(event))?,
-                Output::Json => output::json(&flow::json(event))?,
+                Output::Json => json.write(&flow::json(event))?,
             };
             if reader == Reader::Gone {
                 return Ok(());

@@ -28,7 +28,7 @@ pub(crate) async fn run(options: &Status) -> Result<u8> {
     // Whether somebody reads it or not: the exit code is an answer too.
     let _ = match options.common.output {
         Output::Text => output::text(&status::text(&tick, &start, judged))?,
-        Output::Json => output::json(&Line::status(&tick, &start, judged))?,
+        Output::Json => output::Json::default().write(&Line::status(&tick, &start, judged))?,
     };
     Ok(judged.verdict.exit_code())
 }

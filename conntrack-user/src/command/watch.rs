@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     kernel_release, new_monitor,
-    output::{self, Reader},
+    output::{self, Json, Reader},
     settle,
     shutdown::Shutdown,
     start,
@@ -74,7 +74,8 @@ async fn follow(live: &mut Live, watch: &Watch) -> Result<()> {
     settle(live, &mut monitor).await;
 
     let kernel = kernel_release(watch.common.procfs());
-    let mut writer = Writer { output: watch.common.output, table: Table::default() };
+    let mut writer =
+        Writer { output: watch.common.output, table: Table::default(), json: Json::default() };
     if writer.start(live, &kernel)? == Reader::Gone {
         return Ok(());
     }
@@ -141,13 +142,14 @@ fn register(ring: OwnedFd) -> Result<AsyncFd<OwnedFd>> {
 struct Writer {
     output: Output,
     table: Table,
+    json: Json,
 }
 
 impl Writer {
-    fn start(&self, live: &Live, kernel: &str) -> Result<Reader> {
+    fn start(&mut self, live: &Live, kernel: &str) -> Result<Reader> {
         match self.output {
             Output::Text => Ok(Reader::Reading),
-            Output::Json => output::json(&Line::start(live.now(), &start(live, kernel))),
+            Output::Json => self.json.write(&Line::start(live.now(), &start(live, kernel))),
         }
     }
 
@@ -156,10 +158,10 @@ impl Writer {
             return output::text(&self.table.tick(tick));
         }
         for notice in &tick.notices {
-            if output::json(&Line::notice(tick.time, notice))? == Reader::Gone {
+            if self.json.write(&Line::notice(tick.time, notice))? == Reader::Gone {
                 return Ok(Reader::Gone);
             }
         }
-        output::json(&Line::tick(tick))
+        self.json.write(&Line::tick(tick))
     }
 }
