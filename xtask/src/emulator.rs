@@ -7,6 +7,7 @@
 use std::{
     fs,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -22,6 +23,9 @@ use crate::{
 /// The first version whose emulation is sound.
 const SOUND: (u32, u32) = (8, 1);
 
+/// After which a newer version is looked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Replaces a QEMU that is too old, where the machine's distribution has a newer one. A failure is no
 /// obstacle: a VM that the emulation breaks is started again.
 pub(crate) fn ensure(prefix: Option<&[&str]>) -> Result<()> {
@@ -29,6 +33,12 @@ pub(crate) fn ensure(prefix: Option<&[&str]>) -> Result<()> {
     match version(&said) {
         Some(version) if version < SOUND => {}
         _ => return Ok(()),
+    }
+    // A machine without a newer one is not asked again at every turn.
+    let failed = workspace::cache()?.join("no-newer-qemu");
+    let age = fs::metadata(&failed).and_then(|file| file.modified()).ok();
+    if age.and_then(|time| time.elapsed().ok()).is_some_and(|age| age < ASK_AGAIN) {
+        return Ok(());
     }
     let done = prefix
         .filter(|_| find("apt-get").is_some())
@@ -40,6 +50,7 @@ pub(crate) fn ensure(prefix: Option<&[&str]>) -> Result<()> {
             )
         });
     if let Err(error) = done {
+        let _ = fs::write(&failed, "");
         let (major, minor) = SOUND;
         note(&format!(
             "QEMU is older than {major}.{minor}: a VM it breaks is started again. No newer one: {error:#}"
