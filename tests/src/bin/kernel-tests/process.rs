@@ -9,7 +9,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -34,8 +34,6 @@ pub(crate) struct Process {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
-    /// From the call that waited, or sent the signal, to the end.
-    pub(crate) took: Duration,
     /// What had not been read before.
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -146,12 +144,10 @@ impl Process {
 
     /// Waits for the end.
     pub(crate) fn end(mut self, limit: Duration) -> Result<Ended> {
-        let began = Instant::now();
         let status = wait::until(&format!("the end of {:?}", self.line), limit, || {
             Ok(self.child.try_wait()?)
         })
         .with_context(|| self.said())?;
-        let took = began.elapsed();
         let mut stdout = String::new();
         while let Some(Ok(line)) = self.stdout.as_ref().map(|lines| lines.recv_timeout(DRAIN)) {
             stdout.push_str(&line);
@@ -159,7 +155,7 @@ impl Process {
         }
         // Disconnected, not a message, is what says that all has been read.
         let _ = self.stderr_done.recv_timeout(DRAIN);
-        Ok(Ended { status, took, stdout, stderr: self.stderr() })
+        Ok(Ended { status, stdout, stderr: self.stderr() })
     }
 }
 
