@@ -47,7 +47,7 @@ pub(crate) fn once<C: EbpfContext>(
     // SAFETY: `note` points into the map value of this CPU.
     let noted = unsafe { note.read_volatile() } == address;
     let is_last = copy == COPIES - 1;
-    if copy == 0 || !(noted || is_noted_elsewhere(hook, place, address)) {
+    if copy == 0 || !(noted || is_noted_elsewhere(hook, place, address, is_last)) {
         body(ctx, &run);
         if !is_last {
             // SAFETY: as above.
@@ -65,21 +65,25 @@ fn note(cpu: *mut Cpu, hook: Hook, place: usize) -> *mut u64 {
     unsafe { &raw mut (*cpu).notes[hook as usize][place] }
 }
 
-/// Whether the note was left on another CPU: the task has moved between two copies.
+/// Whether the note was left on another CPU: the task has moved between two copies. `take` takes it
+/// away: a later call of the task has the same address.
 ///
 /// Only reached when the first copy was skipped, or the task has moved.
 #[inline(always)]
-fn is_noted_elsewhere(hook: Hook, place: usize, address: u64) -> bool {
+fn is_noted_elsewhere(hook: Hook, place: usize, address: u64, take: bool) -> bool {
     let mut number = 0;
     while number < config::cpus() {
         let Some(cpu) = percpu::of(number) else {
             return false;
         };
         let note = note(cpu, hook, place);
-        // SAFETY: `note` points into the map value of that CPU. What is there changes only while
-        // the call that it names goes on, and that is this one.
+        // SAFETY: `note` points into the map value of that CPU. A note with this address is this
+        // call's, so nobody else writes it meanwhile.
         unsafe {
             if note.read_volatile() == address {
+                if take {
+                    note.write_volatile(0);
+                }
                 return true;
             }
         }
