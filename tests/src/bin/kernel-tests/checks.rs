@@ -58,6 +58,11 @@ impl Checks {
         self.notes.push(format!("{place}: {}", list.join(", ")));
     }
 
+    /// Keeps what was seen where a kernel has a choice.
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
     /// What was seen, whether it was expected or not.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes

@@ -79,6 +79,10 @@ fn zero(env: &Env, checks: &mut Checks) -> Result<()> {
         let why = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
         checks.equal("a refused 0 is EINVAL", why, Some(rustix::io::Errno::INVAL.raw_os_error()));
     }
+    checks.note(match &refused {
+        Some(error) => format!("this kernel refuses: {error:#}"),
+        None => "this kernel takes 0".to_owned(),
+    });
     watch.fresh_tick()?;
 
     let flows = 6_000;

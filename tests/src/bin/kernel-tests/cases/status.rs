@@ -22,7 +22,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// Exit codes at 60 % full.
-const CODES: [(&[&str], i32); 7] = [
+const CODES: [(&[&str], i32); 8] = [
     (&[], 0),
     (&["--warn", "61", "--crit", "90"], 0),
     (&["--warn", "59", "--crit", "90"], 1),
@@ -30,6 +30,8 @@ const CODES: [(&[&str], i32); 7] = [
     (&["--warn", "50", "--crit", "59"], 2),
     (&["--warn", "50", "--crit", "60"], 2),
     (&["--warn", "59", "--crit", "59"], 2),
+    // The warning is not above it unless it is told to be.
+    (&["--crit", "59"], 2),
 ];
 
 fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
