@@ -2,6 +2,7 @@
 
 mod discover;
 mod enter;
+pub mod names;
 pub mod stat;
 
 use std::{
