@@ -36,7 +36,7 @@ impl Owner {
 /// some hierarchies may be left at a path above.
 pub(super) fn owner(text: &str) -> Option<Owner> {
     let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    // The last of equals, as the hierarchies of systemd (1:name=systemd, 0:) come last.
+    // The last of equals: systemd's own hierarchies (1:name=systemd, 0:) come last where it runs.
     paths.filter_map(of_path).max_by_key(Owner::rank)
 }
 
@@ -66,15 +66,10 @@ fn of_path(path: &str) -> Option<Owner> {
         }
         match role(scope, parent) {
             Some(Role::Container(name)) => containers.enter(name),
-            Some(Role::Monitor) => {
-                // It has a cgroup in the pod, and the namespaces of the host.
-                if containers.outer.is_none() {
-                    pod = None;
-                }
-                break;
-            }
+            // It has a cgroup in the pod, and the namespaces of the host.
+            Some(Role::Monitor) if containers.outer.is_none() => pod = None,
+            Some(Role::Monitor) | None => {}
             Some(Role::Unit(name)) => units.push(name),
-            None => {}
         }
         parent = part;
     }
@@ -159,10 +154,8 @@ fn role<'a>(part: &'a str, parent: &str) -> Option<Role<'a>> {
         let monitor = runtime.ends_with("conmon");
         return Some(if monitor { Role::Monitor } else { Role::Container(short(id)) });
     }
-    // LXC and what is built on it: lxc.payload.NAME, lxc.payload/NAME (4.0), lxc/NAME (Proxmox).
-    if part.starts_with("lxc.monitor") {
-        return Some(Role::Monitor);
-    }
+    // LXC and what is built on it: lxc.payload.NAME, lxc.payload/NAME (4.0), lxc/NAME (Proxmox). Its
+    // monitors are below lxc.monitor, and in no container's cgroup.
     if let Some(name) = part.strip_prefix("lxc.payload.") {
         return Some(Role::Container(name.to_owned()));
     }

@@ -149,6 +149,7 @@ fn containers() {
         // containerd: an id of nerdctl, a name of ctr.
         ("/default/ID", "C 34dc0b5e626f"),
         ("/default/redis", "C redis"),
+        ("/default/a-longer-name-than-an-id", "C a-longer-name-than-an-id"),
         ("/default/", "-"),
         ("/system.slice/nerdctl-ID.scope", "C 34dc0b5e626f"),
         // LXC, LXD, incus (in a project), Proxmox.
