@@ -16,9 +16,9 @@ mod pods;
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use serde::Serialize;
-
 pub use pods::Pods;
+
+use crate::model::name::{Name, NameKind};
 
 /// The longest name in characters: that of a file (`NAME_MAX`), which each of them is or is part of,
 /// but for those of one thing within another. A column of a table will want less.
@@ -30,35 +30,6 @@ const CUT: &str = "...";
 const CGROUP_LIMIT: u64 = 64 * 1024;
 /// Bytes of `/proc/PID/comm`: 16 for most (`TASK_COMM_LEN`), 64 for workers of the kernel.
 const COMM_LIMIT: u64 = 64;
-
-/// What to call a network namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Name {
-    /// Not empty, 255 characters at most, fit for a terminal: letters and digits, what ASCII has to
-    /// print, and `?` for all else.
-    pub text: String,
-    /// What the name names.
-    pub kind: NameKind,
-}
-
-/// What a name names; the better one first, which is how they are ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NameKind {
-    /// The namespace itself: somebody chose this name under /run/netns.
-    IpNetns,
-    /// A pod of Kubernetes: `namespace/name`, or `pod` and the start of its UID.
-    Pod,
-    /// A container: its name, or the first 12 characters of its id.
-    Container,
-    /// A unit of systemd, as `systemctl status` takes it; of a user's manager
-    /// `user@UID.service/unit`.
-    Service,
-    /// The namespace itself, by a random name that a container runtime chose under /run/netns.
-    Generated,
-    /// A process. The last resort: it may be called anything.
-    Process,
-}
 
 impl Name {
     /// None where nothing is left to print.
