@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    arch::{Arch, ArchArgs},
     build,
     process::{self, quoted},
     progress, setup,
@@ -24,6 +25,8 @@ pub(crate) struct Args {
 
 #[derive(clap::Args)]
 pub(crate) struct KernelArgs {
+    #[command(flatten)]
+    arch: ArchArgs,
     /// Series such as 6.1,6.12, all, or directories with kernels; the usual set if not given.
     #[arg(long, value_delimiter = ',', value_name = "KERNEL")]
     kernel: Vec<String>,
@@ -36,7 +39,7 @@ pub(crate) struct KernelArgs {
 
 /// Unit tests, then kernel tests.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure()?;
+    setup::ensure(args.kernels.arch.arch)?;
     let mut sum = unit_tests()?;
     let (kernels, complete) = kernel_tests(&args.kernels);
     sum += kernels;
@@ -45,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Kernel tests alone.
 pub(crate) fn run_kernels(args: &KernelArgs) -> Result<ExitCode> {
+    setup::ensure(args.arch.arch)?;
     let (sum, complete) = kernel_tests(args);
     Ok(close(sum, complete))
 }
@@ -76,11 +80,12 @@ fn unit_tests() -> Result<Tally> {
 
 /// The sum over all kernels, and whether each kernel of the usual set ran every test.
 fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
-    let usual = kernel::usual();
+    let arch = args.arch.arch;
+    let usual: Vec<String> = arch.usual.iter().map(|&name| name.to_owned()).collect();
     let names = if args.kernel.is_empty() { usual.clone() } else { kernel::expand(&args.kernel) };
     let mut sum = Tally::default();
     let mut complete = true;
-    let binaries = match build::static_binaries() {
+    let binaries = match build::static_binaries(arch) {
         Ok(binaries) => binaries,
         Err(error) => {
             progress::error(&error.context("no kernel test can run"));
@@ -88,7 +93,7 @@ fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
         }
     };
     for name in names {
-        let result = one_kernel(&name, args, &binaries).unwrap_or_else(|error| {
+        let result = one_kernel(arch, &name, args, &binaries).unwrap_or_else(|error| {
             progress::error(&error.context(format!("the tests on kernel {name} gave no result")));
             Tally::NO_RESULT
         });
@@ -103,8 +108,13 @@ fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
     (sum, complete)
 }
 
-fn one_kernel(name: &str, args: &KernelArgs, binaries: &[PathBuf]) -> Result<Tally> {
-    let kernel = kernel::get(name)?;
+fn one_kernel(
+    arch: &'static Arch,
+    name: &str,
+    args: &KernelArgs,
+    binaries: &[PathBuf],
+) -> Result<Tally> {
+    let kernel = kernel::get(arch, name)?;
     let words = [&["/bin/kernel-tests".to_owned()], args.arguments.as_slice()].concat();
     let script = quoted(&words);
     let guest = Guest { repeatable: true, ..Guest::command(&script, binaries) };
