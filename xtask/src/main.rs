@@ -3,6 +3,7 @@
 mod arch;
 mod build;
 mod emulator;
+mod ordered;
 mod process;
 mod progress;
 mod run;

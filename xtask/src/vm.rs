@@ -26,12 +26,12 @@ use clap::{Args, Subcommand};
 use self::{
     accel::Accel,
     kernel::{Kernel, SERIES},
-    qemu::{Machine, NoResult, Sink},
+    qemu::{Machine, NoResult},
 };
 use crate::{
     arch::{Arch, ArchArgs},
     build,
-    process::quoted,
+    process::{Sink, quoted},
     progress, setup, test,
 };
 
@@ -164,6 +164,11 @@ pub(crate) fn print(bytes: &[u8]) -> Result<()> {
     output.write_all(bytes).and_then(|()| output.flush()).context("cannot write to standard output")
 }
 
+/// What VMs run with here; may start one to find out.
+pub(crate) fn accelerator(args: &MachineArgs, kernel: &Kernel) -> Result<Accel> {
+    accel::choose(args.accel, kernel)
+}
+
 /// Starts a VM, runs the guest's script and hands its output to the sink. Returns the script's exit
 /// status. Where the emulator breaks the kernel the VM starts again, and the sink may get the output
 /// of each attempt at a repeatable script.
@@ -173,7 +178,7 @@ pub(crate) fn boot(
     guest: &Guest<'_>,
     sink: Sink<'_>,
 ) -> Result<u8> {
-    let accel = accel::choose(args.accel, kernel)?;
+    let accel = accelerator(args, kernel)?;
     let initramfs = initramfs::write(kernel, guest)?;
     let limit = args.timeout.map(Duration::from_secs);
     let slowness = if accel == Accel::Tcg { kernel.arch.slowness } else { 1 };

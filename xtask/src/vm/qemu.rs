@@ -21,7 +21,7 @@ use super::{
     kernel::Kernel,
 };
 use crate::{
-    process::{command, line, tail},
+    process::{Sink, command, line, tail},
     progress::note,
     workspace,
 };
@@ -52,9 +52,6 @@ pub(crate) struct Machine<'a> {
     /// Whether our standard input goes to the VM.
     pub(crate) interactive: bool,
 }
-
-/// Takes what the command in the VM writes.
-pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
 enum Message {
     Output(Vec<u8>),
