@@ -11,8 +11,6 @@ pub(crate) struct Arch {
     rust: &'static str,
     /// Rust's target with the libraries that a static program can be made from.
     pub(crate) target: &'static str,
-    /// What links static programs where this host's C compiler does not. Rust brings it along.
-    pub(crate) linker: Option<&'static str>,
     /// Debian's name.
     pub(crate) debian: &'static str,
     /// How the packages of Debian's smallest kernel end.
@@ -38,7 +36,6 @@ pub(crate) const X86_64: Arch = Arch {
     name: "x86_64",
     rust: "x86_64",
     target: "x86_64-unknown-linux-gnu",
-    linker: None,
     debian: "amd64",
     flavour: "-cloud-amd64",
     qemu: "qemu-system-x86_64",
@@ -54,9 +51,8 @@ pub(crate) const X86_64: Arch = Arch {
 pub(crate) const ARM64: Arch = Arch {
     name: "arm64",
     rust: "aarch64",
-    // musl and its start files come with Rust: no C compiler for another architecture is needed.
+    // With the linker that .cargo/config.toml names.
     target: "aarch64-unknown-linux-musl",
-    linker: Some("rust-lld"),
     debian: "arm64",
     flavour: "-cloud-arm64",
     qemu: "qemu-system-aarch64",

@@ -62,15 +62,11 @@ pub(crate) fn static_binaries(arch: &Arch) -> Result<Vec<PathBuf>> {
 fn static_programs(arch: &Arch, directory: &Path, more: &[&str]) -> Result<Vec<PathBuf>> {
     // Naming the target keeps its flags away from build scripts and procedural macros, which cannot
     // be static.
-    let setting =
-        |name| format!("CARGO_TARGET_{}_{name}", arch.target.to_uppercase().replace('-', "_"));
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", arch.target.to_uppercase().replace('-', "_"));
     let mut cargo = process::cargo();
     cargo.args(["build", "--release", "--target", arch.target, "--target-dir"]).arg(directory);
     cargo.args(more);
-    cargo.env(setting("RUSTFLAGS"), "-C target-feature=+crt-static");
-    if let Some(linker) = arch.linker {
-        cargo.env(setting("LINKER"), linker);
-    }
+    cargo.env(flags, "-C target-feature=+crt-static");
     // These would go before the flags of one target.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     build(cargo, directory.join(arch.target).join("release"))
