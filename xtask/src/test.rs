@@ -46,7 +46,7 @@ pub(crate) struct KernelArgs {
 }
 
 impl KernelArgs {
-    /// Kernel tests wait more than they compute: of two processors a VM keeps a third of one busy.
+    /// Kernel tests wait as much as they compute: an emulated VM of two processors keeps half of one busy.
     fn jobs(&self) -> usize {
         self.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get)
     }
