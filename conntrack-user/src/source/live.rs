@@ -335,18 +335,23 @@ impl Live {
     }
 }
 
-/// What the hooks that are not attached would have told.
-fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
-    let what = |hook| match hook {
+/// What cannot be told where `hook` is not attached.
+#[must_use]
+pub const fn lost_without(hook: Hook) -> &'static str {
+    match hook {
         Hook::Alloc | Hook::Free => "entries",
         Hook::Insert => "inserts by packets",
         Hook::HashInsert => "inserts through ctnetlink",
         Hook::Delete => "deletes and evictions",
         Hook::EarlyDrop => "evictions and drops because the table is full",
-    };
+    }
+}
+
+/// What the hooks that are not attached would have told.
+fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
     let missing = hooks.iter().filter_map(|report| {
         let why = report.outcome.as_ref().err()?.reason.clone();
-        Some(Lost { what: what(report.hook).into(), why })
+        Some(Lost { what: lost_without(report.hook).into(), why })
     });
     missing.collect()
 }
