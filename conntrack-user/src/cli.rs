@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use conntrack_user::{
+    doctor::gather::Roots,
     source::{
         ebpf,
         live::{self, Choice, Selection},
@@ -29,6 +30,9 @@ pub(crate) enum Command {
     Status(Status),
     /// Follow single entries as they are inserted and destroyed
     Events(Events),
+    /// Look at this machine: what ctmon can tell here, what is missing, and what to do
+    #[command(after_help = DOCTOR_CODES)]
+    Doctor(Doctor),
 }
 
 const WATCH_COLUMNS: &str = "\
@@ -55,6 +59,15 @@ Exit codes:
   2  a table has reached --crit
   3  a table could not be read, wrong usage, or another error";
 
+const DOCTOR_CODES: &str = "\
+It reads only, and attaches the kernel programs for a moment to see whether they do.
+
+Exit codes:
+  0  all is well
+  1  ctmon works with less than everything, or a table is in danger
+  2  ctmon cannot do its job
+  3  wrong usage, or another error";
+
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Where the numbers come from; auto: kernel programs where the kernel takes them, else procfs
@@ -66,15 +79,21 @@ pub(crate) struct Common {
     /// How to write it
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+    #[command(flatten)]
+    paths: Paths,
+    #[cfg(feature = "fault-injection")]
+    #[command(flatten)]
+    fault: Fault,
+}
+
+#[derive(Debug, Args)]
+struct Paths {
     /// Where procfs is mounted
     #[arg(long = "path.procfs", value_name = "DIR", default_value = "/proc")]
     procfs: PathBuf,
     /// Where sysfs is mounted
     #[arg(long = "path.sysfs", value_name = "DIR", default_value = "/sys")]
     sysfs: PathBuf,
-    #[cfg(feature = "fault-injection")]
-    #[command(flatten)]
-    fault: Fault,
 }
 
 /// What goes wrong on purpose in a build for tests.
@@ -153,6 +172,24 @@ pub(crate) struct Events {
     ring: Ring,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Also write a .tar.gz for a bug report; an existing file is not overwritten
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Put into the bundle what is private: host name, names of namespaces and files
+    #[arg(long, requires = "bundle")]
+    pub(crate) include_private: bool,
+    #[command(flatten)]
+    paths: Paths,
+    /// Where the root file system is: settings in /etc, the kernel's configuration in /boot
+    #[arg(long = "path.rootfs", value_name = "DIR", default_value = "/")]
+    rootfs: PathBuf,
+}
+
 /// How to write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -174,13 +211,19 @@ impl Common {
         live::Options {
             choice: self.source,
             selection: self.netns,
-            procfs: self.procfs.clone(),
-            ebpf: ebpf::Options { sysfs: self.sysfs.clone(), ring_bytes, events, debug_log, fault },
+            procfs: self.paths.procfs.clone(),
+            ebpf: ebpf::Options {
+                sysfs: self.paths.sysfs.clone(),
+                ring_bytes,
+                events,
+                debug_log,
+                fault,
+            },
         }
     }
 
     pub(crate) fn procfs(&self) -> &std::path::Path {
-        &self.procfs
+        &self.paths.procfs
     }
 }
 
@@ -210,6 +253,16 @@ impl Status {
 impl Events {
     pub(crate) fn options(&self) -> live::Options {
         self.common.options(self.ring.ring_size, true, false)
+    }
+}
+
+impl Doctor {
+    pub(crate) fn roots(&self) -> Roots {
+        Roots {
+            procfs: self.paths.procfs.clone(),
+            sysfs: self.paths.sysfs.clone(),
+            rootfs: self.rootfs.clone(),
+        }
     }
 }
 

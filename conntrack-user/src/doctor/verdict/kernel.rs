@@ -1,0 +1,486 @@
+//! The kernel: its version, type information, settings, connection tracking, and the hooks.
+
+use super::{Level, NO_PROCFS, Verdict, megabytes};
+use crate::{
+    doctor::facts::{Conntrack, Fact, Facts, Hook},
+    source::{ebpf::plan, live},
+};
+
+/// The oldest kernel that ctmon is made for.
+const OLDEST: (u32, u32) = (5, 14);
+
+/// What only the programs can tell.
+const PROGRAMS: &str = "insert and delete rates, drops, evictions, drift and events";
+
+/// Options without which no tracing program attaches.
+const NEEDED_OPTIONS: [&str; 4] =
+    ["BPF_SYSCALL", "BPF_JIT", "BPF_EVENTS", "DYNAMIC_FTRACE_WITH_DIRECT_CALLS"];
+
+pub(super) fn verdicts(facts: &Facts) -> Vec<Verdict> {
+    let mut verdicts = vec![release(facts), btf(facts), tracing(facts), conntrack(facts)];
+    verdicts.extend(hooks(facts));
+    verdicts
+}
+
+/// The two numbers that a release begins with.
+pub(super) fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn release(facts: &Facts) -> Verdict {
+    let kernel = &facts.kernel;
+    let new = |level, what: String| Verdict::new("release", level, what);
+    let release = match &kernel.release {
+        Fact::Known(release) => release,
+        Fact::Unknown(why) => return new(Level::Warning, why.clone()).advice(NO_PROCFS),
+    };
+    // `#1 SMP PREEMPT_DYNAMIC Debian ...`: what comes before the maker.
+    let build = kernel.build.known().map(String::as_str).unwrap_or_default();
+    let flags = build.split_whitespace().skip_while(|word| word.starts_with('#'));
+    let flags = flags.take_while(|word| word.starts_with("SMP") || word.starts_with("PREEMPT"));
+    let words = [release.as_str(), &kernel.architecture].into_iter().map(str::to_owned);
+    let words: Vec<String> = words
+        .chain([flags.collect::<Vec<_>>().join(" ")])
+        .filter(|word| !word.is_empty())
+        .collect();
+    let what = words.join(", ");
+    match version(release) {
+        Some(version) if version < OLDEST => new(Level::Note, what)
+            .why("ctmon is made for Linux 5.14 and newer")
+            .advice("if hooks are missing below, a newer kernel has them"),
+        _ => new(Level::Ok, what),
+    }
+}
+
+fn btf(facts: &Facts) -> Verdict {
+    const WHY: &str = "it says which functions there are and where the kernel keeps its data";
+    let new = |level, what: String| Verdict::new("BTF", level, what);
+    let vmlinux = match &facts.kernel.vmlinux_btf {
+        Fact::Known(bytes) => megabytes(*bytes),
+        Fact::Unknown(why) => {
+            return new(Level::Warning, why.clone()).why(format!("{WHY}: without it there are no {PROGRAMS}")).advice(
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF; where sysfs is mounted elsewhere, name \
+                 the folder with --path.sysfs",
+            );
+        }
+    };
+    match (&facts.conntrack, &facts.kernel.module_btf) {
+        (_, Fact::Known(bytes)) => {
+            new(Level::Ok, format!("vmlinux {vmlinux}, module nf_conntrack {}", megabytes(*bytes)))
+        }
+        (Fact::Known(Conntrack::Module { .. }), Fact::Unknown(why)) => {
+            new(Level::Warning, format!("vmlinux {vmlinux}, but none of the module: {why}"))
+                .why(format!("{WHY}, also in the module nf_conntrack"))
+                .advice("use a kernel built with CONFIG_DEBUG_INFO_BTF_MODULES")
+        }
+        _ => new(Level::Ok, format!("vmlinux {vmlinux}")),
+    }
+}
+
+/// Settings of the kernel that tracing programs rest on.
+fn tracing(facts: &Facts) -> Verdict {
+    let kernel = &facts.kernel;
+    let new = |level, what: String| Verdict::new("tracing", level, what);
+    let why = format!("tracing programs, which tell {PROGRAMS}, do not attach without");
+    for (name, setting) in [
+        ("net.core.bpf_jit_enable", &kernel.bpf_jit_enable),
+        ("kernel.ftrace_enabled", &kernel.ftrace_enabled),
+    ] {
+        if setting.is(&0) {
+            return new(Level::Warning, format!("{name} is 0"))
+                .why(why)
+                .advice(format!("sysctl -w {name}=1"));
+        }
+    }
+    let is_set = |name: &str| match kernel.config.known() {
+        Some(config) => config.contains_key(name),
+        None => true,
+    };
+    let missing: Vec<String> = NEEDED_OPTIONS
+        .into_iter()
+        .filter(|name| !is_set(name))
+        .map(|name| format!("CONFIG_{name}"))
+        .collect();
+    if !missing.is_empty() {
+        return new(Level::Warning, format!("built without {}", missing.join(", ")))
+            .why(why)
+            .advice("use a kernel that is built with it");
+    }
+    let state = |setting: &Fact<u32>| match setting {
+        Fact::Known(_) => "on",
+        Fact::Unknown(_) => "not known",
+    };
+    let kprobes = match kernel.kprobes {
+        Fact::Known(true) => "kprobes",
+        Fact::Known(false) => "no kprobes",
+        Fact::Unknown(_) => "kprobes not known",
+    };
+    let (jit, ftrace) = (state(&kernel.bpf_jit_enable), state(&kernel.ftrace_enabled));
+    let known = [&kernel.bpf_jit_enable, &kernel.ftrace_enabled].map(|one| one.known().is_some());
+    let level = if known == [true, true] { Level::Ok } else { Level::Note };
+    new(level, format!("JIT {jit}, ftrace {ftrace}, {kprobes}"))
+}
+
+fn conntrack(facts: &Facts) -> Verdict {
+    let new = |level, what: String| Verdict::new("nf_conntrack", level, what);
+    let why = "without it this kernel tracks no connections, and there is no table to watch";
+    match &facts.conntrack {
+        Fact::Known(Conntrack::BuiltIn) => new(Level::Ok, "built into the kernel".into()),
+        Fact::Known(Conntrack::Module { users }) if users.is_empty() => {
+            new(Level::Ok, "a module, needed by no other module".into())
+        }
+        Fact::Known(Conntrack::Module { users }) => {
+            new(Level::Ok, format!("a module, needed by {}", users.join(", ")))
+        }
+        Fact::Known(Conntrack::Absent { loadable: Fact::Known(false) }) => {
+            new(Level::Problem, "not loaded, and not among this kernel's modules".into())
+                .why(why)
+                .advice("install the package that holds the rest of this kernel's modules")
+        }
+        Fact::Known(Conntrack::Absent { .. }) => new(Level::Problem, "not loaded".into())
+            .why(why)
+            .advice(
+                "the first firewall rule that needs it loads it, or `modprobe nf_conntrack`; `ctmon \
+                 watch --wait` waits for it",
+            ),
+        Fact::Unknown(reason) => new(Level::Problem, reason.clone()).why(why).advice(NO_PROCFS),
+    }
+}
+
+fn hooks(facts: &Facts) -> Vec<Verdict> {
+    match &facts.attach.hooks {
+        Fact::Known(hooks) => hooks.iter().map(hook).collect(),
+        Fact::Unknown(reason) => vec![no_hooks(facts, reason)],
+    }
+}
+
+fn hook(hook: &Hook) -> Verdict {
+    let new = |level, what: &String| Verdict::new(&hook.hook, level, what.clone());
+    match (&hook.attached_via, &hook.reason) {
+        (Some(via), _) if via.contains("kprobe") => {
+            new(Level::Note, via).why("the kernel can leave out calls of kprobes under load")
+        }
+        (Some(via), _) => new(Level::Ok, via),
+        (None, reason) => {
+            let reason = reason.clone().unwrap_or_else(|| "no reason given".into());
+            let known = plan::Hook::ALL.into_iter().find(|one| one.name() == hook.hook);
+            let lost = known.map_or("what it counts", live::lost_without);
+            new(Level::Warning, &reason)
+                .why(format!("it counts {lost}, which are unavailable"))
+                .advice("report it with a bundle (--bundle FILE): other kernels have this function")
+        }
+    }
+}
+
+/// None attaches.
+fn no_hooks(facts: &Facts, reason: &str) -> Verdict {
+    let new = |level, what: &str| Verdict::new("hooks", level, what);
+    if matches!(facts.conntrack, Fact::Known(Conntrack::Absent { .. })) {
+        return new(Level::Note, reason);
+    }
+    let counts = facts.namespaces.read.iter().any(|netns| netns.count.known().is_some());
+    let (level, why) = if counts {
+        (Level::Warning, format!("they tell {PROGRAMS}; entries and fill are polled from procfs"))
+    } else {
+        (
+            Level::Problem,
+            format!("they tell {PROGRAMS}, and procfs tells no count of entries either"),
+        )
+    };
+    let advice = if facts.kernel.vmlinux_btf.known().is_none() {
+        "see BTF above"
+    } else if !super::process::missing(facts).is_empty() {
+        "see capabilities below"
+    } else if facts.process.capabilities.known().is_none() {
+        NO_PROCFS
+    } else if facts.process.initial_user_namespace.is(&false) {
+        "see sandbox below"
+    } else if facts.attach.is_refused {
+        "all capabilities are there, so this kernel or a security policy refuses tracing programs: \
+         allow bpf(2) to ctmon, or use another kernel"
+    } else {
+        "report it with a bundle: --bundle FILE"
+    };
+    new(level, reason).why(why).advice(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{
+        facts::Attach,
+        verdict::test_facts::{all_well, check, unknown},
+    };
+
+    #[test]
+    fn releases() {
+        use Level::{Note, Ok, Warning};
+        check(
+            release,
+            &[
+                ("well", |_| {}, Ok, &["6.12.117", "x86_64", "SMP PREEMPT_DYNAMIC"]),
+                (
+                    "old",
+                    |f| f.kernel.release = Fact::Known("5.10.0-30-amd64".into()),
+                    Note,
+                    &["5.14"],
+                ),
+                ("oldest", |f| f.kernel.release = Fact::Known("5.14.0".into()), Ok, &["5.14.0"]),
+                ("odd", |f| f.kernel.release = Fact::Known("custom".into()), Ok, &["custom"]),
+                ("build", |f| f.kernel.build = unknown(), Ok, &["6.12.117, x86_64\""]),
+                (
+                    "unread",
+                    |f| f.kernel.release = unknown(),
+                    Warning,
+                    &["no reason", "--path.procfs"],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn type_information() {
+        use Level::{Ok, Warning};
+        check(
+            btf,
+            &[
+                ("module", |_| {}, Ok, &["vmlinux 6.0 MB", "nf_conntrack 0.2 MB"]),
+                (
+                    "built in",
+                    |f| {
+                        f.conntrack = Fact::Known(Conntrack::BuiltIn);
+                        f.kernel.module_btf = unknown();
+                    },
+                    Ok,
+                    &["vmlinux 6.0 MB\""],
+                ),
+                (
+                    "not loaded",
+                    |f| {
+                        f.conntrack =
+                            Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                        f.kernel.module_btf = unknown();
+                    },
+                    Ok,
+                    &["vmlinux"],
+                ),
+                (
+                    "none",
+                    |f| f.kernel.vmlinux_btf = unknown(),
+                    Warning,
+                    &["CONFIG_DEBUG_INFO_BTF;", "--path.sysfs"],
+                ),
+                (
+                    "none of the module",
+                    |f| f.kernel.module_btf = unknown(),
+                    Warning,
+                    &["CONFIG_DEBUG_INFO_BTF_MODULES"],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn settings_for_tracing() {
+        use Level::{Note, Ok, Warning};
+        check(
+            tracing,
+            &[
+                ("well", |_| {}, Ok, &["JIT on, ftrace on, kprobes"]),
+                ("no kprobes", |f| f.kernel.kprobes = Fact::Known(false), Ok, &["no kprobes"]),
+                (
+                    "no JIT",
+                    |f| f.kernel.bpf_jit_enable = Fact::Known(0),
+                    Warning,
+                    &["sysctl -w net.core.bpf_jit_enable=1"],
+                ),
+                (
+                    "no ftrace",
+                    |f| f.kernel.ftrace_enabled = Fact::Known(0),
+                    Warning,
+                    &["sysctl -w kernel.ftrace_enabled=1"],
+                ),
+                (
+                    "config",
+                    |f| {
+                        f.kernel.config = Fact::Known([("BPF_SYSCALL".into(), "y".into())].into());
+                    },
+                    Warning,
+                    &["CONFIG_BPF_JIT", "CONFIG_BPF_EVENTS", "DIRECT_CALLS"],
+                ),
+                ("config unread", |f| f.kernel.config = unknown(), Ok, &[]),
+                (
+                    "unread",
+                    |f| {
+                        f.kernel.bpf_jit_enable = unknown();
+                        f.kernel.kprobes = unknown();
+                    },
+                    Note,
+                    &["JIT not known, ftrace on, kprobes not known"],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn connection_tracking() {
+        use Level::{Ok, Problem};
+        check(
+            conntrack,
+            &[
+                ("module", |_| {}, Ok, &["needed by nft_ct"]),
+                (
+                    "unused",
+                    |f| f.conntrack = Fact::Known(Conntrack::Module { users: vec![] }),
+                    Ok,
+                    &["no other"],
+                ),
+                (
+                    "built in",
+                    |f| f.conntrack = Fact::Known(Conntrack::BuiltIn),
+                    Ok,
+                    &["built into"],
+                ),
+                (
+                    "absent",
+                    |f| {
+                        f.conntrack =
+                            Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                    },
+                    Problem,
+                    &["modprobe nf_conntrack", "watch --wait"],
+                ),
+                (
+                    "perhaps",
+                    |f| f.conntrack = Fact::Known(Conntrack::Absent { loadable: unknown() }),
+                    Problem,
+                    &["modprobe"],
+                ),
+                (
+                    "nowhere",
+                    |f| {
+                        f.conntrack =
+                            Fact::Known(Conntrack::Absent { loadable: Fact::Known(false) });
+                    },
+                    Problem,
+                    &["install the package"],
+                ),
+                ("unread", |f| f.conntrack = unknown(), Problem, &["no reason", "--path.procfs"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn single_hooks() {
+        let all = hooks(&all_well());
+        assert_eq!(all.len(), plan::Hook::ALL.len());
+        for verdict in &all {
+            let expected = (Level::Ok, "fentry/fexit (module nf_conntrack)");
+            assert_eq!((verdict.level, verdict.what.as_str()), expected, "{}", verdict.subject);
+        }
+        fn early_drop(facts: &mut Facts, via: Option<&str>, reason: Option<&str>) {
+            facts.attach.hooks = Fact::Known(vec![Hook {
+                hook: "early-drop".into(),
+                function: "early_drop".into(),
+                attached_via: via.map(str::to_owned),
+                reason: reason.map(str::to_owned),
+            }]);
+        }
+        use Level::{Note, Warning};
+        check(
+            only,
+            &[
+                ("kprobe", |f| early_drop(f, Some("kprobe"), None), Note, &["under load"]),
+                (
+                    "missing",
+                    |f| early_drop(f, None, Some("inlined")),
+                    Warning,
+                    &["inlined", "evictions"],
+                ),
+                ("no reason", |f| early_drop(f, None, None), Warning, &["no reason given"]),
+            ],
+        );
+    }
+
+    /// The verdict, where there is one.
+    fn only(facts: &Facts) -> Verdict {
+        let mut all = hooks(facts);
+        assert_eq!(all.len(), 1);
+        all.remove(0)
+    }
+
+    #[test]
+    fn no_hook_at_all() {
+        use Level::{Note, Problem, Warning};
+        fn refused(facts: &mut Facts) {
+            facts.attach = Attach { hooks: Fact::Unknown("refused".into()), is_refused: true };
+        }
+        check(
+            only,
+            &[
+                (
+                    "by policy",
+                    refused,
+                    Warning,
+                    &["refused", "security policy", "polled from procfs"],
+                ),
+                (
+                    "no capability",
+                    |f| {
+                        refused(f);
+                        f.process.capabilities = Fact::Known(0);
+                    },
+                    Warning,
+                    &["see capabilities"],
+                ),
+                (
+                    "user namespace",
+                    |f| {
+                        refused(f);
+                        f.process.initial_user_namespace = Fact::Known(false);
+                    },
+                    Warning,
+                    &["see sandbox"],
+                ),
+                (
+                    "no BTF",
+                    |f| {
+                        refused(f);
+                        f.kernel.vmlinux_btf = unknown();
+                    },
+                    Warning,
+                    &["see BTF"],
+                ),
+                (
+                    "a bug",
+                    |f| {
+                        refused(f);
+                        f.attach.is_refused = false;
+                    },
+                    Warning,
+                    &["--bundle"],
+                ),
+                (
+                    "nothing at all",
+                    |f| {
+                        refused(f);
+                        f.namespaces.read.clear();
+                    },
+                    Problem,
+                    &["no count"],
+                ),
+                (
+                    "no conntrack",
+                    |f| {
+                        refused(f);
+                        f.conntrack =
+                            Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                    },
+                    Note,
+                    &[],
+                ),
+            ],
+        );
+    }
+}
