@@ -58,7 +58,11 @@ pub fn text(facts: &Facts, sections: &[Section]) -> String {
     // The worst first, else in the order of the screen.
     said.sort_by_key(|verdict| std::cmp::Reverse(verdict.level));
     if !said.is_empty() {
-        let _ = writeln!(out, "\n{BOLD}What is missing, what it was for, what to do{BOLD:#}");
+        let heading = match worst {
+            Level::Ok | Level::Note => "What to do about the notes",
+            Level::Warning | Level::Problem => "What is missing, what it was for, what to do",
+        };
+        let _ = writeln!(out, "\n{BOLD}{heading}{BOLD:#}");
         said.into_iter().for_each(|verdict| advice(&mut out, verdict));
     }
     out

@@ -37,6 +37,8 @@ impl Roots {
 /// moment; takes a fraction of a second.
 #[must_use]
 pub fn gather(roots: &Roots) -> Facts {
+    // First: attaching raises limits of this process.
+    let process = process::read(roots);
     let release = file::text(&roots.procfs.join("sys/kernel/osrelease"));
     let loaded = modules::loaded(&roots.procfs);
     let conntrack = modules::conntrack(roots, loaded.as_ref(), &release);
@@ -63,7 +65,7 @@ pub fn gather(roots: &Roots) -> Facts {
         },
         conntrack,
         attach,
-        process: process::read(roots),
+        process,
         namespaces: namespaces::read(roots, own, processes.as_ref()),
         table: table::read(roots, types.entry_bytes),
         surroundings: surroundings::read(roots, loaded, processes),

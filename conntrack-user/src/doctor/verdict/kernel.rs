@@ -1,6 +1,6 @@
 //! The kernel: its version, type information, settings, connection tracking, and the hooks.
 
-use super::{Level, NO_PROCFS, Verdict, megabytes};
+use super::{Level, NO_PROCFS, Verdict};
 use crate::{
     doctor::facts::{Conntrack, Fact, Facts, Hook},
     source::{ebpf::plan, live},
@@ -57,7 +57,7 @@ fn btf(facts: &Facts) -> Verdict {
     const WHY: &str = "it says which functions there are and where the kernel keeps its data";
     let new = |level, what: String| Verdict::new("BTF", level, what);
     let vmlinux = match &facts.kernel.vmlinux_btf {
-        Fact::Known(bytes) => megabytes(*bytes),
+        Fact::Known(bytes) => super::bytes(*bytes),
         Fact::Unknown(why) => {
             return new(Level::Warning, why.clone()).why(format!("{WHY}: without it there are no {PROGRAMS}")).advice(
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF; where sysfs is mounted elsewhere, name \
@@ -66,9 +66,10 @@ fn btf(facts: &Facts) -> Verdict {
         }
     };
     match (&facts.conntrack, &facts.kernel.module_btf) {
-        (_, Fact::Known(bytes)) => {
-            new(Level::Ok, format!("vmlinux {vmlinux}, module nf_conntrack {}", megabytes(*bytes)))
-        }
+        (_, Fact::Known(bytes)) => new(
+            Level::Ok,
+            format!("vmlinux {vmlinux}, module nf_conntrack {}", super::bytes(*bytes)),
+        ),
         (Fact::Known(Conntrack::Module { .. }), Fact::Unknown(why)) => {
             new(Level::Warning, format!("vmlinux {vmlinux}, but none of the module: {why}"))
                 .why(format!("{WHY}, also in the module nf_conntrack"))
@@ -245,7 +246,7 @@ mod tests {
         check(
             btf,
             &[
-                ("module", |_| {}, Ok, &["vmlinux 6.0 MB", "nf_conntrack 0.2 MB"]),
+                ("module", |_| {}, Ok, &["vmlinux 6.0 MB", "nf_conntrack 200 kB"]),
                 (
                     "built in",
                     |f| {

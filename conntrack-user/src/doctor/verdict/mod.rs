@@ -105,9 +105,12 @@ pub fn worst(sections: &[Section]) -> Level {
     all.map(|verdict| verdict.level).max().unwrap_or(Level::Ok)
 }
 
-/// Bytes as megabytes of a million.
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+/// Bytes in kB or MB, of a thousand and a million.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
 
 /// What stands for what cannot be read because procfs is not there.

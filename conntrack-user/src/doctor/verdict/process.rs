@@ -1,6 +1,6 @@
 //! What this process may do.
 
-use super::{Level, NO_PROCFS, Verdict, kernel::version, megabytes};
+use super::{Level, NO_PROCFS, Verdict, kernel::version};
 use crate::doctor::facts::{Capability, Fact, Facts, Limit};
 
 /// From here on programs and maps do not count as locked memory.
@@ -144,7 +144,7 @@ fn limits(facts: &Facts) -> Verdict {
     let what = format!(
         "open files {}, locked memory {}",
         highest(files, |files| files.to_string()),
-        highest(memory, megabytes)
+        highest(memory, super::bytes)
     );
     if files.hard.is_some_and(|hard| hard < needed) {
         return new(Level::Warning, what)

@@ -1,6 +1,6 @@
 //! The tables: which can be read, whether anything is tracked, their size and settings.
 
-use super::{Level, NO_PROCFS, Verdict, megabytes};
+use super::{Level, NO_PROCFS, Verdict};
 use crate::{
     doctor::facts::{Capability, Conntrack, Fact, Facts, Namespace},
     view::units,
@@ -191,7 +191,7 @@ fn size(facts: &Facts) -> Verdict {
     let memory = match table.entry_bytes {
         Fact::Known(entry) => {
             let about = if entry.is_estimate { "about " } else { "" };
-            format!("{about}{}", megabytes(max * entry.bytes + buckets * BUCKET_BYTES))
+            format!("{about}{}", super::bytes(max * entry.bytes + buckets * BUCKET_BYTES))
         }
         Fact::Unknown(_) => "unknown memory".into(),
     };
