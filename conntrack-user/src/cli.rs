@@ -258,10 +258,13 @@ impl Events {
 
 impl Doctor {
     pub(crate) fn roots(&self) -> Roots {
+        // Absolute, so that a bundle can hide them.
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Roots {
-            procfs: self.paths.procfs.clone(),
-            sysfs: self.paths.sysfs.clone(),
-            rootfs: self.rootfs.clone(),
+            procfs: absolute(&self.paths.procfs),
+            sysfs: absolute(&self.paths.sysfs),
+            rootfs: absolute(&self.rootfs),
         }
     }
 }

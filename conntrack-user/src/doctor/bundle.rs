@@ -135,13 +135,12 @@ fn hooks(facts: &Facts) -> String {
     }
 }
 
-/// Puts general names in the place of the folders that were named on the command line.
+/// Puts general names in the place of the folders, which are absolute, that were named on the command line.
 pub fn hide_roots(files: &mut [File], roots: &Roots) {
     let named = [(&roots.procfs, "/proc"), (&roots.sysfs, "/sys"), (&roots.rootfs, "/")];
     for (root, usual) in named {
         let root = root.to_string_lossy();
-        // A folder that is named relative to the working directory can be part of any word.
-        if root == usual || !root.starts_with('/') || root.trim_matches('/').is_empty() {
+        if root == usual || root.trim_matches('/').is_empty() {
             continue;
         }
         let usual = usual.trim_end_matches('/');

@@ -207,6 +207,8 @@ pub enum Capability {
     SysAdmin = 21,
     /// Namespaces of other users' processes.
     SysPtrace = 19,
+    /// Limits of the process.
+    SysResource = 24,
     /// Tracing programs.
     Perfmon = 38,
     /// Programs and maps.

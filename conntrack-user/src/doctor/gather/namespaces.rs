@@ -11,7 +11,7 @@ use crate::{
 /// What the folders of processes show.
 pub(super) struct Processes {
     /// Those whose network namespace is hidden.
-    pub(super) hidden: u64,
+    pub(super) hidden: Fact<u64>,
     /// Names of the programs.
     pub(super) programs: BTreeSet<String>,
 }
@@ -22,7 +22,7 @@ pub(super) fn processes(procfs: &Path) -> Fact<Processes> {
     if let Err(error) = std::fs::read_link(&own) {
         return Fact::Unknown(file::why(&own, &error));
     }
-    let mut processes = Processes { hidden: 0, programs: BTreeSet::new() };
+    let (mut hidden, mut programs) = (0, BTreeSet::new());
     for name in file::names(procfs) {
         if !name.bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
@@ -30,10 +30,16 @@ pub(super) fn processes(procfs: &Path) -> Fact<Processes> {
         let folder = procfs.join(name);
         let link = std::fs::read_link(folder.join("ns/net"));
         let is_hidden = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        processes.hidden += u64::from(link.is_err_and(is_hidden));
-        processes.programs.extend(file::text(&folder.join("comm")).known().cloned());
+        hidden += u64::from(link.is_err_and(is_hidden));
+        programs.extend(file::text(&folder.join("comm")).known().cloned());
     }
-    Fact::Known(processes)
+    // There always is a first process: not to see it is the mount option hidepid.
+    let hidden = if procfs.join("1").exists() {
+        Fact::Known(hidden)
+    } else {
+        Fact::Unknown("procfs hides processes of others (hidepid)".into())
+    };
+    Fact::Known(Processes { hidden, programs })
 }
 
 /// The inode of the namespace that this process is in.
@@ -66,5 +72,10 @@ pub(super) fn read(roots: &Roots, own: Fact<u64>, processes: Fact<&Processes>) -
     let refused = refused
         .map(|problem| Refused { inode: problem.inode, reason: problem.reason.clone() })
         .collect();
-    Namespaces { own, read, refused, hidden_processes: processes.map(|processes| processes.hidden) }
+    Namespaces {
+        own,
+        read,
+        refused,
+        hidden_processes: processes.and_then(|processes| processes.hidden.clone()),
+    }
 }

@@ -157,7 +157,9 @@ fn limits(facts: &Facts) -> Verdict {
         .known()
         .and_then(|release| version(release))
         .is_some_and(|version| version < NO_LOCKED_MEMORY);
-    if counts_memory && memory.hard.is_some() {
+    // Whoever may raises it: so does ctmon.
+    let may_raise = facts.process.has(Capability::SysResource) == Some(true);
+    if counts_memory && memory.hard.is_some() && !may_raise {
         return new(Level::Warning, what)
             .why("before Linux 5.11 the programs' maps count as locked memory")
             .advice("raise the limit: LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited");
@@ -354,14 +356,24 @@ mod tests {
                 ),
                 (
                     "old kernel",
-                    |f| f.kernel.release = Fact::Known("5.10.0".into()),
+                    |f| {
+                        f.kernel.release = Fact::Known("5.10.0".into());
+                        f.process.capabilities = Fact::Known(SYS_ADMIN);
+                    },
                     Warning,
                     &["LimitMEMLOCK"],
+                ),
+                (
+                    "old kernel that lets it be raised",
+                    |f| f.kernel.release = Fact::Known("5.10.0".into()),
+                    Ok,
+                    &[],
                 ),
                 (
                     "old kernel without limit",
                     |f| {
                         f.kernel.release = Fact::Known("5.10.0".into());
+                        f.process.capabilities = Fact::Known(SYS_ADMIN);
                         f.process.locked_memory = Fact::Known(Limit { soft: None, hard: None });
                     },
                     Ok,

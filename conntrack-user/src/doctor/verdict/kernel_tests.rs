@@ -1,0 +1,272 @@
+//! The verdicts of `kernel.rs`, cell by cell.
+
+use super::*;
+use crate::doctor::{
+    facts::Attach,
+    verdict::test_facts::{all_well, check, unknown},
+};
+
+#[test]
+fn releases() {
+    use Level::{Note, Ok, Warning};
+    check(
+        release,
+        &[
+            ("well", |_| {}, Ok, &["6.12.117", "x86_64", "SMP PREEMPT_DYNAMIC"]),
+            ("old", |f| f.kernel.release = Fact::Known("5.10.0-30-amd64".into()), Note, &["5.14"]),
+            ("oldest", |f| f.kernel.release = Fact::Known("5.14.0".into()), Ok, &["5.14.0"]),
+            ("odd", |f| f.kernel.release = Fact::Known("custom".into()), Ok, &["custom"]),
+            ("build", |f| f.kernel.build = unknown(), Ok, &["6.12.117, x86_64\""]),
+            ("unread", |f| f.kernel.release = unknown(), Warning, &["no reason", "--path.procfs"]),
+        ],
+    );
+}
+
+#[test]
+fn type_information() {
+    use Level::{Note, Ok, Warning};
+    check(
+        btf,
+        &[
+            ("module", |_| {}, Ok, &["vmlinux 6.0 MB", "nf_conntrack 200 kB"]),
+            (
+                "built in",
+                |f| {
+                    f.conntrack = Fact::Known(Conntrack::BuiltIn);
+                    f.kernel.module_btf = unknown();
+                },
+                Ok,
+                &["vmlinux 6.0 MB\""],
+            ),
+            (
+                "not loaded",
+                |f| {
+                    f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                    f.kernel.module_btf = unknown();
+                },
+                Ok,
+                &["vmlinux"],
+            ),
+            (
+                "none",
+                |f| f.kernel.vmlinux_btf = unknown(),
+                Warning,
+                &["CONFIG_DEBUG_INFO_BTF;", "--path.sysfs"],
+            ),
+            (
+                "none of the module",
+                |f| {
+                    f.kernel.module_btf = unknown();
+                    f.attach.hooks = unknown();
+                },
+                Warning,
+                &["CONFIG_DEBUG_INFO_BTF_MODULES"],
+            ),
+            (
+                "none of the module, and not needed",
+                |f| f.kernel.module_btf = unknown(),
+                Note,
+                &["none of the module"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn settings_for_tracing() {
+    use Level::{Note, Ok, Warning};
+    check(
+        tracing,
+        &[
+            ("well", |_| {}, Ok, &["JIT on, ftrace on, kprobes"]),
+            ("no kprobes", |f| f.kernel.kprobes = Fact::Known(false), Ok, &["no kprobes"]),
+            (
+                "no JIT",
+                |f| f.kernel.bpf_jit_enable = Fact::Known(0),
+                Warning,
+                &["sysctl -w net.core.bpf_jit_enable=1"],
+            ),
+            (
+                "no ftrace",
+                |f| f.kernel.ftrace_enabled = Fact::Known(0),
+                Warning,
+                &["sysctl -w kernel.ftrace_enabled=1"],
+            ),
+            (
+                "config",
+                |f| {
+                    f.kernel.config = Fact::Known([("BPF_SYSCALL".into(), "y".into())].into());
+                },
+                Warning,
+                &["CONFIG_BPF_JIT", "CONFIG_BPF_EVENTS", "DIRECT_CALLS"],
+            ),
+            ("config unread", |f| f.kernel.config = unknown(), Ok, &[]),
+            (
+                "unread",
+                |f| {
+                    f.kernel.bpf_jit_enable = unknown();
+                    f.kernel.kprobes = unknown();
+                },
+                Note,
+                &["JIT not known, ftrace on, kprobes not known"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn connection_tracking() {
+    use Level::{Ok, Problem};
+    check(
+        conntrack,
+        &[
+            ("module", |_| {}, Ok, &["needed by nft_ct"]),
+            (
+                "unused",
+                |f| f.conntrack = Fact::Known(Conntrack::Module { users: vec![] }),
+                Ok,
+                &["no other"],
+            ),
+            ("built in", |f| f.conntrack = Fact::Known(Conntrack::BuiltIn), Ok, &["built into"]),
+            (
+                "absent",
+                |f| {
+                    f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                },
+                Problem,
+                &["modprobe nf_conntrack", "watch --wait"],
+            ),
+            (
+                "perhaps",
+                |f| f.conntrack = Fact::Known(Conntrack::Absent { loadable: unknown() }),
+                Problem,
+                &["modprobe"],
+            ),
+            (
+                "nowhere",
+                |f| {
+                    f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(false) });
+                },
+                Problem,
+                &["install the package"],
+            ),
+            ("unread", |f| f.conntrack = unknown(), Problem, &["no reason", "--path.procfs"]),
+        ],
+    );
+}
+
+#[test]
+fn single_hooks() {
+    let all = hooks(&all_well());
+    assert_eq!(all.len(), plan::Hook::ALL.len());
+    for verdict in &all {
+        let expected = (Level::Ok, "fentry/fexit (module nf_conntrack)");
+        assert_eq!((verdict.level, verdict.what.as_str()), expected, "{}", verdict.subject);
+    }
+    fn early_drop(facts: &mut Facts, via: Option<&str>, reason: Option<&str>) {
+        facts.attach.hooks = Fact::Known(vec![Hook {
+            hook: "early-drop".into(),
+            function: "early_drop".into(),
+            attached_via: via.map(str::to_owned),
+            reason: reason.map(str::to_owned),
+        }]);
+    }
+    use Level::{Note, Warning};
+    check(
+        only,
+        &[
+            ("kprobe", |f| early_drop(f, Some("kprobe"), None), Note, &["under load"]),
+            (
+                "missing",
+                |f| early_drop(f, None, Some("inlined")),
+                Warning,
+                &["inlined", "evictions"],
+            ),
+            ("no reason", |f| early_drop(f, None, None), Warning, &["no reason given"]),
+        ],
+    );
+}
+
+/// The verdict, where there is one.
+fn only(facts: &Facts) -> Verdict {
+    let mut all = hooks(facts);
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+#[test]
+fn no_hook_at_all() {
+    use Level::{Note, Problem, Warning};
+    fn refused(facts: &mut Facts) {
+        facts.attach = Attach { hooks: Fact::Unknown("refused".into()), is_refused: true };
+    }
+    check(
+        only,
+        &[
+            ("by policy", refused, Warning, &["refused", "security policy", "polled from procfs"]),
+            (
+                "no capability",
+                |f| {
+                    refused(f);
+                    f.process.capabilities = Fact::Known(0);
+                },
+                Warning,
+                &["see capabilities"],
+            ),
+            (
+                "user namespace",
+                |f| {
+                    refused(f);
+                    f.process.initial_user_namespace = Fact::Known(false);
+                },
+                Warning,
+                &["see sandbox"],
+            ),
+            (
+                "no BTF",
+                |f| {
+                    refused(f);
+                    f.kernel.vmlinux_btf = unknown();
+                },
+                Warning,
+                &["see BTF"],
+            ),
+            (
+                "no BTF of the module",
+                |f| {
+                    refused(f);
+                    f.kernel.module_btf = unknown();
+                },
+                Warning,
+                &["see BTF"],
+            ),
+            (
+                "a bug",
+                |f| {
+                    refused(f);
+                    f.attach.is_refused = false;
+                },
+                Warning,
+                &["--bundle"],
+            ),
+            (
+                "nothing at all",
+                |f| {
+                    refused(f);
+                    f.namespaces.read.clear();
+                },
+                Problem,
+                &["no count"],
+            ),
+            (
+                "no conntrack",
+                |f| {
+                    refused(f);
+                    f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                },
+                Note,
+                &[],
+            ),
+        ],
+    );
+}
