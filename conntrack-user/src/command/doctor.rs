@@ -4,7 +4,11 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use conntrack_user::{
-    doctor::{bundle, facts::Facts, gather, verdict},
+    doctor::{
+        bundle,
+        facts::{Fact, Facts},
+        gather, verdict,
+    },
     view::doctor as view,
 };
 
@@ -36,20 +40,19 @@ pub(crate) fn run(options: &Doctor) -> Result<u8> {
 
 fn files(options: &Doctor, roots: &gather::Roots, facts: &Facts) -> Result<Vec<bundle::File>> {
     let with_private = options.include_private;
-    let facts = if with_private { facts.clone() } else { bundle::without_private(facts) };
+    let facts = if with_private { facts.clone() } else { bundle::without_private(facts, roots)? };
     let sections = verdict::judge(&facts);
     let screen = view::text(&facts, &sections);
     let screen = anstream::adapter::strip_str(&screen).to_string();
     let json = serde_json::to_string_pretty(&view::json(&facts, &sections, now()))
         .context("cannot write JSON")?;
     let private = with_private.then(|| gather::private(&roots.procfs));
-    let statistics = gather::statistics_text(&roots.procfs);
-    let private = private.as_ref().map(|private| private.as_slice());
-    let mut files = bundle::files(&facts, screen, json, &statistics, private);
-    if !with_private {
-        bundle::hide_roots(&mut files, roots);
+    let mut statistics = gather::statistics_text(&roots.procfs);
+    if let (Fact::Unknown(why), false) = (&mut statistics, with_private) {
+        *why = bundle::hide_roots(why, roots);
     }
-    Ok(files)
+    let private = private.as_ref().map(|private| private.as_slice());
+    Ok(bundle::files(&facts, screen, json, &statistics, private))
 }
 
 /// Nanoseconds since 1970 UTC.

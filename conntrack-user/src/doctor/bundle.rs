@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use flate2::{Compression, write::GzEncoder};
+use serde_json::Value;
 
 use super::{
     facts::{Fact, Facts, Setting},
@@ -36,9 +37,12 @@ const NEVER: &str =
 const PRIVATE: &str = "host name, names of network namespaces, names of the files that set the table's size, \
                        the kernel's command line, folders named on ctmon's command line";
 
-/// The facts without names that people gave. Numbers stay.
-#[must_use]
-pub fn without_private(facts: &Facts) -> Facts {
+/// The facts without names that people gave, and with the usual names in the place of the folders
+/// `roots`. Numbers stay.
+///
+/// # Errors
+/// None that is known: the facts are taken apart and put together again.
+pub fn without_private(facts: &Facts, roots: &Roots) -> Result<Facts> {
     let mut facts = facts.clone();
     for netns in &mut facts.namespaces.read {
         netns.name = None;
@@ -47,7 +51,30 @@ pub fn without_private(facts: &Facts) -> Facts {
         let folder = Path::new(file).parent().unwrap_or(Path::new("/"));
         *file = format!("a file in {}", folder.display());
     }
-    facts
+    // Folders are in reasons, which can be anywhere; before they are wrapped into lines.
+    let mut all = serde_json::to_value(&facts).context("cannot take the facts apart")?;
+    hide_in(&mut all, roots);
+    serde_json::from_value(all).context("cannot put the facts together again")
+}
+
+fn hide_in(value: &mut Value, roots: &Roots) {
+    match value {
+        Value::String(text) => *text = hide_roots(text, roots),
+        Value::Array(values) => values.iter_mut().for_each(|value| hide_in(value, roots)),
+        Value::Object(members) => members.values_mut().for_each(|value| hide_in(value, roots)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// `text` with the usual names in the place of the folders `roots`, which are absolute.
+#[must_use]
+pub fn hide_roots(text: &str, roots: &Roots) -> String {
+    let named = [(&roots.procfs, "/proc"), (&roots.sysfs, "/sys"), (&roots.rootfs, "/")];
+    named.into_iter().fold(text.to_owned(), |text, (root, usual)| {
+        let root = root.to_string_lossy();
+        let root = root.trim_end_matches('/');
+        if root.is_empty() { text } else { text.replace(root, usual.trim_end_matches('/')) }
+    })
 }
 
 /// The files. `facts` without what is private, `screen` and `json` made of them; `private`: what was
@@ -132,21 +159,6 @@ fn hooks(facts: &Facts) -> String {
                 format!("{} {}: {outcome}\n", hook.hook, hook.function)
             })
             .collect(),
-    }
-}
-
-/// Puts general names in the place of the folders, which are absolute, that were named on the command line.
-pub fn hide_roots(files: &mut [File], roots: &Roots) {
-    let named = [(&roots.procfs, "/proc"), (&roots.sysfs, "/sys"), (&roots.rootfs, "/")];
-    for (root, usual) in named {
-        let root = root.to_string_lossy();
-        if root == usual || root.trim_matches('/').is_empty() {
-            continue;
-        }
-        let usual = usual.trim_end_matches('/');
-        files
-            .iter_mut()
-            .for_each(|file| file.text = file.text.replace(root.trim_end_matches('/'), usual));
     }
 }
 
@@ -240,7 +252,8 @@ mod tests {
 
     #[test]
     fn names_that_people_gave_are_private() {
-        let facts = without_private(&named());
+        let roots = Roots { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into() };
+        let facts = without_private(&named(), &roots).unwrap();
         let json = serde_json::to_string(&facts).unwrap();
         assert!(!json.contains("customer"), "{json}");
         assert!(json.contains("a file in /etc/sysctl.d") && json.contains("1000"), "{json}");
@@ -271,11 +284,16 @@ mod tests {
     #[test]
     fn folders_of_the_command_line_are_private() {
         let roots =
-            Roots { procfs: "/home/me/proc".into(), sysfs: "/sys".into(), rootfs: "/".into() };
-        let text = "cannot read /home/me/proc/modules".into();
-        let mut files = [File { name: "x", about: "", text }];
-        hide_roots(&mut files, &roots);
-        assert_eq!(files[0].text, "cannot read /proc/modules");
+            Roots { procfs: "/home/me/proc/".into(), sysfs: "/sys".into(), rootfs: "/".into() };
+        let mut facts = all_well();
+        let reason = "cannot read /home/me/proc/modules and /sys/x".to_owned();
+        facts.surroundings.modules = Fact::Unknown(reason);
+        let hidden = without_private(&facts, &roots).unwrap();
+        let expected = Some("cannot read /proc/modules and /sys/x");
+        assert_eq!(hidden.surroundings.modules.unknown(), expected);
+        facts.surroundings.modules = hidden.surroundings.modules.clone();
+        facts.namespaces.read[0].name = None;
+        assert_eq!(hidden, facts, "nothing else changes");
     }
 
     #[test]

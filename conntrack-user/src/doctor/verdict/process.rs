@@ -34,6 +34,9 @@ fn capabilities(facts: &Facts) -> Verdict {
     if let Fact::Unknown(why) = &process.capabilities {
         return new(Level::Warning, why.clone()).advice(NO_PROCFS);
     }
+    if process.initial_user_namespace.is(&false) {
+        return new(Level::Note, "those of a user namespace: see sandbox".into());
+    }
     let mut missing = missing(facts);
     let hidden = facts.namespaces.hidden_processes.known().is_some_and(|hidden| *hidden > 0);
     if hidden && process.has(Capability::SysPtrace) == Some(false) {
@@ -180,7 +183,7 @@ mod tests {
 
     #[test]
     fn capabilities_that_are_needed() {
-        use Level::{Ok, Warning};
+        use Level::{Note, Ok, Warning};
         check(
             capabilities,
             &[
@@ -214,6 +217,12 @@ mod tests {
                     |f| f.process.capabilities = Fact::Known(BPF),
                     Warning,
                     &["without CAP_PERFMON, CAP_SYS_ADMIN\""],
+                ),
+                (
+                    "user namespace",
+                    |f| f.process.initial_user_namespace = Fact::Known(false),
+                    Note,
+                    &["see sandbox"],
                 ),
                 (
                     "hidden processes",

@@ -95,7 +95,9 @@ fn namespaces(facts: &Facts) -> Verdict {
     if namespaces.refused.is_empty() && namespaces.hidden_processes.is(&0) {
         return new(Level::Ok, what);
     }
-    if namespaces.refused.is_empty() && facts.process.has(Capability::SysPtrace) == Some(true) {
+    let may_look = facts.process.has(Capability::SysPtrace) == Some(true)
+        && !facts.process.initial_user_namespace.is(&false);
+    if namespaces.refused.is_empty() && may_look {
         return new(Level::Note, what).why(
             "a process with more capabilities than ctmon's cannot be looked into (ptrace(2))",
         );

@@ -43,6 +43,15 @@ fn namespaces_that_are_seen() {
                 &["9 processes hide theirs"],
             ),
             (
+                "hidden from a user namespace",
+                |f| {
+                    f.namespaces.hidden_processes = Fact::Known(9);
+                    f.process.initial_user_namespace = Fact::Known(false);
+                },
+                Warning,
+                &["9 processes hide theirs"],
+            ),
+            (
                 "hidden from root",
                 |f| f.namespaces.hidden_processes = Fact::Known(1),
                 Note,
