@@ -104,7 +104,10 @@ fn advice(out: &mut String, verdict: &Verdict) {
 
 /// The rest of a line that has come to [`INDENT`].
 fn sentence(out: &mut String, text: &str) {
-    let mut text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Names of files may hold anything, escape codes among it.
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let mut text = words.join(" ");
     if text.chars().count() > LONGEST {
         text = text.chars().take(LONGEST - 3).chain("...".chars()).collect();
     }

@@ -50,7 +50,7 @@ fn parse<E: std::fmt::Display>(
     path: &Path,
     parse: impl FnOnce(Vec<u8>) -> Result<Btf, E>,
 ) -> Fact<(u64, Arc<Btf>)> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match file::bytes(path) {
         Ok(bytes) => bytes,
         Err(error) => return Fact::Unknown(file::why(path, &error)),
     };

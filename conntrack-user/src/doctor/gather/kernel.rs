@@ -1,6 +1,6 @@
 //! What the kernel was built with.
 
-use std::{collections::BTreeMap, fs::File, io::Read as _, path::Path};
+use std::{collections::BTreeMap, io::Read as _, path::Path};
 
 use flate2::read::GzDecoder;
 
@@ -47,8 +47,8 @@ const OPTIONS: [&str; 32] = [
 pub(super) fn config(roots: &Roots, release: &Fact<String>) -> Fact<BTreeMap<String, String>> {
     let mut text = String::new();
     let packed = roots.procfs.join("config.gz");
-    if let Ok(file) = File::open(&packed)
-        && GzDecoder::new(file).read_to_string(&mut text).is_ok()
+    if let Ok(bytes) = file::bytes(&packed)
+        && GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).is_ok()
     {
         return Fact::Known(options(&text));
     }
@@ -56,7 +56,7 @@ pub(super) fn config(roots: &Roots, release: &Fact<String>) -> Fact<BTreeMap<Str
         return Fact::Unknown("the kernel's release is not known".into());
     };
     let plain = [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")];
-    let found = plain.iter().find_map(|path| std::fs::read_to_string(roots.file(path)).ok());
+    let found = plain.iter().find_map(|path| file::text(&roots.file(path)).known().cloned());
     match found {
         Some(text) => Fact::Known(options(&text)),
         None => Fact::Unknown(format!("neither {} nor {} is there", packed.display(), plain[0])),

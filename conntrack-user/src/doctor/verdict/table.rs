@@ -22,7 +22,7 @@ const BUCKET_BYTES: u64 = 8;
 const LONG_ESTABLISHED: u64 = 432_000;
 
 /// Modules of rules, each of which makes its network namespace track.
-const RULES: [&str; 22] = [
+const RULES: [&str; 24] = [
     "act_ct",
     "nft_connlimit",
     "nft_ct",
@@ -37,12 +37,14 @@ const RULES: [&str; 22] = [
     "xt_MASQUERADE",
     "xt_NETMAP",
     "xt_REDIRECT",
+    "xt_SYNPROXY",
     "xt_cluster",
     "xt_connbytes",
     "xt_connlabel",
     "xt_connlimit",
     "xt_connmark",
     "xt_conntrack",
+    "xt_helper",
     "xt_nat",
     "xt_state",
 ];
