@@ -191,19 +191,24 @@ fn no_hooks(facts: &Facts, reason: &str) -> Verdict {
             format!("they tell {PROGRAMS}, and procfs tells no count of entries either"),
         )
     };
-    let advice = if btf(facts).level >= Level::Warning {
-        "see BTF above"
-    } else if !super::process::missing(facts).is_empty() {
-        "see capabilities below"
-    } else if facts.process.capabilities.known().is_none() {
-        NO_PROCFS
-    } else if facts.process.initial_user_namespace.is(&false) {
-        "see sandbox below"
+    let process = &facts.process;
+    let causes = [
+        (btf(facts).level >= Level::Warning, "BTF"),
+        (!super::process::missing(facts).is_empty(), "capabilities"),
+        (process.initial_user_namespace.is(&false), "sandbox"),
+    ];
+    let causes: Vec<&str> =
+        causes.iter().filter(|(is_one, _)| *is_one).map(|(_, subject)| *subject).collect();
+    let advice = if !causes.is_empty() {
+        format!("see {}", causes.join(" and "))
+    } else if process.capabilities.known().is_none() {
+        NO_PROCFS.into()
     } else if facts.attach.is_refused {
         "all capabilities are there, so this kernel or a security policy refuses tracing programs: \
          allow bpf(2) to ctmon, or use another kernel"
+            .into()
     } else {
-        "report it with a bundle: --bundle FILE"
+        "report it with a bundle: --bundle FILE".into()
     };
     new(level, reason).why(why).advice(advice)
 }

@@ -214,6 +214,16 @@ fn no_hook_at_all() {
                 &["see capabilities"],
             ),
             (
+                "no capability and no BTF of the module",
+                |f| {
+                    refused(f);
+                    f.kernel.module_btf = unknown();
+                    f.process.capabilities = Fact::Known(0);
+                },
+                Warning,
+                &["see BTF and capabilities"],
+            ),
+            (
                 "user namespace",
                 |f| {
                     refused(f);
