@@ -33,12 +33,12 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// nf_conntrack and all that needs it unloaded; loaded again when this is dropped.
-struct Unloaded {
+pub(super) struct Unloaded {
     removed: BTreeSet<String>,
 }
 
 impl Unloaded {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let modules = kernel::modules()?;
         if !modules.contains_key(MODULE) && kernel::count().is_ok() {
             return Err(Skip(
