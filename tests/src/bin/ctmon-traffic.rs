@@ -73,7 +73,7 @@ enum Say {
     Stream,
     /// TCP: to a port that nobody listens on; the answer, a reset, deletes the entry.
     Closed,
-    /// UDP and ICMP: the same packet from two threads at the same instant, so that entries clash.
+    /// The same packet from two threads at the same instant, so that entries clash.
     Twins,
 }
 

@@ -1,9 +1,9 @@
 //! New flows, one conntrack entry each.
 
 mod echo;
-mod icmp;
 mod pace;
 mod ports;
+mod raw;
 mod tcp;
 mod twins;
 mod udp;
@@ -45,8 +45,8 @@ pub enum Exchange {
     Stream,
     /// TCP: to a port that nobody listens on. The answer, a reset, deletes the entry.
     Closed,
-    /// UDP and ICMP: two threads send the same packet at the same instant, so that both may find no entry
-    /// and make one. Each packet is counted: two a flow.
+    /// Two threads send the same packet at the same instant, so that both may find no entry
+    /// and make one. Each packet is counted: two a flow. TCP: a SYN from a raw socket each.
     Twins,
 }
 
@@ -228,8 +228,8 @@ pub fn run(plan: &Plan, progress: &Progress, listen: &Listen<'_>) -> io::Result<
         (Protocol::Udp, Exchange::Answered | Exchange::Stream) => echo::run(plan, progress)?,
         (Protocol::Tcp, Exchange::Plain) => tcp::run(plan, progress, listen)?,
         (Protocol::Tcp, Exchange::Closed) => tcp::closed(plan, progress)?,
-        (Protocol::Icmp, Exchange::Plain) => icmp::run(plan, progress)?,
-        (Protocol::Udp | Protocol::Icmp, Exchange::Twins) => twins::run(plan, progress)?,
+        (Protocol::Icmp, Exchange::Plain) => raw::run(plan, progress)?,
+        (_, Exchange::Twins) => twins::run(plan, progress)?,
         (protocol, exchange) => {
             return Err(io::Error::other(format!("{protocol:?} has no exchange {exchange:?}")));
         }

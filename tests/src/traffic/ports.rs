@@ -17,7 +17,7 @@ pub(crate) const LISTENERS: Range<u16> = 5_000..5_100;
 /// Where nobody listens.
 pub(crate) const CLOSED: Range<u16> = 5_200..5_300;
 /// Where TCP connects from.
-const TCP_SOURCES: Range<u16> = 6_000..65_000;
+pub(crate) const TCP_SOURCES: Range<u16> = 6_000..65_000;
 /// Where UDP sends to.
 pub(crate) const UDP_DESTINATIONS: Range<u16> = 1_024..51_024;
 /// Where UDP sends from: a socket each.

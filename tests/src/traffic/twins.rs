@@ -3,13 +3,13 @@
 
 use std::{
     hint, io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::fd::OwnedFd,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
     thread,
 };
 
-use super::{Plan, Progress, Protocol, Sockets, icmp, pace::Pace, ports, udp};
+use super::{Plan, Progress, Protocol, Sockets, pace::Pace, ports, raw, udp};
 use crate::cpu;
 
 /// Turns in which a thread waits busily before it lets others run: those that share its CPU.
@@ -18,7 +18,10 @@ const SPINS: u32 = 100_000;
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> io::Result<(Sockets, Option<io::Error>)> {
     let flows: Vec<u16> = match plan.protocol {
         Protocol::Icmp => (0..plan.flows).map(|_| ports::icmp_identifier()).collect(),
-        _ => (0..plan.flows).zip(ports::UDP_DESTINATIONS).map(|(_, port)| port).collect(),
+        Protocol::Tcp => (0..plan.flows).zip(ports::TCP_SOURCES).map(|(_, port)| port).collect(),
+        Protocol::Udp => {
+            (0..plan.flows).zip(ports::UDP_DESTINATIONS).map(|(_, port)| port).collect()
+        }
     };
     if (flows.len() as u64) < plan.flows {
         return Err(io::Error::other(format!("no more than {} flows of twins", flows.len())));
@@ -26,11 +29,11 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> io::Result<(Sockets, Opti
     let socket = Socket::open(plan)?;
     let meeting = Meeting::default();
     let error = thread::scope(|scope| {
-        let send = |cpu| {
+        let send = |twin| {
             let (flows, socket, meeting) = (&flows, &socket, &meeting);
             scope.spawn(move || {
                 // With one CPU there is no clash, and nothing else to go wrong.
-                let _ = cpu::pin(cpu);
+                let _ = cpu::pin(twin);
                 let mut first_error = None;
                 let pace = Pace::new(plan.rate);
                 for (flow, port) in (0..).zip(flows) {
@@ -38,7 +41,8 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> io::Result<(Sockets, Opti
                     // Both threads go through every meeting, or one would wait for ever.
                     meeting.of_both(flow);
                     if !progress.is_stopped() {
-                        first_error = first_error.or(progress.count(socket.send(plan.to, *port)));
+                        first_error =
+                            first_error.or(progress.count(socket.send(twin, plan, *port)));
                     }
                 }
                 first_error
@@ -55,29 +59,32 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> io::Result<(Sockets, Opti
 
 enum Socket {
     Udp(UdpSocket),
-    Raw(OwnedFd),
+    /// One for each: the kernel locks a raw socket while it sends.
+    Raw([OwnedFd; 2]),
 }
 
 impl Socket {
     fn open(plan: &Plan) -> io::Result<Self> {
         match plan.protocol {
-            Protocol::Icmp => icmp::open(plan.from).map(Self::Raw),
-            _ => udp::bind(plan.from).map(Self::Udp),
+            Protocol::Udp => udp::bind(plan.from).map(Self::Udp),
+            Protocol::Icmp | Protocol::Tcp => Ok(Self::Raw([raw::open(plan)?, raw::open(plan)?])),
         }
     }
 
-    fn send(&self, to: IpAddr, port: u16) -> io::Result<()> {
+    fn send(&self, twin: usize, plan: &Plan, port: u16) -> io::Result<()> {
         match self {
             // Two threads may send on one socket: nothing of it is locked meanwhile.
-            Self::Udp(socket) => socket.send_to(b"ctmon", SocketAddr::new(to, port)).map(drop),
-            Self::Raw(socket) => icmp::send(socket, to, port),
+            Self::Udp(socket) => socket.send_to(b"ctmon", SocketAddr::new(plan.to, port)).map(drop),
+            Self::Raw([first, second]) => {
+                raw::send(if twin == 0 { first } else { second }, plan, port)
+            }
         }
     }
 
     fn into_sockets(self) -> Sockets {
         match self {
             Self::Udp(socket) => Sockets { udp: vec![socket], ..Sockets::default() },
-            Self::Raw(socket) => Sockets { raw: vec![socket], ..Sockets::default() },
+            Self::Raw(sockets) => Sockets { raw: sockets.into(), ..Sockets::default() },
         }
     }
 }
