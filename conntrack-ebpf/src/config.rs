@@ -5,25 +5,34 @@ use conntrack_ebpf::Config;
 /// Lies in `.rodata`; the loader writes it and freezes the map before the programs are verified.
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config {
+    early_drop: 0,
+    early_drop_len: 0,
+    hash_check_insert: 0,
+    hash_check_insert_len: 0,
     nf_conn_original: 0,
     nf_conn_reply: 0,
     nf_conn_status: 0,
     nf_conn_timeout: 0,
     nf_conn_net: 0,
     nf_conn_zone: 0,
+    zone_id: 0,
+    skb_nfct: 0,
     net_cookie: 0,
     net_inode: 0,
+    net_references: 0,
+    cookie_is_address: 0,
     cpus: 0,
     events: 0,
     ring_wakeup: 0,
     debug_log: 0,
     fault_skip_frees: 0,
+    reserved: 0,
 };
 
 macro_rules! fields {
-    ($($name:ident)*) => {$(
+    ($type:ident: $($name:ident)*) => {$(
         #[inline(always)]
-        pub(crate) fn $name() -> u32 {
+        pub(crate) fn $name() -> $type {
             // SAFETY: a valid, aligned static. Volatile, because the loader changes it after the
             // compiler has seen its zeros.
             unsafe { core::ptr::read_volatile(&raw const CONFIG.$name) }
@@ -32,7 +41,11 @@ macro_rules! fields {
 }
 
 fields! {
-    nf_conn_original nf_conn_reply nf_conn_status nf_conn_timeout nf_conn_net nf_conn_zone
-    net_cookie net_inode
+    u64: early_drop early_drop_len hash_check_insert hash_check_insert_len
+}
+
+fields! {
+    u32: nf_conn_original nf_conn_reply nf_conn_status nf_conn_timeout nf_conn_net nf_conn_zone
+    zone_id skb_nfct net_cookie net_inode net_references cookie_is_address
     cpus events ring_wakeup debug_log fault_skip_frees
 }

@@ -1,40 +1,24 @@
 //! The truth: per-CPU counters of each network namespace.
 
-use aya_ebpf::{
-    EbpfContext,
-    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
-    macros::map,
-    maps::{Array, HashMap, Queue},
-};
+use aya_ebpf::{EbpfContext, bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 use aya_log_ebpf::info;
-use conntrack_ebpf::{Counters, MAX_NETNS, Netns, OVERFLOW_SLOT, SLOTS};
+use conntrack_ebpf::Counters;
 
 use crate::{
     config,
-    kernel::{self, Ptr},
+    kernel::{Ptr, Read},
+    netns,
     percpu::{self, Cpu},
 };
 
-/// Slot after slot, in each slot one value a CPU. User space maps it, so that reading costs no
-/// system call. The loader sets the size: [`SLOTS`] times the number of CPUs.
+/// Blocks of counters: see `netns`. User space maps it, so that reading costs no system call. The
+/// loader sets the size.
 #[map]
-static COUNTERS: Array<Counters> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
-
-/// Which namespace each slot belongs to; mapped by user space.
-#[map]
-static NETNS: Array<Netns> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
-
-/// Namespace cookie to slot.
-#[map]
-static SLOT_OF: HashMap<u64, u32> = HashMap::with_max_entries(MAX_NETNS, 0);
-
-/// Slots that no namespace has; filled by the loader.
-#[map]
-static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(MAX_NETNS, 0);
+static BLOCKS: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// A namespace's counters on this CPU.
 pub(crate) struct Handle {
-    /// `net->net_cookie`
+    /// See `netns::cookie`.
     pub(crate) cookie: u64,
     counters: *mut Counters,
 }
@@ -49,6 +33,30 @@ macro_rules! add {
 }
 pub(crate) use add;
 
+/// Adds one to a counter that several programs write.
+macro_rules! add_atomic {
+    ($handle:expr, $($field:tt)+) => {
+        $crate::counters::increment($crate::counters::Handle::counter(&$handle, |c| {
+            &raw mut c.$($field)+
+        }))
+    };
+}
+pub(crate) use add_atomic;
+
+/// `lock *(u64 *)counter += 1`, which every kernel has; the language offers no atomic addition on
+/// this target.
+#[inline(always)]
+pub(crate) fn increment(counter: *mut u64) {
+    // SAFETY: callers pass a field of a map value; it is aligned.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({counter} + 0) += {one}",
+            counter = in(reg) counter,
+            one = in(reg) 1u64,
+        );
+    }
+}
+
 impl Handle {
     /// The counter that `field` picks.
     #[inline(always)]
@@ -58,61 +66,13 @@ impl Handle {
     }
 }
 
-/// The namespace a program counted for last, as one word: cookie in the upper 48 bits, slot in the
-/// lower 16. One aligned store, so it is never seen half written.
-const SLOT_BITS: u32 = 16;
-
 /// The counters of the namespace `net` on this CPU, for the program with the index `program`.
 #[inline(always)]
-pub(crate) fn of(net: Ptr, cpu: *mut Cpu, program: usize) -> Option<Handle> {
-    let cookie = kernel::value::<u64>(net, config::net_cookie());
-    // SAFETY: `cpu` is a map value.
-    let last_netns = unsafe { &raw mut (*cpu).last_netns[program] };
-    // SAFETY: as above.
-    let last = unsafe { last_netns.read_volatile() };
-    let slot = if last != 0 && last >> SLOT_BITS == cookie {
-        last as u32 & ((1 << SLOT_BITS) - 1)
-    } else {
-        let slot = find_slot(net, cookie);
-        if slot != OVERFLOW_SLOT && cookie >> (64 - SLOT_BITS) == 0 {
-            // SAFETY: as above.
-            unsafe { last_netns.write_volatile(cookie << SLOT_BITS | u64::from(slot)) };
-        }
-        slot
-    };
-    let counters = COUNTERS.get_ptr_mut(slot * config::cpus() + percpu::number())?;
-    Some(Handle { cookie, counters })
-}
-
-/// The slot from the shared map; a namespace not seen before gets one.
-#[inline(always)]
-fn find_slot(net: Ptr, cookie: u64) -> u32 {
-    // SAFETY: a slot number is written once, before its key can be found, and never changed.
-    match unsafe { SLOT_OF.get(cookie) } {
-        Some(slot) => *slot,
-        None => add_netns(cookie, kernel::value(net, config::net_inode())),
-    }
-}
-
-/// Gives the namespace a slot, or the overflow slot when none is left.
-#[inline(always)]
-fn add_netns(cookie: u64, inode: u32) -> u32 {
-    let Ok(Some(slot)) = FREE_SLOTS.pop() else {
-        return OVERFLOW_SLOT;
-    };
-    // Named before it can be found: whoever sees a count can see whose it is.
-    let _ = NETNS.set(slot, Netns { cookie, inode, reserved: 0 }, 0);
-    if SLOT_OF.insert(cookie, slot, BPF_NOEXIST.into()).is_ok() {
-        return slot;
-    }
-    // Another CPU was first: its slot it is, and this one goes back.
-    let _ = NETNS.set(slot, Netns::default(), 0);
-    let _ = FREE_SLOTS.push(slot, 0);
-    // SAFETY: as in `find_slot`.
-    match unsafe { SLOT_OF.get(cookie) } {
-        Some(slot) => *slot,
-        None => OVERFLOW_SLOT,
-    }
+pub(crate) fn of<R: Read>(net: Ptr, cpu: *mut Cpu, program: usize) -> Option<Handle> {
+    let number = percpu::number();
+    let cookie = netns::cookie::<R>(net);
+    let block = netns::block::<R>(net, cookie, number, cpu, program)?;
+    Some(Handle { cookie, counters: BLOCKS.get_ptr_mut(block)? })
 }
 
 /// Writes a refused allocation to the debug log.

@@ -13,13 +13,29 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Network namespaces counted apart at the same time. Slot 0 is not one of them: see
 /// [`OVERFLOW_SLOT`].
-pub const MAX_NETNS: u32 = 1024;
+pub const MAX_NETNS: u32 = 4096;
 
 /// The slot in which namespaces beyond [`MAX_NETNS`] are counted together.
 pub const OVERFLOW_SLOT: u32 = 0;
 
-/// Slots of [`Counters`] per CPU: the namespaces and the overflow slot.
+/// Slots: the namespaces and the overflow slot.
 pub const SLOTS: u32 = MAX_NETNS + 1;
+
+/// Slots whose activity is told together: see [`Activity`].
+pub const GROUP: u32 = 64;
+
+/// Groups of slots.
+pub const GROUPS: usize = SLOTS.div_ceil(GROUP) as usize;
+
+/// Blocks of [`Counters`] on a machine with `cpus` possible CPUs. A namespace takes one for each CPU
+/// that ever ran its packets, and gives them back when it ends. The first `cpus` blocks belong to the
+/// overflow slot.
+#[must_use]
+pub const fn blocks(cpus: u32) -> u32 {
+    let every_one = SLOTS * cpus;
+    let enough = if cpus > 64 { 256 * cpus } else { 16_384 };
+    if every_one < enough { every_one } else { enough }
+}
 
 /// An offset in [`Config`] whose member the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
@@ -28,57 +44,115 @@ pub const ABSENT: u32 = u32::MAX;
 /// docs/exactness.md. What is missed is missed by all of them at once.
 pub const COPIES: usize = 3;
 
+/// Kinds of protocols that are counted apart.
+pub const PROTOCOLS: usize = 4;
+/// TCP
+pub const TCP: usize = 0;
+/// UDP
+pub const UDP: usize = 1;
+/// ICMP and `ICMPv6`
+pub const ICMP: usize = 2;
+/// All other protocols
+pub const OTHER: usize = 3;
+
+/// Kinds of status, of which an entry has one when it is deleted.
+pub const STATUSES: usize = 4;
+/// No answer was seen.
+pub const UNREPLIED: usize = 0;
+/// Packets were seen in both directions.
+pub const REPLIED: usize = 1;
+/// Worth keeping: never evicted early.
+pub const ASSURED: usize = 2;
+/// Handled by a flow table: its packets pass by connection tracking.
+pub const OFFLOADED: usize = 3;
+
 /// What one CPU has counted in one namespace since the programs were attached.
 ///
-/// Each number has one writer, one program or one copy of it, which never runs inside itself on the
-/// same CPU (`__bpf_prog_enter_recur`, kernel/bpf/trampoline.c): a plain increment loses nothing.
-/// The first cache line is what every flow touches.
+/// Where no other writer is named, each number has one: a program, or a copy of it, which never runs
+/// inside itself on the same CPU (`__bpf_prog_enter_recur`, kernel/bpf/trampoline.c), so a plain
+/// increment loses nothing. Numbers of rare things are written by several and added to atomically.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, Immutable, IntoBytes))]
 pub struct Counters {
-    /// Entries allocated: `__nf_conntrack_alloc` returned one. By copy.
+    /// Entries allocated: `__nf_conntrack_alloc` returned one. By copy. With a kprobe, which cannot
+    /// tell: its calls.
     pub allocs: [u64; COPIES],
     /// Entries freed, hashed before or not: `nf_conntrack_free`. By copy.
     pub frees: [u64; COPIES],
-    /// Entries hashed by a packet: `__nf_conntrack_insert_prepare`.
-    pub inserts_packet: u64,
-    /// Entries taken out of the hash: `__nf_ct_delete_from_lists`.
-    pub deletes: u64,
-    /// Allocations refused: table full and nothing to evict, or no memory. By copy.
-    pub allocs_failed: [u64; COPIES],
-    /// `early_drop` found nothing to evict: the packet is dropped because the table is full. By copy.
-    pub table_full: [u64; COPIES],
-    /// Entries hashed through ctnetlink or a BPF kfunc: `nf_conntrack_hash_check_insert`. By copy.
-    pub inserts_ctnetlink: [u64; COPIES],
-    /// Events of `inserts_ctnetlink` that found the ring full. By copy.
-    pub lost_inserts_ctnetlink: [u64; COPIES],
-    /// Deletes inside `early_drop` that made room for a new entry; part of `deletes`.
+    /// Entries hashed by a packet, by protocol: `__nf_conntrack_insert_prepare`.
+    pub inserts_packet: [u64; PROTOCOLS],
+    /// Entries taken out of the hash, by status and protocol: `__nf_ct_delete_from_lists`.
+    pub deletes: [[u64; PROTOCOLS]; STATUSES],
+    /// Those that a user asked for; part of `deletes`, as the next two.
+    pub deletes_user: u64,
+    /// Those because the namespace ended.
+    pub deletes_netns_exit: u64,
+    /// Those inside `early_drop`, which made room for a new entry.
     pub evictions: u64,
-    /// Events of `inserts_packet` that found the ring full.
-    pub lost_inserts_packet: u64,
-    /// Events of `deletes` that found the ring full.
-    pub lost_deletes: u64,
+    /// Entries hashed through ctnetlink or a BPF kfunc, by protocol:
+    /// `nf_conntrack_hash_check_insert`. Atomic.
+    pub inserts_ctnetlink: [u64; PROTOCOLS],
+    /// Allocations refused: table full and nothing to evict, or no memory. Atomic.
+    pub allocs_failed: u64,
+    /// `early_drop` found nothing to evict: the packet is dropped because the table is full. With a
+    /// kprobe, which cannot tell: its calls. Atomic.
+    pub table_full: u64,
+    /// Calls of `early_drop` in which something was evicted; with a kprobe only.
+    pub full_evicted: u64,
+    /// Entries that found another with their tuple in the hash: `nf_ct_resolve_clash`.
+    pub clashes: u64,
+    /// Those that were merged into the other one, or hashed beside it.
+    pub clashes_resolved: u64,
+    /// New entries whose packet `__nf_conntrack_confirm` dropped, unresolved clashes among them.
+    pub confirm_dropped: u64,
+    /// Those that were dying already.
+    pub confirm_dying: u64,
+    /// Events that found the ring full. Atomic.
+    pub events_lost: u64,
     /// Frees left out on purpose: see [`Config::fault_skip_frees`].
     pub frees_skipped: u64,
+    /// Zero.
+    pub reserved: [u64; 6],
 }
 
-const _: () = assert!(size_of::<Counters>() == 192, "Counters is three cache lines");
+const _: () = assert!(size_of::<Counters>() == 384, "Counters is six cache lines");
 
-/// Which namespace a slot of [`Counters`] belongs to.
+/// Which namespace a slot belongs to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
 pub struct Netns {
-    /// `net->net_cookie`: unique while the machine is up. 0: the slot is free.
+    /// `net->net_cookie`: unique while the machine is up. Where that is made on demand only (5.10),
+    /// the address of `struct net`: unique while the namespace is there. 0: the slot is free.
     pub cookie: u64,
     /// `net->ns.inum`: what `/proc/PID/ns/net` shows. Reused as soon as the namespace is gone.
     pub inode: u32,
+    /// 1: the namespace has ended, and nothing will be counted in it any more.
+    pub ended: u8,
+    /// 1: the blocks ran out, and some of it was counted in the overflow slot.
+    pub spilled: u8,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 const _: () = assert!(size_of::<Netns>() == 16);
+
+/// Where one CPU has counted lately: each field holds the number of the tick, as user space last set
+/// it, in which it was written.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
+pub struct Activity {
+    /// Something was counted in a slot of the group.
+    pub groups: [u32; GROUPS],
+    /// A block was taken.
+    pub blocks: u32,
+    /// Zero.
+    pub reserved: [u32; 14],
+}
+
+const _: () = assert!(size_of::<Activity>() == 320);
 
 /// What the loader tells the programs, frozen before they are loaded: the verifier takes every
 /// field for a constant, so an offset costs no look-up and a switch that is off costs nothing.
@@ -88,6 +162,14 @@ const _: () = assert!(size_of::<Netns>() == 16);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "bpf"), derive(Immutable, IntoBytes))]
 pub struct Config {
+    /// Address of the function `early_drop`; with kprobes only, as the next three.
+    pub early_drop: u64,
+    /// Bytes of it.
+    pub early_drop_len: u64,
+    /// Address of the function `nf_conntrack_hash_check_insert`.
+    pub hash_check_insert: u64,
+    /// Bytes of it.
+    pub hash_check_insert_len: u64,
     /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].tuple`
     pub nf_conn_original: u32,
     /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].tuple`
@@ -100,10 +182,19 @@ pub struct Config {
     pub nf_conn_net: u32,
     /// `nf_conn.zone.id`, or [`ABSENT`] without `CONFIG_NF_CONNTRACK_ZONES`.
     pub nf_conn_zone: u32,
+    /// `nf_conntrack_zone.id`
+    pub zone_id: u32,
+    /// `sk_buff._nfct`
+    pub skb_nfct: u32,
     /// `net.net_cookie`
     pub net_cookie: u32,
     /// `net.ns.inum`
     pub net_inode: u32,
+    /// The count of references that is 0 once the namespace is being torn down: `net.ns.__ns_ref`,
+    /// `net.ns.count` or `net.count`.
+    pub net_references: u32,
+    /// 1: cookies are made on demand, so the address of `struct net` takes their place.
+    pub cookie_is_address: u32,
     /// Possible CPUs: one more than the highest CPU number.
     pub cpus: u32,
     /// 1: each insert and destroy also goes through the ring buffer.
@@ -114,9 +205,11 @@ pub struct Config {
     pub debug_log: u32,
     /// Only for the tests of the drift: of every so many frees the last is left out. 0: none.
     pub fault_skip_frees: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 52);
+const _: () = assert!(size_of::<Config>() == 104);
 
 /// `struct nf_conntrack_tuple` (include/net/netfilter/nf_conntrack_tuple.h), the same on all kernels
 /// from 5.10 to 7.3; the loader refuses a kernel on which it is not.
@@ -148,6 +241,19 @@ pub const EVENT_INSERT_PACKET: u8 = 1;
 pub const EVENT_INSERT_CTNETLINK: u8 = 2;
 /// [`FlowEvent::kind`]: the entry was taken out of the hash.
 pub const EVENT_DESTROY: u8 = 3;
+/// [`FlowEvent::kind`]: a new entry was refused because the table was full, or memory was.
+pub const EVENT_REFUSED: u8 = 4;
+/// [`FlowEvent::kind`]: the entry was evicted to make room for a new one.
+pub const EVENT_EVICTED: u8 = 5;
+
+/// [`FlowEvent::cause`]: the kernel itself: it expired, was reset, or its device went away.
+pub const CAUSE_KERNEL: u8 = 0;
+/// [`FlowEvent::cause`]: a user asked for it through ctnetlink.
+pub const CAUSE_USER: u8 = 1;
+/// [`FlowEvent::cause`]: its namespace ended.
+pub const CAUSE_NETNS_EXIT: u8 = 2;
+/// [`FlowEvent::cause`]: it had to make room.
+pub const CAUSE_EVICTION: u8 = 3;
 
 /// One record of the ring buffer.
 #[repr(C)]
@@ -170,8 +276,10 @@ pub struct FlowEvent {
     pub zone: u16,
     /// `EVENT_*`
     pub kind: u8,
+    /// `CAUSE_*`, of an [`EVENT_DESTROY`].
+    pub cause: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
 }
 
 const _: () = assert!(size_of::<FlowEvent>() == 112);
@@ -182,3 +290,9 @@ const _: () = assert!(offset_of!(FlowEvent, reply) == 56);
 pub const IPS_SEEN_REPLY: u32 = 1 << 1;
 /// `IPS_ASSURED`: never evicted early.
 pub const IPS_ASSURED: u32 = 1 << 2;
+/// `IPS_DYING`: being deleted.
+pub const IPS_DYING: u32 = 1 << 9;
+/// `IPS_OFFLOAD`: in a flow table.
+pub const IPS_OFFLOAD: u32 = 1 << 14;
+/// `IPS_HW_OFFLOAD`: in a flow table of the network card.
+pub const IPS_HW_OFFLOAD: u32 = 1 << 15;

@@ -1,7 +1,12 @@
 //! The kernel programs. On the host this is an empty program, so that the workspace builds as one.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// For one instruction: see `counters::increment`. The target itself needs the same switch of the
+// compiler, which conntrack-user/build.rs sets.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod causes;
 #[cfg(target_arch = "bpf")]
 mod config;
 #[cfg(target_arch = "bpf")]
@@ -9,11 +14,11 @@ mod counters;
 #[cfg(target_arch = "bpf")]
 mod events;
 #[cfg(target_arch = "bpf")]
-mod evicting;
-#[cfg(target_arch = "bpf")]
 mod hooks;
 #[cfg(target_arch = "bpf")]
 mod kernel;
+#[cfg(target_arch = "bpf")]
+mod netns;
 #[cfg(target_arch = "bpf")]
 mod once;
 #[cfg(target_arch = "bpf")]

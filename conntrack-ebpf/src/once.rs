@@ -41,7 +41,7 @@ pub(crate) fn once<C: EbpfContext>(
         return;
     };
     let run = Run { cpu, program: first as usize + copy, copy };
-    let address = percpu::address(cpu, run.program, ctx);
+    let address = percpu::address(cpu, run.program, ctx.as_ptr());
     let place = percpu::stack(address) as usize % NOTES;
     let note = note(cpu, hook, place);
     // SAFETY: `note` points into the map value of this CPU.

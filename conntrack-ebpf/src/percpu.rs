@@ -2,8 +2,10 @@
 
 use core::ptr;
 
-use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
+use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
 use conntrack_ebpf::COPIES;
+
+use crate::kernel::Ptr;
 
 /// Programs that keep something, each copy for itself: on one CPU a program never runs inside
 /// itself, so what only it writes needs no atomic operation.
@@ -16,9 +18,12 @@ pub(crate) enum Program {
     HashInsert = 2 + 2 * COPIES as isize,
     DropIn = 2 + 3 * COPIES as isize,
     Drop = 2 + 4 * COPIES as isize,
+    Cause = 2 + 5 * COPIES as isize,
+    Clash = 3 + 5 * COPIES as isize,
+    Confirm = 4 + 5 * COPIES as isize,
 }
 
-const PROGRAMS: usize = 2 + 5 * COPIES;
+const PROGRAMS: usize = 5 + 5 * COPIES;
 
 /// Hooks whose program has copies: see `once`.
 #[derive(Clone, Copy)]
@@ -34,12 +39,26 @@ const HOOKS: usize = 4;
 /// Notes a hook can have at once on one CPU: one a stack, in the place given by the stack's number.
 pub(crate) const NOTES: usize = 256;
 
+/// The namespace a program counted for last.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Last {
+    /// See `netns::cookie`.
+    pub(crate) cookie: u64,
+    pub(crate) slot: u32,
+    pub(crate) block: u32,
+    /// How many namespaces had ended, where that matters.
+    pub(crate) ended: u32,
+    pub(crate) reserved: u32,
+}
+
 /// What the programs keep on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Cpu {
-    /// The namespace a program counted for last: see `counters`.
-    pub(crate) last_netns: [u64; PROGRAMS],
+    pub(crate) last: [Last; PROGRAMS],
+    /// When a tuple was last sent as that of a victim, in jiffies: see `events`.
+    pub(crate) last_victim: u64,
     /// Where a program turns a pointer into a number.
     scratch: [u64; PROGRAMS],
     /// Calls that a copy has dealt with, by hook and stack: see `once`.
@@ -65,16 +84,16 @@ pub(crate) fn of(number: u32) -> Option<*mut Cpu> {
     CPUS.get_ptr_mut(number)
 }
 
-/// The address of a program's context as a number. It lies on the kernel stack that the hooked
-/// function was called on.
+/// The address `pointer` as a number.
 ///
-/// The verifier forbids arithmetic on the pointer, and forgets that a number read from a map was one.
+/// The verifier forbids arithmetic on some pointers, such as that to a program's context, and forgets
+/// that a number read from a map was one.
 #[inline(always)]
-pub(crate) fn address(cpu: *mut Cpu, program: usize, ctx: &impl EbpfContext) -> u64 {
+pub(crate) fn address(cpu: *mut Cpu, program: usize, pointer: Ptr) -> u64 {
     // SAFETY: `cpu` is a map value; volatile, so that the number is really read back.
     unsafe {
         let scratch = &raw mut (*cpu).scratch[program];
-        ptr::write_volatile(scratch, ctx.as_ptr() as u64);
+        ptr::write_volatile(scratch, pointer as u64);
         ptr::read_volatile(scratch)
     }
 }

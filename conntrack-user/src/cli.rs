@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use conntrack_user::{
     source::{
-        ebpf,
+        ebpf::{self, hook::Family},
         live::{self, Choice, Selection},
     },
     view::status::Limits,
@@ -46,6 +46,8 @@ Columns:
   LOST     events lost in the tick because the ring buffer was full; no count suffers
 A question mark stands for what cannot be told.
 
+SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second one, or
+loading it again, attaches them.
 Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors.";
 
 const STATUS_CODES: &str = "\
@@ -60,6 +62,9 @@ pub(crate) struct Common {
     /// Where the numbers come from; auto: kernel programs where the kernel takes them, else procfs
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     source: Choice,
+    /// How kernel programs are attached; auto: by fentry where the kernel takes it, else by kprobe
+    #[arg(long, value_enum, default_value_t = Attach::Auto)]
+    attach: Attach,
     /// Which network namespaces: all, self, or an inode number
     #[arg(long, value_parser = parse_netns, default_value = "all")]
     netns: Selection,
@@ -72,6 +77,9 @@ pub(crate) struct Common {
     /// Where sysfs is mounted
     #[arg(long = "path.sysfs", value_name = "DIR", default_value = "/sys")]
     sysfs: PathBuf,
+    /// Folder whose names tell those of pods
+    #[arg(long = "path.pods", value_name = "DIR", default_value = "/var/log/pods")]
+    pods: PathBuf,
     #[cfg(feature = "fault-injection")]
     #[command(flatten)]
     fault: Fault,
@@ -86,15 +94,18 @@ struct Fault {
     fault_skip_frees: u32,
     /// Test build: claim that this hook is attached, and do not attach it
     #[arg(long, value_name = "HOOK", value_parser = parse_hook)]
-    fault_without: Vec<ebpf::plan::Hook>,
+    fault_without: Vec<ebpf::hook::Hook>,
+    /// Test build: tell only N namespaces apart
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fault_max_netns: u32,
 }
 
 #[cfg(feature = "fault-injection")]
-fn parse_hook(text: &str) -> Result<ebpf::plan::Hook, String> {
-    let all = ebpf::plan::Hook::ALL;
+fn parse_hook(text: &str) -> Result<ebpf::hook::Hook, String> {
+    let all = ebpf::hook::Hook::ALL;
     all.into_iter()
         .find(|hook| hook.name() == text)
-        .ok_or_else(|| format!("the hooks are {}", all.map(ebpf::plan::Hook::name).join(", ")))
+        .ok_or_else(|| format!("the hooks are {}", all.map(ebpf::hook::Hook::name).join(", ")))
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +121,12 @@ pub(crate) struct Watch {
     /// Wait until the module nf_conntrack is loaded
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Each tick has all namespaces, also those in which nothing was counted for 10 s
+    #[arg(long)]
+    all: bool,
+    /// Time the kernel programs (JSON: probes[].run_time_ns); costs each run two readings of the clock
+    #[arg(long)]
+    probe_stats: bool,
     #[command(flatten)]
     ring: Ring,
     /// Send no events through the ring buffer, only count
@@ -153,6 +170,17 @@ pub(crate) struct Events {
     ring: Ring,
 }
 
+/// How kernel programs are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Attach {
+    /// By fentry where the kernel takes it, else by kprobe
+    Auto,
+    /// On functions whose type the kernel knows (BTF)
+    Fentry,
+    /// On functions found by name; cannot tell why an insert failed
+    Kprobe,
+}
+
 /// How to write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -168,14 +196,30 @@ impl Common {
         let fault = ebpf::Fault {
             skip_frees: self.fault.fault_skip_frees,
             without: self.fault.fault_without.clone(),
+            max_netns: self.fault.fault_max_netns,
         };
         #[cfg(not(feature = "fault-injection"))]
         let fault = ebpf::Fault::default();
         live::Options {
             choice: self.source,
             selection: self.netns,
+            idle_too: false,
+            probe_stats: false,
             procfs: self.procfs.clone(),
-            ebpf: ebpf::Options { sysfs: self.sysfs.clone(), ring_bytes, events, debug_log, fault },
+            pods: self.pods.clone(),
+            ebpf: ebpf::Options {
+                procfs: self.procfs.clone(),
+                sysfs: self.sysfs.clone(),
+                family: match self.attach {
+                    Attach::Auto => None,
+                    Attach::Fentry => Some(Family::Tracing),
+                    Attach::Kprobe => Some(Family::Kprobe),
+                },
+                ring_bytes,
+                events,
+                debug_log,
+                fault,
+            },
         }
     }
 
@@ -186,13 +230,20 @@ impl Common {
 
 impl Watch {
     pub(crate) fn options(&self) -> live::Options {
-        self.common.options(self.ring.ring_size, !self.no_events, self.debug_bpf)
+        live::Options {
+            idle_too: self.all,
+            probe_stats: self.probe_stats,
+            ..self.common.options(self.ring.ring_size, !self.no_events, self.debug_bpf)
+        }
     }
 }
 
 impl Status {
     pub(crate) fn options(&self) -> live::Options {
-        self.common.options(ebpf::DEFAULT_RING_BYTES, false, false)
+        live::Options {
+            idle_too: true,
+            ..self.common.options(ebpf::DEFAULT_RING_BYTES, false, false)
+        }
     }
 
     pub(crate) fn limits(&self) -> anyhow::Result<Limits> {

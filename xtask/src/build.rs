@@ -1,10 +1,16 @@
 //! `cargo xtask build`, and the static programs that go into a VM.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Result, bail};
 
-use crate::{arch::ARCH, process, setup, workspace};
+use crate::{
+    arch::{self, Arch},
+    process, setup, workspace,
+};
 
 /// The package and name of each program that is built.
 const PROGRAMS: [(&str, &str); 3] = [
@@ -21,11 +27,18 @@ pub(crate) struct Args {
     /// Quick to build, slow to run.
     #[arg(long)]
     debug: bool,
+    /// For machines of this architecture, whatever their libraries: static programs.
+    #[arg(long, value_parser = arch::parser(), conflicts_with = "debug")]
+    arch: Option<&'static Arch>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure()?;
-    for program in host(args.release || !args.debug)? {
+    setup::ensure(args.arch.unwrap_or(arch::DEFAULT))?;
+    let programs = match args.arch {
+        Some(arch) => static_programs(arch, &workspace::target()?, &[])?,
+        None => host(args.release || !args.debug)?,
+    };
+    for program in programs {
         println!("{}", program.display());
     }
     Ok(ExitCode::SUCCESS)
@@ -40,18 +53,23 @@ pub(crate) fn host(release: bool) -> Result<Vec<PathBuf>> {
 }
 
 /// Builds the programs so that they run in a VM, which has none of this host's libraries.
-pub(crate) fn static_binaries() -> Result<Vec<PathBuf>> {
-    // Naming the target keeps its flags away from build scripts and procedural macros, which cannot
-    // be static. A directory of its own: other flags would rebuild everything else each time.
+pub(crate) fn static_binaries(arch: &Arch) -> Result<Vec<PathBuf>> {
+    // A directory of its own: other flags would rebuild everything else each time.
     let target = workspace::target()?.join("vm");
-    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", ARCH.target.to_uppercase().replace('-', "_"));
+    static_programs(arch, &target, &["--features", "conntrack-user/fault-injection"])
+}
+
+fn static_programs(arch: &Arch, directory: &Path, more: &[&str]) -> Result<Vec<PathBuf>> {
+    // Naming the target keeps its flags away from build scripts and procedural macros, which cannot
+    // be static.
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", arch.target.to_uppercase().replace('-', "_"));
     let mut cargo = process::cargo();
-    cargo.args(["build", "--release", "--target", ARCH.target, "--target-dir"]).arg(&target);
-    cargo.args(["--features", "conntrack-user/fault-injection"]);
+    cargo.args(["build", "--release", "--target", arch.target, "--target-dir"]).arg(directory);
+    cargo.args(more);
     cargo.env(flags, "-C target-feature=+crt-static");
     // These would go before the flags of one target.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    build(cargo, target.join(ARCH.target).join("release"))
+    build(cargo, directory.join(arch.target).join("release"))
 }
 
 fn build(mut cargo: std::process::Command, directory: PathBuf) -> Result<Vec<PathBuf>> {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    arch::ARCH,
+    arch::Arch,
     process::{find, output, text},
     progress::{note, step},
     vm::mirror,
@@ -26,16 +26,17 @@ const SOUND: (u32, u32) = (8, 1);
 /// After which a newer version is looked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Replaces a QEMU that is too old, where the machine's distribution has a newer one. A failure is no
-/// obstacle: a VM that the emulation breaks is started again.
-pub(crate) fn ensure(prefix: Option<&[&str]>) -> Result<()> {
-    let said = text(Command::new(ARCH.qemu).arg("--version"), "to know its version")?;
-    match version(&said) {
-        Some(version) if version < SOUND => {}
-        _ => return Ok(()),
+/// Installs QEMU where there is none or one that is too old, if the machine's distribution has a newer one. A
+/// failure is no obstacle: an old one will do, since a VM that it breaks is started again.
+pub(crate) fn ensure(arch: &Arch, prefix: Option<&[&str]>) -> Result<()> {
+    if find(arch.qemu).is_some() {
+        let said = text(Command::new(arch.qemu).arg("--version"), "to know its version")?;
+        if version(&said).is_none_or(|version| version >= SOUND) {
+            return Ok(());
+        }
     }
     // A machine without a newer one is not asked again at every turn.
-    let failed = workspace::cache()?.join("no-newer-qemu");
+    let failed = workspace::cache()?.join(format!("no-newer-{}", arch.qemu));
     let age = fs::metadata(&failed).and_then(|file| file.modified()).ok();
     if age.and_then(|time| time.elapsed().ok()).is_some_and(|age| age < ASK_AGAIN) {
         return Ok(());
@@ -44,16 +45,15 @@ pub(crate) fn ensure(prefix: Option<&[&str]>) -> Result<()> {
         .filter(|_| find("apt-get").is_some())
         .context("this user cannot install packages")
         .and_then(|prefix| {
-            step(
-                "newer QEMU from backports (this one breaks kernels that patch themselves)",
-                || backport(prefix),
-            )
+            step("QEMU from backports (before 8.1 it breaks kernels that patch themselves)", || {
+                backport(arch, prefix)
+            })
         });
     if let Err(error) = done {
         let _ = fs::write(&failed, "");
         let (major, minor) = SOUND;
         note(&format!(
-            "QEMU is older than {major}.{minor}: a VM it breaks is started again. No newer one: {error:#}"
+            "no QEMU {major}.{minor} or later from backports; a VM that an older one breaks is started again: {error:#}"
         ));
     }
     Ok(())
@@ -61,7 +61,7 @@ pub(crate) fn ensure(prefix: Option<&[&str]>) -> Result<()> {
 
 /// Installs QEMU from the backports of the machine's own release, through lists of our own: the
 /// machine's sources stay as they are.
-fn backport(prefix: &[&str]) -> Result<()> {
+fn backport(arch: &Arch, prefix: &[&str]) -> Result<()> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let codename = codename(&release).context("/etc/os-release names no Debian release")?;
     let (main, _) = mirror::addresses()?;
@@ -83,7 +83,7 @@ fn backport(prefix: &[&str]) -> Result<()> {
         apt.args(arguments).stdin(Stdio::null());
         output(&mut apt, "for an emulator that does not break kernels").map(drop)
     };
-    let [package, ..] = ARCH.qemu_packages;
+    let [package, ..] = arch.qemu_packages;
     let suite = format!("{codename}-backports");
     apt(&["update"])?;
     apt(&["install", "-y", "--no-install-recommends", "-t", &suite, package])

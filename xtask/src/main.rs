@@ -3,6 +3,7 @@
 mod arch;
 mod build;
 mod emulator;
+mod ordered;
 mod process;
 mod progress;
 mod run;
@@ -27,7 +28,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Install what building and testing need; quick when nothing is missing.
-    Setup,
+    Setup(arch::ArchArgs),
     /// Build the monitor and the test binaries for this host.
     Build(build::Args),
     /// Run the monitor: on this host if its kernel takes it, else in a VM whose table fills.
@@ -41,7 +42,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
-        Task::Setup => setup::run(),
+        Task::Setup(args) => setup::run(&args),
         Task::Build(args) => build::run(&args),
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),

@@ -9,6 +9,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+/// Takes what a program writes, piece by piece.
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+
 /// How much of a failed program's output an error shows.
 const SHOWN_LINES: usize = 20;
 

@@ -11,7 +11,7 @@ use crate::{
     build,
     process::{self, quoted},
     setup,
-    vm::{self, Guest, MachineArgs, kernel},
+    vm::{self, Guest, KernelArg, MachineArgs},
 };
 
 /// Fills a table while the monitor, whose command line follows, watches.
@@ -23,14 +23,13 @@ const DEMO_ARGUMENTS: [&str; 4] = ["--interval", "1s", "--count", "30"];
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// On this host, whatever its kernel.
-    #[arg(long, conflicts_with = "vm")]
+    #[arg(long, conflicts_with_all = ["vm", "arch"])]
     host: bool,
     /// In a VM, whatever this host's kernel.
     #[arg(long)]
     vm: bool,
-    /// For a VM: a series such as 6.12, newest, or a directory with a kernel.
-    #[arg(long, default_value = kernel::DEFAULT)]
-    kernel: String,
+    #[command(flatten)]
+    kernel: KernelArg,
     #[command(flatten)]
     machine: MachineArgs,
     /// For `ctmon watch`.
@@ -45,7 +44,7 @@ enum Place {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure()?;
+    setup::ensure(args.kernel.arch())?;
     match place(args)? {
         Place::Host(monitor, why) => {
             eprintln!("running on this host: {why}");
@@ -62,6 +61,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn place(args: &Args) -> Result<Place> {
     if args.vm {
         return Ok(Place::Vm("--vm was given".to_owned()));
+    }
+    let arch = args.kernel.arch();
+    if !arch.is_host() {
+        return Ok(Place::Vm(format!("this host is not {}", arch.name)));
     }
     if !args.host && !rustix::process::geteuid().is_root() {
         return Ok(Place::Vm("BPF on this host needs root".to_owned()));
@@ -94,8 +97,8 @@ fn on_host(monitor: &Path, arguments: &[String]) -> Result<ExitCode> {
 }
 
 fn in_vm(args: &Args) -> Result<ExitCode> {
-    let kernel = kernel::get(&args.kernel)?;
-    let binaries = build::static_binaries()?;
+    let kernel = args.kernel.get()?;
+    let binaries = build::static_binaries(kernel.arch)?;
     let defaults = DEMO_ARGUMENTS.map(str::to_owned);
     let arguments = if args.arguments.is_empty() { &defaults } else { args.arguments.as_slice() };
     let script = format!("{DEMO}ctmon watch {}\n", quoted(arguments));

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    arch::ARCH,
+    arch::{Arch, ArchArgs},
     emulator,
     process::{command, find, output, text},
     progress::{note, step},
@@ -31,13 +31,14 @@ struct Need {
 }
 
 /// What building, kernels and VMs need.
-fn needs() -> Vec<Need> {
-    let [qemu_apt, qemu_dnf, qemu_pacman] = ARCH.qemu_packages;
+fn needs(arch: &Arch) -> Vec<Need> {
+    let [qemu_apt, qemu_dnf, qemu_pacman] = arch.qemu_packages;
     [
         ("cc", "to link programs", "gcc libc6-dev", "gcc", "gcc"),
         ("ldd", "to find the libraries of a VM's programs", "libc-bin", "glibc-common", "glibc"),
+        ("readelf", "to find them for another architecture", "binutils", "binutils", "binutils"),
         ("setpriv", "to end a VM with its xtask", "util-linux", "util-linux", "util-linux"),
-        (ARCH.qemu, "to run VMs", qemu_apt, qemu_dnf, qemu_pacman),
+        (arch.qemu, "to run VMs", qemu_apt, qemu_dnf, qemu_pacman),
         ("busybox", "as the user land of VMs", "busybox-static", "busybox", "busybox"),
         ("nft", "for rules in VMs", "nftables", "nftables", "nftables"),
         (
@@ -83,9 +84,9 @@ fn llvm_in_path(llvm: &str) -> bool {
     version.is_ok_and(|version| version.split('.').next() == Some(llvm))
 }
 
-pub(crate) fn run() -> Result<ExitCode> {
+pub(crate) fn run(args: &ArchArgs) -> Result<ExitCode> {
     let started = Instant::now();
-    ensure()?;
+    ensure(args.arch)?;
     println!(
         "everything is there ({:.1} s), cache: {}",
         started.elapsed().as_secs_f64(),
@@ -94,8 +95,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs what is missing, or says how to.
-pub(crate) fn ensure() -> Result<()> {
+/// Installs what is missing, or says how to. The architecture is that of VMs, and of the programs in them.
+pub(crate) fn ensure(arch: &Arch) -> Result<()> {
     let _lock = workspace::lock()?;
     let rustc =
         text(Command::new("rustc").arg("-vV").current_dir(workspace::root()), "to know its LLVM")?;
@@ -109,7 +110,9 @@ pub(crate) fn ensure() -> Result<()> {
         .output()
         .is_ok_and(|output| output.status.success());
 
-    let mut needs = needs();
+    // Before the other packages: its parts for several architectures must be of one version.
+    emulator::ensure(arch, privilege())?;
+    let mut needs = needs(arch);
     if !linker_works && !llvm_in_path(&llvm) {
         needs.push(llvm_need(&llvm));
     }
@@ -120,8 +123,8 @@ pub(crate) fn ensure() -> Result<()> {
     if !missing.is_empty() {
         install(&missing)?;
     }
-    emulator::ensure(privilege())?;
     rust_src()?;
+    rust_std(arch)?;
     if !linker_works {
         step(&format!("build bpf-linker {BPF_LINKER} for LLVM {llvm}"), || {
             build_linker(&linker, &llvm)
@@ -194,24 +197,39 @@ fn instructions(missing: &[&Need]) -> String {
 
 /// The kernel programs build `core` for a target that has no prebuilt one.
 fn rust_src() -> Result<()> {
+    component(
+        "lib/rustlib/src/rust/library/core/Cargo.toml",
+        &["component", "add", "rust-src"],
+        "the sources of `core`, for the kernel programs",
+    )
+}
+
+/// The standard library that programs in a VM are made with.
+fn rust_std(arch: &Arch) -> Result<()> {
+    component(
+        &format!("lib/rustlib/{}/lib", arch.target),
+        &["target", "add", arch.target],
+        &format!("the standard library for {}", arch.target),
+    )
+}
+
+/// Lets rustup add something to the pinned toolchain if a path in it does not exist.
+fn component(path: &str, rustup_arguments: &[&str], what: &str) -> Result<()> {
     let mut rustc = Command::new("rustc");
     let sysroot = text(
         rustc.args(["--print", "sysroot"]).current_dir(workspace::root()),
-        "to find Rust's sources",
+        "to find Rust's libraries",
     )?;
-    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml").exists() {
+    if Path::new(sysroot.trim()).join(path).exists() {
         return Ok(());
     }
     if find("rustup").is_none() {
-        bail!(
-            "{} has no sources of `core`, which the kernel programs need: install rust-src for it",
-            sysroot.trim()
-        );
+        bail!("{} has no {path}: install {what}, for it", sysroot.trim());
     }
     let mut rustup = command("rustup");
-    rustup.args(["component", "add", "rust-src"]).current_dir(workspace::root());
-    step("rustup component add rust-src", || {
-        output(&mut rustup, "to build `core` for the kernel programs")
+    rustup.args(rustup_arguments).current_dir(workspace::root());
+    step(&format!("rustup {}", rustup_arguments.join(" ")), || {
+        output(&mut rustup, &format!("for {what}"))
     })
     .map(drop)
 }
@@ -258,7 +276,7 @@ mod tests {
 
     #[test]
     fn only_what_is_absent_is_missing() {
-        let mut needs = needs();
+        let mut needs = needs(crate::arch::DEFAULT);
         needs.push(llvm_need("22"));
         let absent = ["nft", "/usr/lib/llvm-22/lib/libLLVM.so"];
         let found = missing(&needs, |what| !absent.contains(&what));

@@ -2,18 +2,24 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    num::NonZero,
     path::PathBuf,
     process::{ExitCode, Stdio},
+    thread::available_parallelism,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
-    build,
-    process::{self, quoted},
+    arch::ArchArgs,
+    build, ordered,
+    process::{self, Sink, quoted},
     progress, setup,
     tally::Tally,
-    vm::{self, Guest, MachineArgs, kernel},
+    vm::{
+        self, Guest, MachineArgs,
+        kernel::{self, Kernel},
+    },
 };
 
 #[derive(clap::Args)]
@@ -24,9 +30,14 @@ pub(crate) struct Args {
 
 #[derive(clap::Args)]
 pub(crate) struct KernelArgs {
+    #[command(flatten)]
+    arch: ArchArgs,
     /// Series such as 6.1,6.12, all, or directories with kernels; the usual set if not given.
     #[arg(long, value_delimiter = ',', value_name = "KERNEL")]
     kernel: Vec<String>,
+    /// VMs at a time; as many as this host has processors if not given.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
     #[command(flatten)]
     machine: MachineArgs,
     /// For the kernel tests: names, or parts of names, of those to run.
@@ -34,9 +45,16 @@ pub(crate) struct KernelArgs {
     arguments: Vec<String>,
 }
 
+impl KernelArgs {
+    /// Kernel tests wait as much as they compute: an emulated VM of two processors keeps half of one busy.
+    fn jobs(&self) -> usize {
+        self.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get)
+    }
+}
+
 /// Unit tests, then kernel tests.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure()?;
+    setup::ensure(args.kernels.arch.arch)?;
     let mut sum = unit_tests()?;
     let (kernels, complete) = kernel_tests(&args.kernels);
     sum += kernels;
@@ -45,6 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Kernel tests alone.
 pub(crate) fn run_kernels(args: &KernelArgs) -> Result<ExitCode> {
+    setup::ensure(args.arch.arch)?;
     let (sum, complete) = kernel_tests(args);
     Ok(close(sum, complete))
 }
@@ -76,23 +95,41 @@ fn unit_tests() -> Result<Tally> {
 
 /// The sum over all kernels, and whether each kernel of the usual set ran every test.
 fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
-    let usual = kernel::usual();
+    let arch = args.arch.arch;
+    let usual: Vec<String> = arch.usual.iter().map(|&name| name.to_owned()).collect();
     let names = if args.kernel.is_empty() { usual.clone() } else { kernel::expand(&args.kernel) };
     let mut sum = Tally::default();
     let mut complete = true;
-    let binaries = match build::static_binaries() {
+    let binaries = match build::static_binaries(arch) {
         Ok(binaries) => binaries,
         Err(error) => {
             progress::error(&error.context("no kernel test can run"));
             return (Tally::NO_RESULT, false);
         }
     };
-    for name in names {
-        let result = one_kernel(&name, args, &binaries).unwrap_or_else(|error| {
+    // One after another: they would only wait for each other's lock on the cache.
+    let kernels: Vec<_> = names.iter().map(|name| (name, kernel::get(arch, name))).collect();
+    if let Some(kernel) = kernels.iter().find_map(|(_, kernel)| kernel.as_ref().ok()) {
+        // Its trial of KVM is for all.
+        let _ = vm::accelerator(&args.machine, kernel);
+    }
+    let work = |(_, kernel): &(_, Result<Kernel>), sink: Sink<'_>| match kernel {
+        Ok(kernel) => one_kernel(kernel, args, &binaries, sink),
+        Err(error) => Err(anyhow!("{error:#}")),
+    };
+    let results = match ordered::run(&kernels, args.jobs(), work, vm::print) {
+        Ok(results) => results,
+        Err(error) => {
+            progress::error(&error);
+            return (Tally::NO_RESULT, false);
+        }
+    };
+    for (name, result) in names.iter().zip(results) {
+        let result = result.unwrap_or_else(|error| {
             progress::error(&error.context(format!("the tests on kernel {name} gave no result")));
             Tally::NO_RESULT
         });
-        if result.skipped > 0 && usual.contains(&name) {
+        if result.skipped > 0 && usual.contains(name) {
             progress::note(&format!(
                 "kernel {name} is always tested: a skipped test is a failure there"
             ));
@@ -103,15 +140,19 @@ fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
     (sum, complete)
 }
 
-fn one_kernel(name: &str, args: &KernelArgs, binaries: &[PathBuf]) -> Result<Tally> {
-    let kernel = kernel::get(name)?;
+fn one_kernel(
+    kernel: &Kernel,
+    args: &KernelArgs,
+    binaries: &[PathBuf],
+    sink: Sink<'_>,
+) -> Result<Tally> {
     let words = [&["/bin/kernel-tests".to_owned()], args.arguments.as_slice()].concat();
     let script = quoted(&words);
     let guest = Guest { repeatable: true, ..Guest::command(&script, binaries) };
     let mut output = Vec::new();
-    let status = vm::boot(&kernel, &args.machine, &guest, &mut |bytes| {
+    let status = vm::boot(kernel, &args.machine, &guest, &mut |bytes| {
         output.extend_from_slice(bytes);
-        vm::print(bytes)
+        sink(bytes)
     })?;
     Ok(verdict(&String::from_utf8_lossy(&output), status))
 }

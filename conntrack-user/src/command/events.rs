@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use conntrack_user::{
-    source::live::Live,
+    source::live::{Live, Purpose},
     view::{flow, json::Line},
 };
 
@@ -31,7 +31,7 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
         () = shutdown.requested() => {}
         outcome = follow(&mut live, options) => outcome?,
     }
-    let lost: u64 = live.read().netns.iter().filter_map(|n| n.totals).map(|t| t.events_lost).sum();
+    let lost = live.read(Purpose::Settle).events_lost;
     if lost > 0 {
         anstream::eprintln!("ctmon: {lost} events were lost because the ring buffer was full");
     }
@@ -52,8 +52,8 @@ async fn follow(live: &mut Live, options: &Events) -> Result<()> {
         left -= live.drain(left.min(BATCH), |event| events.push(event));
         for event in &events {
             let reader = match options.common.output {
-                Output::Text => output::text(&flow::text(event))?,
-                Output::Json => json.write(&flow::json(event))?,
+                Output::Text => output::text(&flow::text(event, live.netns_of(event)))?,
+                Output::Json => json.write(&flow::json(event, live.netns_of(event)))?,
             };
             if reader == Reader::Gone {
                 return Ok(());

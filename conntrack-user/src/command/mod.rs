@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use conntrack_user::{
     forecast::growth::Growth,
     model::monitor::Monitor,
-    source::live::Live,
+    source::live::{Live, Purpose},
     view::json::{Hook, Start},
 };
 
@@ -30,7 +30,7 @@ fn new_monitor() -> Monitor {
 async fn settle(live: &mut Live, monitor: &mut Monitor) {
     let started = Instant::now();
     loop {
-        monitor.settle(&live.read());
+        monitor.settle(&live.read(Purpose::Settle));
         if monitor.is_settled() || started.elapsed() >= SETTLE {
             return;
         }

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM.
+//! Signals.
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,5 +25,20 @@ impl Shutdown {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+/// SIGUSR2: the programs are to be detached, or attached again.
+pub(crate) struct Release(Signal);
+
+impl Release {
+    /// Begins to listen.
+    pub(crate) fn listen() -> Result<Self> {
+        signal(SignalKind::user_defined2()).context("cannot listen for signals").map(Self)
+    }
+
+    /// Returns when it came.
+    pub(crate) async fn requested(&mut self) {
+        self.0.recv().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use conntrack_user::{
-    source::live::Live,
+    source::live::{Live, Purpose},
     view::{json::Line, status},
 };
 
@@ -15,12 +15,12 @@ pub(crate) async fn run(options: &Status) -> Result<u8> {
     let mut live = Live::open(&options.options())?;
     let mut monitor = new_monitor();
     settle(&mut live, &mut monitor).await;
-    monitor.observe(&live.read());
+    monitor.observe(&live.read(Purpose::Settle));
     tokio::select! {
         () = shutdown.requested() => anyhow::bail!("interrupted before there was an answer"),
         () = tokio::time::sleep(options.interval) => {}
     }
-    let tick = monitor.observe(&live.read());
+    let tick = monitor.observe(&live.read(Purpose::Tick));
 
     let judged = status::judge(&tick, limits);
     let kernel = kernel_release(options.common.procfs());

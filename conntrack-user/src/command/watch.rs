@@ -4,9 +4,12 @@ use std::{os::fd::OwnedFd, path::Path, time::Duration};
 
 use anyhow::Result;
 use conntrack_user::{
-    model::tick::Tick,
-    source::live::{self, Live},
-    view::{json::Line, text::Table},
+    model::{reading::Time, tick::Tick},
+    source::live::{self, Choice, Live, Purpose},
+    view::{
+        json::{Hook, Line},
+        text::Table,
+    },
 };
 use tokio::{
     io::unix::AsyncFd,
@@ -17,7 +20,7 @@ use super::{
     kernel_release, new_monitor,
     output::{self, Json, Reader},
     settle,
-    shutdown::Shutdown,
+    shutdown::{Release, Shutdown},
     start,
 };
 use crate::cli::{Output, Watch};
@@ -31,16 +34,68 @@ const COLLECT_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(watch: &Watch) -> Result<u8> {
     let mut shutdown = Shutdown::listen()?;
-    if watch.wait {
-        tokio::select! {
-            () = shutdown.requested() => return Ok(0),
-            () = wait_for_conntrack(watch.common.procfs()) => {}
-        }
-    }
-    let mut live = Live::open(&watch.options())?;
     tokio::select! {
         () = shutdown.requested() => Ok(0),
-        outcome = follow(&mut live, watch) => outcome.map(|()| 0),
+        outcome = watch_on(watch) => outcome.map(|()| 0),
+    }
+}
+
+/// Why a source is given up.
+enum Next {
+    /// All is written, or nobody reads it any more.
+    End,
+    /// The module nf_conntrack is gone, or was loaded anew.
+    Reloaded,
+    /// SIGUSR2: the programs are to be detached, or attached again.
+    LetGo,
+}
+
+/// Follows one source after the other.
+async fn watch_on(watch: &Watch) -> Result<()> {
+    let mut release = Release::listen()?;
+    if watch.wait {
+        wait_for_conntrack(watch.common.procfs()).await;
+    }
+    let kernel = kernel_release(watch.common.procfs());
+    let mut writer = Writer {
+        output: watch.common.output,
+        table: Table::default(),
+        json: Json::default(),
+        hooks: vec![],
+    };
+    let mut left = watch.count;
+    let mut options = watch.options();
+    if watch.debug_bpf {
+        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
+    }
+    loop {
+        let mut live = Live::open(&options)?;
+        let next = follow(&mut live, watch, &kernel, &mut writer, &mut left, &mut release).await?;
+        let had_programs = live.name() == "ebpf";
+        let now = live.now();
+        // Detached before anything is said: who reads it may go on.
+        drop(live);
+        let said = match next {
+            Next::End => return Ok(()),
+            Next::LetGo if had_programs => {
+                options.choice = Choice::Procfs;
+                "SIGUSR2: the programs are detached; a second one, or loading nf_conntrack again, \
+                 attaches them"
+            }
+            Next::LetGo => {
+                options = watch.options();
+                "SIGUSR2: the programs are attached again"
+            }
+            Next::Reloaded => {
+                options = watch.options();
+                "the module nf_conntrack was unloaded, and all entries with it; counts start anew \
+                 once it is loaded again"
+            }
+        };
+        if writer.notice(now, said)? == Reader::Gone {
+            return Ok(());
+        }
+        wait_for_conntrack(watch.common.procfs()).await;
     }
 }
 
@@ -55,7 +110,15 @@ async fn wait_for_conntrack(procfs: &Path) {
     }
 }
 
-async fn follow(live: &mut Live, watch: &Watch) -> Result<()> {
+/// Follows one source, until it ends or another one is needed.
+async fn follow(
+    live: &mut Live,
+    watch: &Watch,
+    kernel: &str,
+    writer: &mut Writer,
+    left: &mut Option<u64>,
+    release: &mut Release,
+) -> Result<Next> {
     for lost in live.lost() {
         let source = live.name();
         anstream::eprintln!(
@@ -64,50 +127,44 @@ async fn follow(live: &mut Live, watch: &Watch) -> Result<()> {
             lost.why
         );
     }
-    let mut debug_log = if watch.debug_bpf {
-        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
-        live.debug_log()?
-    } else {
-        None
-    };
+    let mut debug_log = if watch.debug_bpf { live.debug_log()? } else { None };
     let mut monitor = new_monitor();
     settle(live, &mut monitor).await;
-
-    let kernel = kernel_release(watch.common.procfs());
-    let mut writer =
-        Writer { output: watch.common.output, table: Table::default(), json: Json::default() };
-    if writer.start(live, &kernel)? == Reader::Gone {
-        return Ok(());
+    if writer.start(live, kernel)? == Reader::Gone {
+        return Ok(Next::End);
     }
     let ring = live.ring_fd()?.map(register).transpose()?;
     // The first tick is the first interval's end: there is no rate before it.
-    monitor.observe(&live.read());
+    monitor.observe(&live.read(Purpose::Settle));
     let mut ticks = interval_at(Instant::now() + watch.interval, watch.interval);
     // A tick that comes late is not made up for: its interval is in the output.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut collect = tokio::time::interval(COLLECT_EVERY);
     collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut left = watch.count;
-    while left != Some(0) {
+    while *left != Some(0) {
         tokio::select! {
             // The tick first: a flood of events must not put it off.
             biased;
             _ = ticks.tick() => {
+                if live.is_stale() {
+                    return Ok(Next::Reloaded);
+                }
                 drain(live).await;
-                let tick = monitor.observe(&live.read());
+                let tick = monitor.observe(&live.read(Purpose::Tick));
                 if writer.tick(&tick)? == Reader::Gone {
-                    return Ok(());
+                    return Ok(Next::End);
                 }
                 if let Some(log) = &mut debug_log {
                     log.flush();
                 }
-                left = left.map(|left| left - 1);
+                *left = left.map(|left| left - 1);
             }
+            () = release.requested() => return Ok(Next::LetGo),
             _ = collect.tick() => drain(live).await,
             () = filling(ring.as_ref()) => drain(live).await,
         }
     }
-    Ok(())
+    Ok(Next::End)
 }
 
 /// Empties the ring, giving way to other tasks after every [`DRAIN`] events. What comes in meanwhile
@@ -143,13 +200,24 @@ struct Writer {
     output: Output,
     table: Table,
     json: Json,
+    hooks: Vec<Hook>,
 }
 
 impl Writer {
     fn start(&mut self, live: &Live, kernel: &str) -> Result<Reader> {
-        match self.output {
+        let start = start(live, kernel);
+        let reader = match self.output {
             Output::Text => Ok(Reader::Reading),
-            Output::Json => self.json.write(&Line::start(live.now(), &start(live, kernel))),
+            Output::Json => self.json.write(&Line::start(live.now(), &start)),
+        };
+        self.hooks = start.hooks;
+        reader
+    }
+
+    fn notice(&mut self, now: Time, text: &str) -> Result<Reader> {
+        match self.output {
+            Output::Text => output::text(&format!("{text}\n")),
+            Output::Json => self.json.write(&Line::notice(now, text)),
         }
     }
 
@@ -158,10 +226,10 @@ impl Writer {
             return output::text(&self.table.tick(tick));
         }
         for notice in &tick.notices {
-            if self.json.write(&Line::notice(tick.time, notice))? == Reader::Gone {
+            if self.notice(tick.time, notice)? == Reader::Gone {
                 return Ok(Reader::Gone);
             }
         }
-        self.json.write(&Line::tick(tick))
+        self.json.write(&Line::tick(tick, &self.hooks))
     }
 }

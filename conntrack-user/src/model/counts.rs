@@ -2,8 +2,82 @@
 
 use serde::Serialize;
 
-/// Everything that is counted, over all CPUs.
+/// A number for each kind of protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ByProtocol {
+    /// TCP
+    pub tcp: u64,
+    /// UDP
+    pub udp: u64,
+    /// ICMP and `ICMPv6`
+    pub icmp: u64,
+    /// All others
+    pub other: u64,
+}
+
+impl From<[u64; 4]> for ByProtocol {
+    fn from([tcp, udp, icmp, other]: [u64; 4]) -> Self {
+        Self { tcp, udp, icmp, other }
+    }
+}
+
+impl ByProtocol {
+    /// All protocols together.
+    #[must_use]
+    pub const fn sum(&self) -> u64 {
+        self.tcp + self.udp + self.icmp + self.other
+    }
+
+    /// `f` of each number and its counterpart.
+    #[must_use]
+    pub fn zip(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            tcp: f(self.tcp, other.tcp),
+            udp: f(self.udp, other.udp),
+            icmp: f(self.icmp, other.icmp),
+            other: f(self.other, other.other),
+        }
+    }
+}
+
+/// A number for each protocol and for each status that an entry can have in the end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ByStatus {
+    /// No answer was seen.
+    pub unreplied: ByProtocol,
+    /// Packets were seen in both directions (`IPS_SEEN_REPLY`).
+    pub replied: ByProtocol,
+    /// Worth keeping, never evicted early (`IPS_ASSURED`).
+    pub assured: ByProtocol,
+    /// Still in a flow table (`IPS_OFFLOAD`, `IPS_HW_OFFLOAD`).
+    pub offloaded: ByProtocol,
+}
+
+impl From<[ByProtocol; 4]> for ByStatus {
+    fn from([unreplied, replied, assured, offloaded]: [ByProtocol; 4]) -> Self {
+        Self { unreplied, replied, assured, offloaded }
+    }
+}
+
+impl ByStatus {
+    /// All of them together.
+    #[must_use]
+    pub const fn sum(&self) -> u64 {
+        self.unreplied.sum() + self.replied.sum() + self.assured.sum() + self.offloaded.sum()
+    }
+
+    fn zip(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            unreplied: self.unreplied.zip(&other.unreplied, &f),
+            replied: self.replied.zip(&other.replied, &f),
+            assured: self.assured.zip(&other.assured, &f),
+            offloaded: self.offloaded.zip(&other.offloaded, &f),
+        }
+    }
+}
+
+/// Everything that is counted, over all CPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Entries allocated.
     pub allocs: u64,
@@ -12,13 +86,27 @@ pub struct Totals {
     /// Packets dropped because the table was full and nothing could be evicted.
     pub table_full: u64,
     /// Entries hashed by a packet.
-    pub inserts_packet: u64,
+    pub inserts_packet: ByProtocol,
     /// Entries hashed through ctnetlink or a BPF kfunc.
-    pub inserts_ctnetlink: u64,
+    pub inserts_ctnetlink: ByProtocol,
     /// Entries taken out of the hash, for whatever reason.
-    pub deletes: u64,
-    /// Entries evicted early to make room for new ones; part of `deletes`.
+    pub deletes: ByStatus,
+    /// Those that a user asked for; part of `deletes`, as the next two.
+    pub deletes_user: u64,
+    /// Those because the namespace ended.
+    pub deletes_netns_exit: u64,
+    /// Those evicted early to make room for new ones.
     pub evictions: u64,
+    /// Entries that found another one with their tuple when they were to be hashed.
+    pub clashes: u64,
+    /// Those that were merged into the other one, or hashed beside it.
+    pub clashes_resolved: u64,
+    /// Packets dropped because a clash could not be resolved.
+    pub failed_clash: u64,
+    /// Packets dropped because their bucket's chain was too long.
+    pub failed_chain_too_long: u64,
+    /// Packets dropped because their entry was deleted before it was hashed.
+    pub failed_dying: u64,
     /// Entries freed, whether they had been hashed or not.
     pub frees: u64,
     /// Frees that a test had left out of `frees`.
@@ -31,7 +119,16 @@ impl Totals {
     /// Entries hashed, by whatever path.
     #[must_use]
     pub const fn inserts(&self) -> u64 {
-        self.inserts_packet + self.inserts_ctnetlink
+        self.inserts_packet.sum() + self.inserts_ctnetlink.sum()
+    }
+
+    /// Deletes for none of the causes that are told apart: the entry expired, was reset, or its device
+    /// went away.
+    #[must_use]
+    pub const fn deletes_kernel(&self) -> u64 {
+        let others = self.deletes_user + self.deletes_netns_exit + self.evictions;
+        // Each is read at another moment.
+        self.deletes.sum().saturating_sub(others)
     }
 
     /// What the count of entries follows from.
@@ -42,18 +139,35 @@ impl Totals {
 
     /// What was counted after `earlier`.
     #[must_use]
-    pub const fn since(&self, earlier: &Self) -> Self {
+    pub fn since(&self, earlier: &Self) -> Self {
+        self.zip(earlier, u64::saturating_sub)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+
+    fn zip(&self, other: &Self, f: impl Fn(u64, u64) -> u64 + Copy) -> Self {
         Self {
-            allocs: self.allocs.saturating_sub(earlier.allocs),
-            allocs_failed: self.allocs_failed.saturating_sub(earlier.allocs_failed),
-            table_full: self.table_full.saturating_sub(earlier.table_full),
-            inserts_packet: self.inserts_packet.saturating_sub(earlier.inserts_packet),
-            inserts_ctnetlink: self.inserts_ctnetlink.saturating_sub(earlier.inserts_ctnetlink),
-            deletes: self.deletes.saturating_sub(earlier.deletes),
-            evictions: self.evictions.saturating_sub(earlier.evictions),
-            frees: self.frees.saturating_sub(earlier.frees),
-            frees_skipped: self.frees_skipped.saturating_sub(earlier.frees_skipped),
-            events_lost: self.events_lost.saturating_sub(earlier.events_lost),
+            allocs: f(self.allocs, other.allocs),
+            allocs_failed: f(self.allocs_failed, other.allocs_failed),
+            table_full: f(self.table_full, other.table_full),
+            inserts_packet: self.inserts_packet.zip(&other.inserts_packet, f),
+            inserts_ctnetlink: self.inserts_ctnetlink.zip(&other.inserts_ctnetlink, f),
+            deletes: self.deletes.zip(&other.deletes, f),
+            deletes_user: f(self.deletes_user, other.deletes_user),
+            deletes_netns_exit: f(self.deletes_netns_exit, other.deletes_netns_exit),
+            evictions: f(self.evictions, other.evictions),
+            clashes: f(self.clashes, other.clashes),
+            clashes_resolved: f(self.clashes_resolved, other.clashes_resolved),
+            failed_clash: f(self.failed_clash, other.failed_clash),
+            failed_chain_too_long: f(self.failed_chain_too_long, other.failed_chain_too_long),
+            failed_dying: f(self.failed_dying, other.failed_dying),
+            frees: f(self.frees, other.frees),
+            frees_skipped: f(self.frees_skipped, other.frees_skipped),
+            events_lost: f(self.events_lost, other.events_lost),
         }
     }
 }
@@ -87,12 +201,28 @@ pub struct Counted {
     pub deletes: bool,
     /// `table_full` and, with `deletes`, `evictions`
     pub early_drops: bool,
+    /// `deletes_user`, and so which deletes are the kernel's own
+    pub causes: bool,
+    /// `clashes`
+    pub clashes: bool,
+    /// `clashes_resolved` and `failed_clash`
+    pub clash_outcomes: bool,
+    /// `failed_chain_too_long` and `failed_dying`
+    pub failed_inserts: bool,
 }
 
 impl Counted {
     /// Everything.
-    pub const ALL: Self =
-        Self { inserts_packet: true, inserts_ctnetlink: true, deletes: true, early_drops: true };
+    pub const ALL: Self = Self {
+        inserts_packet: true,
+        inserts_ctnetlink: true,
+        deletes: true,
+        early_drops: true,
+        causes: true,
+        clashes: true,
+        clash_outcomes: true,
+        failed_inserts: true,
+    };
 
     /// Whether inserts are counted on every path.
     #[must_use]

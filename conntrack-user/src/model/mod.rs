@@ -2,6 +2,9 @@
 
 pub mod baseline;
 pub mod counts;
+pub mod flow;
 pub mod monitor;
+pub mod name;
+pub mod probe;
 pub mod reading;
 pub mod tick;

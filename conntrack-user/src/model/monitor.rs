@@ -28,7 +28,6 @@ struct State {
     /// Drift at the last few ticks where it could be told.
     drifts: VecDeque<i64>,
     max: Option<u32>,
-    seen: bool,
 }
 
 /// Ticks over which the lowest drift counts: longer than an entry is in flight, even when the task
@@ -79,27 +78,38 @@ impl Monitor {
         let netns: Vec<_> = reading
             .netns
             .iter()
-            .map(|netns| self.observe_netns(netns, reading, interval_ns, &mut notices))
+            .map(|netns| (netns, self.observe_netns(netns, reading, interval_ns, &mut notices)))
             .collect();
-        self.netns.retain(|_, state| std::mem::take(&mut state.seen));
+        // An idle one was looked at for its drift: it is shown where there is one.
+        let is_shown = |(netns, tick): &(&NetnsReading, NetnsTick)| {
+            !netns.idle || tick.drift.is_some_and(|drift| drift != 0)
+        };
+        let netns = netns.into_iter().filter(is_shown).map(|(_, tick)| tick).collect();
+        for id in &reading.gone {
+            self.netns.remove(id);
+        }
         if reading.overflow != Totals::default() && !self.overflow_said {
             self.overflow_said = true;
             notices.push(
-                "more network namespaces than can be told apart: those beyond are not shown".into(),
+                "more network namespaces than can be told apart: what is counted in those beyond is \
+                 shown together"
+                    .into(),
             );
         }
-        let lost =
-            netns.iter().filter_map(|netns| netns.totals).map(|t| t.events_lost).sum::<u64>();
-        let events = reading
-            .events_received
-            .map(|received| Events { received, lost: lost + reading.overflow.events_lost });
+        let events =
+            reading.events_received.map(|received| Events { received, lost: reading.events_lost });
         Tick {
             time: reading.time,
             interval_ns,
             netns,
+            idle: reading.idle,
             events,
             missed_at_most: reading.missed_at_most,
             counted: reading.counted,
+            overflow: Some(reading.overflow).filter(|overflow| *overflow != Totals::default()),
+            probes: reading.probes.clone(),
+            victims: reading.victims.clone(),
+            blocks: reading.blocks,
             notices,
         }
     }
@@ -113,7 +123,6 @@ impl Monitor {
             entries: Entries::Unavailable,
             drifts: VecDeque::new(),
             max: None,
-            seen: false,
         })
     }
 
@@ -125,7 +134,6 @@ impl Monitor {
         notices: &mut Vec<String>,
     ) -> NetnsTick {
         let state = self.state(reading.id);
-        state.seen = true;
         if reading.totals.is_some() {
             state.baseline.observe(&reading.counts);
         }
@@ -160,23 +168,29 @@ impl Monitor {
         state.totals = reading.totals;
         state.entries = entries;
         state.max = reading.max.or(state.max);
+        let time_to_full = match entries {
+            Entries::Unavailable => TimeToFull::Unknown,
+            _ => state.forecast.time_to_full(),
+        };
+        let baseline = match state.baseline.known() {
+            Known::Exactly(value) => Some(value),
+            Known::Nothing | Known::Between(..) => None,
+        };
+        if reading.ended {
+            self.netns.remove(&reading.id);
+        }
         NetnsTick {
             id: reading.id,
             name: reading.name.clone(),
+            ended: reading.ended,
             entries,
             limit,
             change,
             rates,
             totals: reading.totals,
-            baseline: match state.baseline.known() {
-                Known::Exactly(value) => Some(value),
-                Known::Nothing | Known::Between(..) => None,
-            },
+            baseline,
             drift,
-            time_to_full: match entries {
-                Entries::Unavailable => TimeToFull::Unknown,
-                _ => state.forecast.time_to_full(),
-            },
+            time_to_full,
             count,
             kernel: reading.kernel,
         }
@@ -216,7 +230,9 @@ fn rates(
         insert: change
             .filter(|_| counted.all_inserts())
             .map(|change| per_second(change.inserts() as f64)),
-        delete: change.filter(|_| counted.deletes).map(|change| per_second(change.deletes as f64)),
+        delete: change
+            .filter(|_| counted.deletes)
+            .map(|change| per_second(change.deletes.sum() as f64)),
         net: net.map(|net| per_second(net as f64)),
     }
 }

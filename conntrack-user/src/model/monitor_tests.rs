@@ -1,6 +1,6 @@
 use super::{
     super::{
-        counts::Balance,
+        counts::{Balance, ByProtocol},
         reading::{CountRead, NetnsReading},
     },
     *,
@@ -14,13 +14,19 @@ fn monitor() -> Monitor {
     Monitor::new(2, || Box::new(Growth::default()))
 }
 
+fn udp(udp: u64) -> ByProtocol {
+    ByProtocol { udp, ..ByProtocol::default() }
+}
+
 /// The namespace `id` with `count` entries, of which the programs have seen `allocs` come.
 fn netns(id: NetnsId, count: u32, max: u32, allocs: u64) -> NetnsReading {
     let balance = Balance { allocs, frees: 0 };
     NetnsReading {
         id,
         name: None,
-        totals: Some(Totals { allocs, inserts_packet: allocs, ..Totals::default() }),
+        ended: false,
+        idle: false,
+        totals: Some(Totals { allocs, inserts_packet: udp(allocs), ..Totals::default() }),
         counts: vec![CountRead { before: balance, count, after: balance }; 6],
         max: Some(max),
         kernel: None,
@@ -32,9 +38,15 @@ fn at(second: u64, netns: Vec<NetnsReading>) -> Reading {
     Reading {
         time,
         netns,
+        idle: 0,
+        gone: vec![],
         events_received: Some(7),
         missed_at_most: Some(0),
         overflow: Totals::default(),
+        events_lost: 0,
+        probes: vec![],
+        victims: vec![],
+        blocks: None,
         counted: Counted::ALL,
     }
 }
@@ -166,4 +178,38 @@ fn an_entry_in_flight_is_no_drift_and_a_missed_one_is() {
     assert_eq!(drift(3, one_more()), Some(0));
     assert_eq!(drift(4, one_more()), Some(1), "it stays");
     assert_eq!(drift(5, vec![netns(INIT, 98, 1000, 0)]), Some(-2), "at once");
+}
+
+#[test]
+fn an_idle_namespace_is_remembered_and_shown_when_it_drifts() {
+    let mut monitor = settled();
+    let other = NetnsId { cookie: Some(9), inode: 5 };
+    monitor.observe(&at(1, vec![netns(INIT, 100, 1000, 0)]));
+    let tick = monitor.observe(&at(2, vec![netns(other, 0, 1000, 0)]));
+    assert_eq!(tick.netns.iter().map(|netns| netns.id).collect::<Vec<_>>(), [other]);
+    let idle = |count| NetnsReading { idle: true, ..netns(INIT, count, 1000, 0) };
+    assert!(monitor.observe(&at(3, vec![idle(100)])).netns.is_empty(), "nothing to say");
+    let tick = monitor.observe(&at(4, vec![idle(97)]));
+    assert_eq!(tick.netns[0].drift, Some(-3), "its baseline was kept");
+}
+
+#[test]
+fn a_namespace_that_ended_is_shown_once_and_its_inode_starts_anew() {
+    let mut monitor = monitor();
+    let id = NetnsId { cookie: None, inode: 77 };
+    monitor.observe(&at(1, vec![netns(id, 50, 1000, 50)]));
+    let ended = NetnsReading { ended: true, counts: vec![], ..netns(id, 0, 1000, 60) };
+    let tick = monitor.observe(&at(2, vec![ended, netns(id, 10, 1000, 10)]));
+    let changes = tick.netns.iter().map(|netns| (netns.ended, netns.change.map(|c| c.allocs)));
+    assert_eq!(changes.collect::<Vec<_>>(), [(true, Some(10)), (false, Some(10))]);
+}
+
+#[test]
+fn a_namespace_that_is_gone_is_forgotten() {
+    let mut monitor = settled();
+    let mut reading = at(1, vec![]);
+    reading.gone.push(INIT);
+    monitor.observe(&reading);
+    let tick = monitor.observe(&at(2, vec![netns(INIT, 5, 1000, 0)]));
+    assert_eq!(tick.netns[0].baseline, None);
 }

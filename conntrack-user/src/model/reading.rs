@@ -2,7 +2,12 @@
 
 use serde::Serialize;
 
-use super::counts::{Balance, Counted, Totals};
+use super::{
+    counts::{Balance, Counted, Totals},
+    flow::FlowEvent,
+    name::Name,
+    probe::Probe,
+};
 
 /// A moment, on both clocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,14 +32,26 @@ pub struct NetnsId {
 pub struct Reading {
     /// When.
     pub time: Time,
-    /// The namespaces that could be read.
+    /// The namespaces that were read; those in which nothing was counted lately are left out.
     pub netns: Vec<NetnsReading>,
+    /// How many were left out.
+    pub idle: u64,
+    /// Namespaces that are gone, besides those that say so in `netns`.
+    pub gone: Vec<NetnsId>,
     /// Events taken out of the ring buffer since the programs were attached; none without events.
     pub events_received: Option<u64>,
     /// Calls that the programs missed in all namespaces; none when it cannot be told.
     pub missed_at_most: Option<u64>,
     /// What was counted in namespaces beyond those that can be told apart.
     pub overflow: Totals,
+    /// Events that found the ring buffer full, in all namespaces.
+    pub events_lost: u64,
+    /// How the kernel programs do; read once a second.
+    pub probes: Vec<Probe>,
+    /// Tuples that were refused or evicted since the reading before: some of them, the last ones.
+    pub victims: Vec<FlowEvent>,
+    /// Blocks of counters that are taken, and how many there are; none when procfs is polled.
+    pub blocks: Option<(u64, u64)>,
     /// Which of the totals are counted.
     pub counted: Counted,
 }
@@ -45,8 +62,13 @@ pub struct NetnsReading {
     /// Which one.
     pub id: NetnsId,
     /// Its name, where one is known.
-    pub name: Option<String>,
-    /// What the kernel programs have counted in it; none when procfs is polled.
+    pub name: Option<Name>,
+    /// It has ended; these are its last counts.
+    pub ended: bool,
+    /// Nothing was counted in it lately: read for the sake of its drift alone.
+    pub idle: bool,
+    /// What the kernel programs have counted in it; none when procfs is polled, or when some of it was
+    /// counted together with others.
     pub totals: Option<Totals>,
     /// The kernel's count of entries, read once or more; empty when it cannot be read.
     pub counts: Vec<CountRead>,

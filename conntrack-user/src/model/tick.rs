@@ -2,6 +2,9 @@
 
 use super::{
     counts::{Counted, Totals},
+    flow::FlowEvent,
+    name::Name,
+    probe::Probe,
     reading::{KernelStat, NetnsId, Time},
 };
 use crate::forecast::TimeToFull;
@@ -13,14 +16,25 @@ pub struct Tick {
     pub time: Time,
     /// Nanoseconds since the tick before; none at the first.
     pub interval_ns: Option<u64>,
-    /// The namespaces, in the order of the reading.
+    /// The namespaces, in the order of the reading; idle ones are left out.
     pub netns: Vec<NetnsTick>,
+    /// Namespaces in which nothing was counted lately.
+    pub idle: u64,
     /// The ring buffer; none without events.
     pub events: Option<Events>,
     /// Calls that the programs missed; 0: every count is exact. None when it cannot be told.
     pub missed_at_most: Option<u64>,
     /// Which counts are counted at all.
     pub counted: Counted,
+    /// What was counted together in namespaces beyond those that can be told apart; none while there is
+    /// none.
+    pub overflow: Option<Totals>,
+    /// How the kernel programs do.
+    pub probes: Vec<Probe>,
+    /// Tuples that were refused or evicted in the tick: some of them, the last ones.
+    pub victims: Vec<FlowEvent>,
+    /// Blocks of counters that are taken, and how many there are.
+    pub blocks: Option<(u64, u64)>,
     /// What is to be said once.
     pub notices: Vec<String>,
 }
@@ -40,7 +54,9 @@ pub struct NetnsTick {
     /// Which one.
     pub id: NetnsId,
     /// Its name, where one is known.
-    pub name: Option<String>,
+    pub name: Option<Name>,
+    /// It has ended; these are its last counts.
+    pub ended: bool,
     /// Entries in its table.
     pub entries: Entries,
     /// Entries it may have.

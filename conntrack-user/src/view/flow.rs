@@ -3,19 +3,44 @@
 use serde::Serialize;
 
 use super::json::SCHEMA_VERSION;
-use crate::source::ebpf::flow::{EventKind, FlowEvent, Tuple};
+use crate::model::{
+    flow::{Cause, EventKind, FlowEvent, Tuple},
+    reading::NetnsId,
+};
 
-/// The event as JSON.
+/// One direction of a flow as JSON.
+#[derive(Debug, Serialize)]
+pub struct Direction {
+    source: std::net::IpAddr,
+    destination: std::net::IpAddr,
+    source_port: u16,
+    destination_port: u16,
+}
+
+impl From<&Tuple> for Direction {
+    fn from(tuple: &Tuple) -> Self {
+        Self {
+            source: tuple.source,
+            destination: tuple.destination,
+            source_port: tuple.source_port,
+            destination_port: tuple.destination_port,
+        }
+    }
+}
+
+/// The event as JSON. `netns`: its namespace, as far as it is known.
 #[must_use]
-pub fn json(event: &FlowEvent) -> impl Serialize + use<> {
+pub fn json(event: &FlowEvent, netns: NetnsId) -> impl Serialize + use<> {
     #[derive(Serialize)]
     struct Json {
         schema_version: u32,
         kind: &'static str,
         event: &'static str,
         path: Option<&'static str>,
+        cause: Option<&'static str>,
         monotonic_ns: u64,
-        netns_cookie: u64,
+        netns_cookie: Option<u64>,
+        netns_inode: u64,
         zone: u16,
         protocol: u8,
         original: Direction,
@@ -23,71 +48,73 @@ pub fn json(event: &FlowEvent) -> impl Serialize + use<> {
         status: u32,
         replied: bool,
         assured: bool,
+        offloaded: bool,
     }
-    #[derive(Serialize)]
-    struct Direction {
-        source: std::net::IpAddr,
-        destination: std::net::IpAddr,
-        source_port: u16,
-        destination_port: u16,
-    }
-    let direction = |tuple: &Tuple| Direction {
-        source: tuple.source,
-        destination: tuple.destination,
-        source_port: tuple.source_port,
-        destination_port: tuple.destination_port,
-    };
-    let (name, path) = name(event.kind);
+    let (name, path, cause) = name(event.kind);
     Json {
         schema_version: SCHEMA_VERSION,
         kind: "event",
         event: name,
         path,
+        cause,
         monotonic_ns: event.time_ns,
-        netns_cookie: event.netns_cookie,
+        netns_cookie: netns.cookie,
+        netns_inode: netns.inode,
         zone: event.zone,
         protocol: event.original.protocol,
-        original: direction(&event.original),
-        reply: direction(&event.reply),
+        original: (&event.original).into(),
+        reply: (&event.reply).into(),
         status: event.status.0,
         replied: event.status.is_replied(),
         assured: event.status.is_assured(),
+        offloaded: event.status.is_offloaded(),
     }
 }
 
-/// What happened, and on which path.
-const fn name(kind: EventKind) -> (&'static str, Option<&'static str>) {
+/// What happened, an insert's path, and a delete's cause.
+#[must_use]
+pub const fn name(kind: EventKind) -> (&'static str, Option<&'static str>, Option<&'static str>) {
     match kind {
-        EventKind::InsertPacket => ("insert", Some("packet")),
-        EventKind::InsertCtnetlink => ("insert", Some("ctnetlink")),
-        EventKind::Destroy => ("destroy", None),
+        EventKind::InsertPacket => ("insert", Some("packet"), None),
+        EventKind::InsertCtnetlink => ("insert", Some("ctnetlink"), None),
+        EventKind::Destroy(Cause::Kernel) => ("destroy", None, Some("kernel")),
+        EventKind::Destroy(Cause::User) => ("destroy", None, Some("user")),
+        EventKind::Destroy(Cause::NetnsExit) => ("destroy", None, Some("netns_exit")),
+        EventKind::Destroy(Cause::Eviction) => ("destroy", None, Some("eviction")),
+        EventKind::Refused => ("refused", None, None),
+        EventKind::Evicted => ("evicted", None, None),
     }
 }
 
 /// The event as a line.
 #[must_use]
-pub fn text(event: &FlowEvent) -> String {
-    let (name, path) = name(event.kind);
-    let state = match (event.status.is_assured(), event.status.is_replied()) {
-        (true, _) => " [assured]",
-        (false, true) => " [replied]",
-        (false, false) if event.kind == EventKind::Destroy => " [unreplied]",
-        (false, false) => "",
+pub fn text(event: &FlowEvent, netns: NetnsId) -> String {
+    let (name, path, cause) = name(event.kind);
+    let status = event.status;
+    let state = match (status.is_offloaded(), status.is_assured(), status.is_replied()) {
+        (true, ..) => " [offload]",
+        (_, true, _) => " [assured]",
+        (_, _, true) => " [replied]",
+        _ if matches!(event.kind, EventKind::Destroy(_)) => " [unreplied]",
+        _ => "",
     };
     let zone = if event.zone == 0 { String::new() } else { format!(" zone {}", event.zone) };
-    let path =
-        path.filter(|path| *path != "packet").map(|p| format!(" by {p}")).unwrap_or_default();
+    // What is usual is left out.
+    let who = path.filter(|path| *path != "packet").or(cause.filter(|cause| *cause != "kernel"));
+    let who = who.map(|who| format!(" by {who}")).unwrap_or_default();
     format!(
-        "{:.6} {name:<7} {:<6} {} reply {}{state}{zone}{path} netns {}\n",
+        "{:.6} {name:<7} {:<6} {} reply {}{state}{zone}{who} netns {}\n",
         event.time_ns as f64 / 1e9,
         protocol(event.original.protocol),
         tuple(&event.original),
         tuple(&event.reply),
-        event.netns_cookie,
+        netns.inode,
     )
 }
 
-fn tuple(tuple: &Tuple) -> String {
+/// A direction as `source -> destination`.
+#[must_use]
+pub fn tuple(tuple: &Tuple) -> String {
     use std::net::SocketAddr;
     format!(
         "{} -> {}",
@@ -97,7 +124,8 @@ fn tuple(tuple: &Tuple) -> String {
 }
 
 /// The name of an IP protocol, or its number.
-fn protocol(number: u8) -> String {
+#[must_use]
+pub fn protocol(number: u8) -> String {
     match number {
         1 => "icmp".into(),
         6 => "tcp".into(),
@@ -114,7 +142,7 @@ fn protocol(number: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::ebpf::flow::Status;
+    use crate::model::flow::Status;
 
     #[test]
     fn an_event_as_a_line_and_as_json() {
@@ -128,19 +156,20 @@ mod tests {
         let event = FlowEvent {
             time_ns: 1_500_000_000,
             netns_cookie: 1,
-            kind: EventKind::Destroy,
+            kind: EventKind::Destroy(Cause::User),
             original: direction("10.0.0.1", "10.96.0.10"),
             reply: direction("2001:db8::1", "10.0.0.1"),
             status: Status(0x2),
             zone: 3,
         };
+        let netns = NetnsId { cookie: Some(1), inode: 7 };
         assert_eq!(
-            text(&event),
+            text(&event, netns),
             "1.500000 destroy udp    10.0.0.1:40000 -> 10.96.0.10:53 reply \
-             [2001:db8::1]:40000 -> 10.0.0.1:53 [replied] zone 3 netns 1\n"
+             [2001:db8::1]:40000 -> 10.0.0.1:53 [replied] zone 3 by user netns 7\n"
         );
-        let json = serde_json::to_value(json(&event)).unwrap();
-        assert_eq!(json["event"], "destroy");
+        let json = serde_json::to_value(json(&event, netns)).unwrap();
+        assert_eq!((&json["event"], &json["cause"]), (&"destroy".into(), &"user".into()));
         assert_eq!(json["reply"]["source"], "2001:db8::1");
         assert_eq!((&json["replied"], &json["assured"]), (&true.into(), &false.into()));
     }

@@ -5,11 +5,18 @@ use serde::Serialize;
 use crate::{
     forecast::TimeToFull,
     model::{
-        counts::{Counted, Totals},
+        counts::{ByProtocol, ByStatus, Counted, Totals},
+        flow::FlowEvent,
+        name::NameKind,
+        probe,
         reading::{KernelStat, Time},
         tick::{Entries, Limit, NetnsTick, Tick},
     },
-    source::{Lost, ebpf::plan::HookReport},
+    source::{
+        Lost,
+        ebpf::plan::{HookReport, Lack},
+    },
+    view::flow::{self, Direction},
 };
 
 /// The version of what is written here; raised when a field changes its meaning or goes away.
@@ -47,10 +54,11 @@ pub struct Start<'a> {
 }
 
 /// A hook.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Hook {
     hook: &'static str,
     function: &'static str,
+    state: &'static str,
     attached_via: Option<String>,
     reason: Option<String>,
 }
@@ -60,10 +68,37 @@ impl From<&HookReport> for Hook {
         Self {
             hook: report.hook.name(),
             function: report.hook.function(),
+            state: match report.outcome.as_ref().map_err(|error| error.kind) {
+                Ok(_) => "attached",
+                Err(Lack::Unsupported) => "unsupported",
+                Err(Lack::Broken | Lack::Refused) => "broken",
+            },
             attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
             reason: report.outcome.as_ref().err().map(|error| error.reason.clone()),
         }
     }
+}
+
+/// A hook and how its programs do.
+#[derive(Debug, Serialize)]
+struct Probe<'a> {
+    #[serde(flatten)]
+    hook: &'a Hook,
+    hits: Option<u64>,
+    misses: Option<u64>,
+    run_count: Option<u64>,
+    run_time_ns: Option<u64>,
+}
+
+/// A tuple that was refused or evicted.
+#[derive(Debug, Serialize)]
+struct Victim {
+    kind: &'static str,
+    monotonic_ns: u64,
+    netns_cookie: u64,
+    zone: u16,
+    protocol: u8,
+    original: Direction,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +107,11 @@ struct TickRecord<'a> {
     events: Option<Events>,
     missed_at_most: Option<u64>,
     netns: Vec<Netns<'a>>,
+    netns_idle: u64,
+    netns_overflow: Option<Counts>,
+    victims: Vec<Victim>,
+    probes: Vec<Probe<'a>>,
+    counter_blocks: Option<Blocks>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +126,13 @@ struct StatusRecord<'a> {
     tick: TickRecord<'a>,
 }
 
+/// Blocks of per-CPU counters.
+#[derive(Debug, Serialize)]
+struct Blocks {
+    taken: u64,
+    of: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct Events {
     received: u64,
@@ -97,6 +144,8 @@ struct Netns<'a> {
     inode: u64,
     cookie: Option<u64>,
     name: Option<&'a str>,
+    name_kind: Option<NameKind>,
+    ended: bool,
     entries: Option<u64>,
     entries_low: Option<u64>,
     entries_high: Option<u64>,
@@ -115,7 +164,7 @@ struct Netns<'a> {
     kernel: Kernel,
 }
 
-/// [`Totals`], with their sum; what no hook counted is null.
+/// [`Totals`], with their sums; what no hook counted is null.
 #[derive(Debug, Serialize)]
 struct Counts {
     allocs: u64,
@@ -124,11 +173,32 @@ struct Counts {
     inserts: Option<u64>,
     inserts_packet: Option<u64>,
     inserts_ctnetlink: Option<u64>,
+    inserts_by_protocol: Option<ByProtocol>,
     deletes: Option<u64>,
+    deletes_by_cause: ByCause,
+    deletes_by_status: Option<ByStatus>,
     evictions: Option<u64>,
+    clashes: Option<u64>,
+    clashes_resolved: Option<u64>,
+    insert_failed: ByReason,
     frees: u64,
     frees_skipped: u64,
     events_lost: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ByCause {
+    user: Option<u64>,
+    netns_exit: Option<u64>,
+    eviction: Option<u64>,
+    kernel: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ByReason {
+    clash: Option<u64>,
+    chain_too_long: Option<u64>,
+    dying: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -153,8 +223,8 @@ impl<'a> Line<'a> {
 
     /// A tick.
     #[must_use]
-    pub fn tick(tick: &'a Tick) -> Self {
-        Self::new(tick.time, Record::Tick(tick_record(tick)))
+    pub fn tick(tick: &'a Tick, hooks: &'a [Hook]) -> Self {
+        Self::new(tick.time, Record::Tick(tick_record(tick, hooks)))
     }
 
     /// The answer of `status`.
@@ -166,7 +236,7 @@ impl<'a> Line<'a> {
             warn_percent: verdict.limits.warn,
             crit_percent: verdict.limits.crit,
             start,
-            tick: tick_record(tick),
+            tick: tick_record(tick, &start.hooks),
         };
         Self::new(tick.time, Record::Status(record))
     }
@@ -176,12 +246,40 @@ impl<'a> Line<'a> {
     }
 }
 
-fn tick_record(tick: &Tick) -> TickRecord<'_> {
+fn tick_record<'a>(tick: &'a Tick, hooks: &'a [Hook]) -> TickRecord<'a> {
     TickRecord {
         interval_ns: tick.interval_ns,
         events: tick.events.map(|e| Events { received: e.received, lost: e.lost }),
         missed_at_most: tick.missed_at_most,
         netns: tick.netns.iter().map(|netns| self::netns(netns, &tick.counted)).collect(),
+        netns_idle: tick.idle,
+        netns_overflow: tick.overflow.map(|overflow| counts(&overflow, &tick.counted)),
+        victims: tick.victims.iter().map(victim).collect(),
+        probes: hooks.iter().map(|hook| self::probe(hook, &tick.probes)).collect(),
+        counter_blocks: tick.blocks.map(|(taken, of)| Blocks { taken, of }),
+    }
+}
+
+fn victim(event: &FlowEvent) -> Victim {
+    Victim {
+        kind: flow::name(event.kind).0,
+        monotonic_ns: event.time_ns,
+        netns_cookie: event.netns_cookie,
+        zone: event.zone,
+        protocol: event.original.protocol,
+        original: (&event.original).into(),
+    }
+}
+
+fn probe<'a>(hook: &'a Hook, probes: &[probe::Probe]) -> Probe<'a> {
+    let probe = probes.iter().find(|probe| probe.hook == hook.hook);
+    let runs = probe.and_then(|probe| probe.runs);
+    Probe {
+        hook,
+        hits: probe.and_then(|probe| probe.hits),
+        misses: probe.and_then(|probe| probe.misses),
+        run_count: runs.map(|runs| runs.count),
+        run_time_ns: runs.map(|runs| runs.time_ns),
     }
 }
 
@@ -194,7 +292,9 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
     Netns {
         inode: netns.id.inode,
         cookie: netns.id.cookie,
-        name: netns.name.as_deref(),
+        name: netns.name.as_ref().map(|name| name.text.as_str()),
+        name_kind: netns.name.as_ref().map(|name| name.kind),
+        ended: netns.ended,
         entries,
         entries_low,
         entries_high,
@@ -228,15 +328,33 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
 }
 
 fn counts(totals: &Totals, counted: &Counted) -> Counts {
+    let evictions = (counted.deletes && counted.early_drops).then_some(totals.evictions);
     Counts {
         allocs: totals.allocs,
         allocs_failed: totals.allocs_failed,
         table_full: counted.early_drops.then_some(totals.table_full),
         inserts: counted.all_inserts().then(|| totals.inserts()),
-        inserts_packet: counted.inserts_packet.then_some(totals.inserts_packet),
-        inserts_ctnetlink: counted.inserts_ctnetlink.then_some(totals.inserts_ctnetlink),
-        deletes: counted.deletes.then_some(totals.deletes),
-        evictions: (counted.deletes && counted.early_drops).then_some(totals.evictions),
+        inserts_packet: counted.inserts_packet.then(|| totals.inserts_packet.sum()),
+        inserts_ctnetlink: counted.inserts_ctnetlink.then(|| totals.inserts_ctnetlink.sum()),
+        inserts_by_protocol: counted
+            .all_inserts()
+            .then(|| totals.inserts_packet.zip(&totals.inserts_ctnetlink, |a, b| a + b)),
+        deletes: counted.deletes.then(|| totals.deletes.sum()),
+        deletes_by_cause: ByCause {
+            user: counted.causes.then_some(totals.deletes_user),
+            netns_exit: counted.deletes.then_some(totals.deletes_netns_exit),
+            eviction: evictions,
+            kernel: (counted.causes && evictions.is_some()).then(|| totals.deletes_kernel()),
+        },
+        deletes_by_status: counted.deletes.then_some(totals.deletes),
+        evictions,
+        clashes: counted.clashes.then_some(totals.clashes),
+        clashes_resolved: counted.clash_outcomes.then_some(totals.clashes_resolved),
+        insert_failed: ByReason {
+            clash: counted.clash_outcomes.then_some(totals.failed_clash),
+            chain_too_long: counted.failed_inserts.then_some(totals.failed_chain_too_long),
+            dying: counted.failed_inserts.then_some(totals.failed_dying),
+        },
         frees: totals.frees,
         frees_skipped: totals.frees_skipped,
         events_lost: totals.events_lost,

@@ -106,7 +106,8 @@ fn fullest(tick: &Tick) -> String {
             None => "no network namespace tracks connections".into(),
         };
     };
-    let name = netns.name.clone().unwrap_or_else(|| netns.id.inode.to_string());
+    let inode = netns.id.inode.to_string();
+    let name = netns.name.as_ref().map_or(&inode, |name| &name.text);
     let entries = netns.entries.at_most().unwrap_or_default();
     let max = match netns.limit {
         Limit::Entries(max) => max,
@@ -122,6 +123,7 @@ mod tests {
         forecast::TimeToFull,
         model::{
             counts::Counted,
+            name::{Name, NameKind},
             reading::{NetnsId, Time},
             tick::{Entries, Rates},
         },
@@ -130,7 +132,8 @@ mod tests {
     fn tick(tables: &[(Entries, Limit)]) -> Tick {
         let netns = tables.iter().map(|(entries, limit)| NetnsTick {
             id: NetnsId { cookie: None, inode: 7 },
-            name: Some("blue".into()),
+            name: Some(Name { text: "blue".into(), kind: NameKind::IpNetns }),
+            ended: false,
             entries: *entries,
             limit: *limit,
             change: None,
@@ -149,6 +152,11 @@ mod tests {
             events: None,
             missed_at_most: None,
             counted: Counted::ALL,
+            idle: 0,
+            overflow: None,
+            probes: vec![],
+            victims: vec![],
+            blocks: None,
             notices: vec![],
         }
     }

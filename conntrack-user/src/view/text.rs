@@ -4,14 +4,17 @@ use std::{fmt::Write as _, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 
-use super::units;
+use super::{flow, units};
 use crate::model::{
     counts::{Counted, Totals},
+    flow::EventKind,
     tick::{Entries, Limit, NetnsTick, Tick},
 };
 
 /// Lines after which the headings are repeated.
 const PAGE: usize = 20;
+/// Namespaces shown in a tick, at most.
+const ROWS: usize = 20;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -56,7 +59,11 @@ impl Table {
             let _ = writeln!(out, "{WARNING}{notice}{WARNING:#}");
         }
         if tick.netns.is_empty() {
-            let _ = writeln!(out, "{DIM}no network namespace tracks connections{DIM:#}");
+            let text = match tick.idle {
+                0 => "no network namespace tracks connections".into(),
+                idle => format!("nothing is counted in {idle} network namespaces"),
+            };
+            let _ = writeln!(out, "{DIM}{text}{DIM:#}");
         }
         let at = clock(tick.time.unix_ns);
         if self.lines == 0 || self.lines >= PAGE {
@@ -65,12 +72,63 @@ impl Table {
             let cells = COLUMNS.map(|(heading, width)| format!("{heading:>width$}"));
             let _ = writeln!(out, "{BOLD}{}{BOLD:#}", cells.join(" "));
         }
-        for netns in &tick.netns {
+        let rows = rows(tick);
+        for netns in &rows {
             let _ = writeln!(out, "{}", line(netns, &tick.counted));
         }
-        self.lines += tick.netns.len().max(1);
+        self.lines += rows.len().max(1);
+        let more = tick.netns.len() - rows.len();
+        if more > 0 {
+            let _ = writeln!(out, "{DIM}and {more} more that are less full{DIM:#}");
+            self.lines += 1;
+        }
+        if let Some(overflow) = &tick.overflow {
+            let text = format!(
+                "in network namespaces beyond those told apart: {} inserts, {} deletes, {} drops in \
+                 all",
+                units::short(overflow.inserts() as f64),
+                units::short(overflow.deletes.sum() as f64),
+                units::short(overflow.table_full as f64)
+            );
+            let _ = writeln!(out, "{WARNING}{text}{WARNING:#}");
+            self.lines += 1;
+        }
+        let victims = victims(tick);
+        self.lines += victims.lines().count();
+        out.push_str(&victims);
         out
     }
+}
+
+/// The namespaces that get a line: all, or the fullest and those that lose packets.
+fn rows(tick: &Tick) -> Vec<&NetnsTick> {
+    let mut rows: Vec<&NetnsTick> = tick.netns.iter().collect();
+    if rows.len() > ROWS {
+        let weight = |netns: &NetnsTick| {
+            let drops = netns.change.map_or(0, |change| change.table_full + change.evictions);
+            (drops, netns.fill_ratio().unwrap_or(0.0))
+        };
+        rows.sort_by(|a, b| {
+            let (a, b) = (weight(a), weight(b));
+            b.0.cmp(&a.0).then(b.1.total_cmp(&a.1))
+        });
+        rows.truncate(ROWS);
+    }
+    rows
+}
+
+/// The last tuple that was refused and the last that was evicted in the tick.
+fn victims(tick: &Tick) -> String {
+    let mut out = String::new();
+    for kind in [EventKind::Refused, EventKind::Evicted] {
+        if let Some(last) = tick.victims.iter().rev().find(|victim| victim.kind == kind) {
+            let what = flow::name(kind).0;
+            let protocol = flow::protocol(last.original.protocol);
+            let tuple = flow::tuple(&last.original);
+            let _ = writeln!(out, "{DIM}  last {what}: {protocol} {tuple}{DIM:#}");
+        }
+    }
+    out
 }
 
 fn line(netns: &NetnsTick, counted: &Counted) -> String {
@@ -119,7 +177,7 @@ fn line(netns: &NetnsTick, counted: &Counted) -> String {
 /// The namespace's name, its end cut off where it is too long, or its inode.
 fn name(netns: &NetnsTick) -> String {
     let width = COLUMNS[0].1;
-    match &netns.name {
+    match netns.name.as_ref().map(|name| &name.text) {
         Some(name) if name.chars().count() > width => {
             name.chars().take(width - 1).chain(['~']).collect()
         }

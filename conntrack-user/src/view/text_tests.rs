@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     forecast::TimeToFull,
     model::{
+        name::{Name, NameKind},
         reading::{NetnsId, Time},
         tick::Rates,
     },
@@ -11,6 +12,7 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
     NetnsTick {
         id: NetnsId { cookie: Some(1), inode: 4_026_531_840 },
         name: None,
+        ended: false,
         entries: Entries::Exact(entries),
         limit: Limit::Entries(max),
         change: Some(Totals::default()),
@@ -32,6 +34,11 @@ fn tick(netns: Vec<NetnsTick>) -> Tick {
         events: None,
         missed_at_most: None,
         counted: Counted::ALL,
+        idle: 0,
+        overflow: None,
+        probes: vec![],
+        victims: vec![],
+        blocks: None,
         notices: vec![],
     }
 }
@@ -44,7 +51,7 @@ fn plain(text: &str) -> String {
 #[test]
 fn a_table_is_aligned_and_80_columns_wide() {
     let mut worst = netns(1_048_576, 1_048_576);
-    worst.name = Some("a-name-that-is-too-long".into());
+    worst.name = Some(Name { text: "a-name-that-is-too-long".into(), kind: NameKind::IpNetns });
     worst.rates =
         Rates { insert: Some(123_456.0), delete: Some(1_234_567.0), net: Some(-1_111_111.0) };
     let gone =

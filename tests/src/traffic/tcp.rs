@@ -10,9 +10,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use super::{Listen, Plan, Progress, Sockets, pace::Pace, ports};
 
-/// To connect and to accept: over loopback it takes microseconds, and where packets are dropped it
-/// must not take minutes.
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// To connect and to accept: over loopback it takes microseconds, on a busy host the kernel may lose
+/// packets and repeat them after 1, 3 and 7 s, and where packets are dropped it must not take minutes.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(
     plan: &Plan,

@@ -67,6 +67,7 @@ pub(crate) fn choose(choice: Choice, kernel: &Kernel) -> Result<Accel> {
         Choice::Kvm => Ok(Accel::Kvm),
         Choice::Tcg => Ok(Accel::Tcg),
         // Without the device, or the right to use it, there is nothing to try.
+        Choice::Auto if !kernel.arch.is_host() => Ok(Accel::Tcg),
         Choice::Auto if OpenOptions::new().read(true).write(true).open(DEVICE).is_err() => {
             Ok(Accel::Tcg)
         }
@@ -94,6 +95,7 @@ fn kvm_works(kernel: &Kernel) -> Result<bool> {
             memory: 512,
             append: "",
             time_limit: Some(TRIAL),
+            boot_limit: TRIAL,
             interactive: false,
         };
         Ok(machine.run(kernel, &initramfs, &mut |_| Ok(())).is_ok_and(|status| status == 0))

@@ -1,11 +1,13 @@
 #!/bin/sh
 # The first process of a VM: mounts, loads modules, runs /etc/command and says how that ended.
-# ttyS0 is the kernel's console, and takes what goes wrong in here. ttyS1 carries the command's output.
+# The first serial line is the kernel's console, and takes what goes wrong in here. The second carries the command's
+# output.
 
 export PATH=/bin HOME=/root TERM=linux LANG=C.UTF-8
-output=/dev/ttyS1
+read -r output </etc/output
 
-mount -t proc proc /proc
+busybox mount -t proc proc /proc
+busybox --install -s /bin
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm

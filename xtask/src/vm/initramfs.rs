@@ -10,14 +10,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-use super::{kernel::Kernel, modules};
-use crate::{
-    process::{command, find, output, text},
-    workspace,
-};
-
-/// Programs of this host that a VM gets besides busybox.
-const PROGRAMS: [&str; 2] = ["nft", "conntrack"];
+use super::{kernel::Kernel, modules, userland};
+use crate::workspace;
 
 /// Directories that hold mounts or links, and so get no file that would create them.
 const DIRECTORIES: [&str; 10] =
@@ -72,6 +66,8 @@ fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()>
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let plain = if colours { "" } else { "export NO_COLOR=1\n" };
     archive.file("etc/command", 0o644, format!("{plain}{}", guest.script).as_bytes())?;
+    let [_, output] = kernel.arch.serial;
+    archive.file("etc/output", 0o644, format!("/dev/{output}\n").as_bytes())?;
     if guest.interactive {
         archive.file("etc/interactive", 0o644, b"")?;
     }
@@ -83,23 +79,10 @@ fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()>
     archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
     archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n")?;
 
-    let busybox = find("busybox").context("no busybox: `cargo xtask setup` installs it")?;
-    for applet in text(command("busybox").arg("--list"), "to know its applets")?.lines() {
-        if applet != "busybox" {
-            archive.link(&format!("bin/{applet}"), "busybox")?;
-        }
-    }
-    let mut libraries = BTreeSet::new();
-    let programs = PROGRAMS.iter().map(|name| {
-        find(name).with_context(|| format!("no {name}: `cargo xtask setup` installs it"))
-    });
-    for program in programs.chain([Ok(busybox)]) {
-        let program = program?;
-        libraries.extend(shared_libraries(&program));
-        archive.copy(&program)?;
-    }
-    for library in libraries {
-        archive.file(library.trim_start_matches('/'), 0o755, &read(Path::new(&library))?)?;
+    // Its other names are made in the VM: one of another architecture does not say here which it has.
+    archive.link("bin/sh", "busybox")?;
+    for (name, path) in userland::files(kernel.arch)? {
+        archive.file(&name, 0o755, &read(&path)?)?;
     }
     for binary in guest.binaries {
         archive.copy(binary)?;
@@ -107,17 +90,6 @@ fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()>
     let staged = tempfile::tempdir().context("no scratch directory for kernel modules")?;
     modules::stage(&kernel.release, kernel.modules.as_deref(), staged.path())?;
     archive.tree(staged.path(), staged.path())
-}
-
-/// What `ldd` names, the loader included; nothing for a static program.
-fn shared_libraries(program: &Path) -> Vec<String> {
-    let listed =
-        output(command("ldd").arg(program), "to find its shared libraries").unwrap_or_default();
-    library_paths(&String::from_utf8_lossy(&listed))
-}
-
-fn library_paths(ldd: &str) -> Vec<String> {
-    ldd.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -189,21 +161,5 @@ impl Archive {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ldd_names_libraries_and_the_loader() {
-        let ldd = "\tlinux-vdso.so.1 (0x00007fff)\n\tlibmnl.so.0 => /lib/x86_64-linux-gnu/libmnl.so.0 (0x00007f)\n\
-                   \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(
-            library_paths(ldd),
-            ["/lib/x86_64-linux-gnu/libmnl.so.0", "/lib64/ld-linux-x86-64.so.2"]
-        );
-        assert!(library_paths("\tnot a dynamic executable\n").is_empty());
     }
 }

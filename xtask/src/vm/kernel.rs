@@ -13,139 +13,125 @@ use super::{
     version::{Release, Series, pick, series_of},
 };
 use crate::{
-    arch::ARCH,
+    arch::Arch,
     process::{command, output},
     progress::{note, step},
     workspace,
 };
 
-/// A series with a name of its own, and whether every change is tested on it.
-pub(crate) const SERIES: [(&str, bool); 5] =
-    [("5.10", false), ("6.1", true), ("6.12", true), ("6.18", false), ("newest", true)];
-
-/// What runs where no kernel is asked for.
-pub(crate) const DEFAULT: &str = "6.12";
+/// What `all` stands for.
+pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "newest"];
 
 /// Holds the Debian version in an unpacked kernel; written last, so a kernel without it is not one.
 const VERSION_FILE: &str = "ctmon-version";
 
 /// A kernel that can be started.
 pub(crate) struct Kernel {
+    pub(crate) arch: &'static Arch,
     pub(crate) release: String,
     pub(crate) image: PathBuf,
     /// None where everything is built in.
     pub(crate) modules: Option<PathBuf>,
 }
 
-/// The kernels of the usual set.
-pub(crate) fn usual() -> Vec<String> {
-    SERIES.iter().filter(|(_, usual)| *usual).map(|(name, _)| (*name).to_owned()).collect()
-}
-
 /// Replaces `all` by its members.
 pub(crate) fn expand(names: &[String]) -> Vec<String> {
     let each = |name: &String| match name.as_str() {
-        "all" => SERIES.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        "all" => SERIES.map(str::to_owned).into(),
         _ => vec![name.clone()],
     };
     names.iter().flat_map(each).collect()
 }
 
 /// Finds a kernel, downloading it where it is a series that the cache does not have.
-pub(crate) fn get(name: &str) -> Result<Kernel> {
+pub(crate) fn get(arch: &'static Arch, name: &str) -> Result<Kernel> {
     let directory = Path::new(name);
     if directory.is_dir() {
-        return open(directory);
+        return open(arch, directory);
     }
     let series = name.parse()?;
     let _lock = workspace::lock()?;
-    match fetch(series, name, false) {
+    match fetch(arch, series, name, false) {
         Ok(kernel) => Ok(kernel),
         Err(error) => {
-            let cached = cached()?;
+            let cached = cached(arch)?;
             let Some(old) = pick(series, &cached) else {
                 return Err(error);
             };
             note(&format!("using {} from the cache: {error}", old.name));
-            open(&directory_of(old)?)
+            open(arch, &directory_of(old)?)
         }
     }
 }
 
 /// The newest kernel of a series, and whether it is in the cache.
-pub(crate) fn look_up(name: &str) -> Result<Option<(Release, bool)>> {
+pub(crate) fn look_up(arch: &Arch, name: &str) -> Result<Option<(Release, bool)>> {
     let _lock = workspace::lock()?;
-    let releases = mirror::releases(false)?;
+    let releases = mirror::releases(arch, false)?;
     let Some(release) = pick(name.parse()?, &releases) else {
         return Ok(None);
     };
     Ok(Some((release.clone(), directory_of(release)?.join(VERSION_FILE).exists())))
 }
 
-fn fetch(series: Series, name: &str, refresh: bool) -> Result<Kernel> {
-    let releases = mirror::releases(refresh)?;
+fn fetch(arch: &'static Arch, series: Series, name: &str, refresh: bool) -> Result<Kernel> {
+    let releases = mirror::releases(arch, refresh)?;
     let release = pick(series, &releases).with_context(|| {
         format!(
-            "the mirror has no {name} kernel; looked in {}, which have {}",
+            "the mirror has no {name} kernel for {}; looked in {}, which have {}",
+            arch.name,
             mirror::suites(),
             series_of(&releases)
         )
     })?;
     let directory = directory_of(release)?;
     if !directory.join(VERSION_FILE).exists() {
-        let unpacked =
-            step(&format!("fetch kernel {}", release.name), || unpack(release, &directory));
+        let unpacked = step(&format!("fetch kernel {}", release.name), || {
+            let download = |scratch: &Path| mirror::download(arch, release, scratch);
+            mirror::unpack(&directory, download, |tree| complete(release, tree))
+        });
         match unpacked {
             // The mirror drops a version as soon as it has a newer one.
             Err(error) if !refresh => {
                 note(&format!("looking again, the list may be old: {error}"));
-                return fetch(series, name, true);
+                return fetch(arch, series, name, true);
             }
             other => other?,
         }
     }
-    open(&directory)
+    open(arch, &directory)
 }
 
-/// Downloads and unpacks next to the final place, so that an interrupted run leaves nothing half done.
-fn unpack(release: &Release, directory: &Path) -> Result<()> {
-    let parent = directory.parent().context("the cache has no parent directory")?;
-    workspace::create(parent)?;
-    let scratch = tempfile::tempdir_in(parent)
-        .with_context(|| format!("no scratch directory in {}", parent.display()))?;
-    mirror::download(release, scratch.path())?;
-    let tree = scratch.path().join("tree");
-    for package in fs::read_dir(scratch.path())?.flatten() {
-        let mut unpack = command("dpkg-deb");
-        unpack.arg("-x").arg(package.path()).arg(&tree);
-        output(&mut unpack, "to get at the kernel in the package")?;
-    }
+/// Makes the tree of a kernel's packages one that VMs start from.
+fn complete(release: &Release, tree: &Path) -> Result<()> {
     // Newer packages have everything under usr; depmod looks only here.
     if !tree.join("lib").exists() {
         symlink("usr/lib", tree.join("lib")).context("cannot link lib to usr/lib")?;
     }
     let mut depmod = command("depmod");
     output(
-        depmod.arg("-b").arg(&tree).arg(&release.name),
+        depmod.arg("-b").arg(tree).arg(&release.name),
         "to learn which modules depend on which",
     )?;
     fs::write(tree.join(VERSION_FILE), &release.version)
-        .context("cannot note the version of the kernel")?;
-    fs::rename(&tree, directory)
-        .with_context(|| format!("cannot put the kernel into {}", directory.display()))
+        .context("cannot note the version of the kernel")
 }
 
 fn directory_of(release: &Release) -> Result<PathBuf> {
     Ok(workspace::cache()?.join("kernels").join(&release.name))
 }
 
-/// The kernels that the cache holds.
-fn cached() -> Result<Vec<Release>> {
+/// The kernels of an architecture that the cache holds.
+fn cached(arch: &Arch) -> Result<Vec<Release>> {
     let directory = workspace::cache()?.join("kernels");
     let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
     let release = |entry: fs::DirEntry| {
         Some(Release {
-            name: entry.file_name().into_string().ok()?,
+            name: entry
+                .file_name()
+                .into_string()
+                .ok()
+                .filter(|name| name.ends_with(arch.flavour))?,
             version: fs::read_to_string(entry.path().join(VERSION_FILE)).ok()?,
             packages: Vec::new(),
         })
@@ -154,7 +140,7 @@ fn cached() -> Result<Vec<Release>> {
 }
 
 /// A kernel in a directory: of the cache, an unpacked package, or somebody's own build.
-fn open(directory: &Path) -> Result<Kernel> {
+fn open(arch: &'static Arch, directory: &Path) -> Result<Kernel> {
     let modules = ["lib/modules", "usr/lib/modules"]
         .iter()
         .flat_map(|place| fs::read_dir(directory.join(place)).into_iter().flatten().flatten())
@@ -170,25 +156,29 @@ fn open(directory: &Path) -> Result<Kernel> {
         format!("usr/lib/modules/{release}/vmlinuz"),
         "vmlinuz".to_owned(),
         "bzImage".to_owned(),
-        ARCH.built_image.to_owned(),
+        "Image".to_owned(),
+        arch.built_image.to_owned(),
     ];
     let image = places.iter().map(|place| directory.join(place)).find(|path| path.is_file());
     let Some(image) = image else {
         bail!("no kernel image in {}: looked for {}", directory.display(), places.join(", "));
     };
-    Ok(Kernel { release, image, modules })
+    Ok(Kernel { arch, release, image, modules })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::{ARM64, X86_64};
 
     #[test]
     fn all_contains_the_usual_set() {
         let all = expand(&["all".to_owned()]);
         assert_eq!(all.len(), SERIES.len());
-        assert!(usual().iter().all(|name| all.contains(name)));
-        assert!(usual().contains(&DEFAULT.to_owned()));
+        for arch in [&X86_64, &ARM64] {
+            assert!(arch.usual.iter().all(|name| SERIES.contains(name)));
+            assert!(arch.usual.contains(&arch.kernel));
+        }
         assert_eq!(expand(&["6.1".to_owned(), "/some/where".to_owned()]), ["6.1", "/some/where"]);
     }
 
@@ -206,11 +196,11 @@ mod tests {
             if let Some(modules) = modules {
                 fs::create_dir_all(directory.path().join(modules)).unwrap();
             }
-            let kernel = open(directory.path()).unwrap();
+            let kernel = open(&X86_64, directory.path()).unwrap();
             assert_eq!(kernel.image, file);
             assert_eq!(kernel.modules.is_some(), modules.is_some());
             assert_eq!(kernel.release, if modules.is_some() { "6.1.0" } else { "local" });
         }
-        assert!(open(tempfile::tempdir().unwrap().path()).is_err());
+        assert!(open(&X86_64, tempfile::tempdir().unwrap().path()).is_err());
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::version::Release;
 use crate::{
-    arch::ARCH,
+    arch::Arch,
     process::{command, find, output, text},
     progress::{note, step},
     workspace,
@@ -35,8 +35,8 @@ pub(crate) fn suites() -> String {
 
 /// The mirror's kernels as [`version::releases`](super::version::releases) takes them, at most a day old unless the
 /// mirror does not answer.
-pub(crate) fn releases(refresh: bool) -> Result<Vec<Release>> {
-    let index = workspace::cache()?.join("apt/kernels");
+pub(crate) fn releases(arch: &Arch, refresh: bool) -> Result<Vec<Release>> {
+    let index = apt_root(arch)?.join("kernels");
     let age = fs::metadata(&index)
         .and_then(|file| file.modified())
         .ok()
@@ -44,7 +44,7 @@ pub(crate) fn releases(refresh: bool) -> Result<Vec<Release>> {
     let known = fs::read_to_string(&index).ok();
     let lines = match known {
         Some(known) if !refresh && age.is_some_and(|age| age < FRESH) => known,
-        known => match (step("kernel packages of the mirror", update), known) {
+        known => match (step("kernel packages of the mirror", || update(arch)), known) {
             (Ok(lines), _) => {
                 fs::write(&index, &lines)
                     .with_context(|| format!("cannot write {}", index.display()))?;
@@ -57,22 +57,56 @@ pub(crate) fn releases(refresh: bool) -> Result<Vec<Release>> {
             (Err(error), None) => return Err(error),
         },
     };
-    Ok(super::version::releases(&lines, ARCH.flavour))
+    Ok(super::version::releases(&lines, arch.flavour))
 }
 
 /// Downloads the packages of a kernel into a directory. apt checks what it downloads.
-pub(crate) fn download(release: &Release, into: &Path) -> Result<()> {
-    let mut apt = private("apt-get")?;
+pub(crate) fn download(arch: &Arch, release: &Release, into: &Path) -> Result<()> {
+    let mut apt = private(arch, "apt-get")?;
     apt.arg("download").current_dir(into);
     apt.args(release.packages.iter().map(|package| format!("{package}={}", release.version)));
     output(&mut apt, "for a kernel to start a VM with").map(drop)
 }
 
+/// Downloads packages and all that they depend on into a directory.
+pub(crate) fn download_all(arch: &Arch, packages: &[&str], into: &Path) -> Result<()> {
+    // The list of kernels has been asked for with the same index.
+    releases(arch, false)?;
+    workspace::create(&into.join("partial"))?;
+    let mut apt = private(arch, "apt-get")?;
+    apt.args(["install", "--download-only", "--no-install-recommends", "-y"]);
+    apt.arg("-o").arg(format!("Dir::Cache::archives={}", into.display())).args(packages);
+    output(&mut apt, "for the programs of a VM").map(drop)
+}
+
+/// Downloads packages and unpacks them next to the final place, so that an interrupted run leaves nothing half done.
+pub(crate) fn unpack(
+    directory: &Path,
+    download: impl FnOnce(&Path) -> Result<()>,
+    complete: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let parent = directory.parent().context("the cache has no parent directory")?;
+    workspace::create(parent)?;
+    let scratch = tempfile::tempdir_in(parent)
+        .with_context(|| format!("no scratch directory in {}", parent.display()))?;
+    download(scratch.path())?;
+    let tree = scratch.path().join("tree");
+    for package in fs::read_dir(scratch.path())?.flatten().map(|entry| entry.path()) {
+        if package.extension().is_some_and(|extension| extension == "deb") {
+            let mut unpack = command("dpkg-deb");
+            output(unpack.arg("-x").arg(&package).arg(&tree), "to get at what is in a package")?;
+        }
+    }
+    complete(&tree)?;
+    fs::rename(&tree, directory)
+        .with_context(|| format!("cannot move what was unpacked to {}", directory.display()))
+}
+
 /// Asks the mirror for its packages; returns `package version` lines of kernels.
-fn update() -> Result<String> {
-    configure()?;
+fn update(arch: &Arch) -> Result<String> {
+    configure(arch)?;
     let why = "to know the kernels of the mirror";
-    match text(private("apt-get")?.arg("update"), why) {
+    match text(private(arch, "apt-get")?.arg("update"), why) {
         // A mirror that does not answer is a mere warning to apt, which goes on with what it had.
         Ok(said) => {
             if let Some(obstacle) = obstacle(&said) {
@@ -86,7 +120,8 @@ fn update() -> Result<String> {
             }
         }
     }
-    let lines = kernel_lines(&text(private("apt-cache")?.arg("dumpavail"), why)?);
+    let lines =
+        kernel_lines(&text(private(arch, "apt-cache")?.arg("dumpavail"), why)?, arch.flavour);
     if lines.is_empty() {
         bail!("the mirror has no kernels in {}", suites());
     }
@@ -101,14 +136,14 @@ fn obstacle(said: &str) -> Option<String> {
 }
 
 /// The packages whose name looks like a kernel's, from apt's stanzas.
-fn kernel_lines(available: &str) -> String {
+fn kernel_lines(available: &str, flavour: &str) -> String {
     let mut lines = String::new();
     let mut package = "";
     for line in available.lines() {
         match line.split_once(": ") {
             Some(("Package", name)) => package = name,
             Some(("Version", version))
-                if package.starts_with("linux-") && package.ends_with(ARCH.flavour) =>
+                if package.starts_with("linux-") && package.ends_with(flavour) =>
             {
                 lines.push_str(&format!("{package} {version}\n"));
             }
@@ -118,19 +153,20 @@ fn kernel_lines(available: &str) -> String {
     lines
 }
 
-fn apt_root() -> Result<PathBuf> {
-    Ok(workspace::cache()?.join("apt"))
+/// Where the apt of one architecture keeps everything.
+fn apt_root(arch: &Arch) -> Result<PathBuf> {
+    Ok(workspace::cache()?.join(format!("apt-{}", arch.debian)))
 }
 
 /// An apt program that reads our configuration after the machine's, whose proxy settings stay in force.
-fn private(program: &str) -> Result<std::process::Command> {
+fn private(arch: &Arch, program: &str) -> Result<std::process::Command> {
     if find(program).is_none() {
         bail!(
             "no {program} on this machine: kernels come from a Debian mirror; give --kernel the directory of a kernel"
         );
     }
     let mut apt = command(program);
-    apt.arg("-c").arg(apt_root()?.join("apt.conf")).arg("-q");
+    apt.arg("-c").arg(apt_root(arch)?.join("apt.conf")).arg("-q");
     Ok(apt)
 }
 
@@ -153,8 +189,8 @@ pub(crate) fn addresses() -> Result<(String, Option<String>)> {
     })
 }
 
-fn configure() -> Result<()> {
-    let root = apt_root()?;
+fn configure(arch: &Arch) -> Result<()> {
+    let root = apt_root(arch)?;
     for directory in
         ["etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial"]
     {
@@ -186,7 +222,7 @@ Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Acquire::Retries "2";
 "##,
         root = root.display(),
-        arch = ARCH.debian,
+        arch = arch.debian,
     );
     for (name, content) in
         [("etc/apt/sources.list", sources), ("apt.conf", configuration), ("status", String::new())]
@@ -275,11 +311,14 @@ mod tests {
 
     #[test]
     fn kernels_are_found_among_all_packages() {
-        let flavour = ARCH.flavour;
+        let flavour = crate::arch::X86_64.flavour;
         let available = format!(
             "Package: zsh\nVersion: 5.9\n\nPackage: linux-image-6.1.0-56{flavour}\nSource: linux\nVersion: 6.1.192-2\n\
              Description: a kernel\n\nPackage: linux-image-6.1.0-56{flavour}-dbg\nVersion: 6.1.192-2\n"
         );
-        assert_eq!(kernel_lines(&available), format!("linux-image-6.1.0-56{flavour} 6.1.192-2\n"));
+        assert_eq!(
+            kernel_lines(&available, flavour),
+            format!("linux-image-6.1.0-56{flavour} 6.1.192-2\n")
+        );
     }
 }

@@ -21,14 +21,11 @@ use super::{
     kernel::Kernel,
 };
 use crate::{
-    arch::ARCH,
-    process::{command, line, tail},
+    process::{Sink, command, line, tail},
     progress::note,
     workspace,
 };
 
-/// An emulated kernel reaches init in 2 to 3 s on an idle host; this is for a host that is far from idle.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// After a fatal line, the time that the rest of its report has to arrive.
 const REPORT: Duration = Duration::from_secs(2);
 /// After the command has ended, the time to power off.
@@ -50,12 +47,11 @@ pub(crate) struct Machine<'a> {
     pub(crate) append: &'a str,
     /// From start to power-off.
     pub(crate) time_limit: Option<Duration>,
+    /// From start until the command begins.
+    pub(crate) boot_limit: Duration,
     /// Whether our standard input goes to the VM.
     pub(crate) interactive: bool,
 }
-
-/// Takes what the command in the VM writes.
-pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
 enum Message {
     Output(Vec<u8>),
@@ -120,7 +116,7 @@ impl Machine<'_> {
         qemu.args([
             "--pdeathsig",
             "KILL",
-            ARCH.qemu,
+            kernel.arch.qemu,
             "-no-user-config",
             "-nodefaults",
             "-display",
@@ -135,11 +131,12 @@ impl Machine<'_> {
             "-serial",
             "chardev:console",
         ]);
-        qemu.args(["-chardev", "stdio,id=output,signal=off", "-serial", "chardev:output"]);
+        qemu.args(["-chardev", "stdio,id=output,signal=off"]).args(kernel.arch.machine);
         qemu.arg("-kernel").arg(&kernel.image);
         // The file has no other name.
         qemu.arg("-initrd").arg(format!("/proc/{}/fd/{}", process::id(), initramfs.as_raw_fd()));
-        qemu.arg("-append").arg(format!("console=ttyS0 panic=-1 {}", self.append));
+        let [console, _] = kernel.arch.serial;
+        qemu.arg("-append").arg(format!("console={console} panic=-1 {}", self.append));
         qemu.stdin(if self.interactive { Stdio::piped() } else { Stdio::null() });
         qemu.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = qemu.spawn();
@@ -189,7 +186,8 @@ impl Machine<'_> {
             let (what, limit) = if qemu.started {
                 ("the command did not end", self.time_limit)
             } else {
-                let limit = self.time_limit.map_or(BOOT_LIMIT, |limit| limit.min(BOOT_LIMIT));
+                let limit =
+                    self.time_limit.map_or(self.boot_limit, |limit| limit.min(self.boot_limit));
                 ("it did not start", Some(limit))
             };
             if let Some(limit) = limit

@@ -4,11 +4,12 @@
 use std::{
     ffi::CStr,
     io, mem,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type,
+    bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_link_info, bpf_prog_info,
+    bpf_prog_type,
 };
 
 /// Makes the call. `attr` must be right for `cmd`: each address in it valid for the length beside it.
@@ -194,33 +195,102 @@ fn btf_name(fd: &OwnedFd) -> io::Result<Vec<u8>> {
     info.name = name.as_mut_ptr() as u64;
     info.name_len = name.len() as u32;
     // SAFETY: `info` is what the kernel fills in for BTF, and `name` outlives the call.
-    unsafe { object_info(fd, &mut info) }?;
+    unsafe { object_info(fd.as_fd(), &mut info) }?;
     Ok(name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
 }
 
-/// How often a program did not run because it was running already on the same CPU
-/// (`recursion_misses`, from 5.12 on; 0 before).
+/// What the kernel counts of a program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// How often it did not run because it, or with kprobes another one, was running already on the
+    /// same CPU. Trampolines from 5.12 on, kprobes from 6.7 on; 0 before.
+    pub recursion_misses: u64,
+    /// How often it ran, while [`enable_statistics`] was in force.
+    pub count: u64,
+    /// How long in all, in nanoseconds, without the trampoline or breakpoint.
+    pub time_ns: u64,
+}
+
+/// What the kernel counts of `program`.
 ///
 /// # Errors
 /// The kernel's.
-pub fn recursion_misses(program: &OwnedFd) -> io::Result<u64> {
+pub fn runs(program: &OwnedFd) -> io::Result<Runs> {
+    // SAFETY: all zeros is a valid `bpf_prog_info`.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    // SAFETY: `info` is what the kernel fills in for a program; no array is asked for.
+    unsafe { object_info(program.as_fd(), &mut info) }?;
+    Ok(Runs {
+        recursion_misses: info.recursion_misses,
+        count: info.run_cnt,
+        time_ns: info.run_time_ns,
+    })
+}
+
+/// The link that was made last for `program`, by walking all links. None where the kernel has no links of
+/// its kind.
+///
+/// # Errors
+/// The kernel's: the walk takes `CAP_SYS_ADMIN`.
+pub fn link_of(program: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     // SAFETY: all zeros is a valid `bpf_prog_info`.
     let mut info: bpf_prog_info = unsafe { mem::zeroed() };
     // SAFETY: `info` is what the kernel fills in for a program; no array is asked for.
     unsafe { object_info(program, &mut info) }?;
-    Ok(info.recursion_misses)
+    let links = aya::programs::loaded_links().filter_map(Result::ok);
+    let Some(link) = links.filter(|link| link.program_id() == info.id).last() else {
+        return Ok(None);
+    };
+    let mut attr = zeroed();
+    attr.__bindgen_anon_6.__bindgen_anon_1.link_id = link.id();
+    // SAFETY: no address is passed; the command returns a file descriptor.
+    unsafe { bpf_fd(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attr) }.map(Some)
 }
 
-/// `BPF_OBJ_GET_INFO_BY_FD`
+/// How often a kprobe was hit while another one was being handled on the same CPU, so that its program
+/// did not run. None before 6.7.
+///
+/// # Errors
+/// The kernel's.
+pub fn kprobe_misses(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    // SAFETY: all zeros is a valid `bpf_link_info`.
+    let mut info: bpf_link_info = unsafe { mem::zeroed() };
+    // SAFETY: `info` is what the kernel fills in for a link; no array is asked for.
+    let filled = unsafe { object_info(link, &mut info) }?;
+    const END: usize =
+        mem::offset_of!(bpf_link_info, __bindgen_anon_1.perf_event.__bindgen_anon_1.kprobe.missed)
+            + size_of::<u64>();
+    // SAFETY: integers, which any bytes are.
+    let missed = unsafe { info.__bindgen_anon_1.perf_event.__bindgen_anon_1.kprobe.missed };
+    Ok((filled >= END).then_some(missed))
+}
+
+/// `BPF_ENABLE_STATS`: programs are timed until the descriptor returned is closed. Takes
+/// `CAP_SYS_ADMIN`, and costs each run two readings of the clock.
+///
+/// # Errors
+/// The kernel's.
+pub fn enable_statistics() -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    // BPF_STATS_RUN_TIME is 0.
+    attr.enable_stats.type_ = 0;
+    // SAFETY: no address is passed; the command returns a file descriptor.
+    unsafe { bpf_fd(bpf_cmd::BPF_ENABLE_STATS, &mut attr) }
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD`: how many bytes the kernel knows.
 ///
 /// # Safety
 /// `T` is the structure that the kernel fills in for this kind of object, and each address in it is
 /// valid for the length beside it.
-unsafe fn object_info<T>(fd: &OwnedFd, info: &mut T) -> io::Result<()> {
+unsafe fn object_info<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<usize> {
     let mut attr = zeroed();
     attr.info.bpf_fd = fd.as_raw_fd() as u32;
     attr.info.info_len = size_of::<T>() as u32;
     attr.info.info = std::ptr::from_mut(info) as u64;
     // SAFETY: by contract; `info` is as long as is said.
-    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
+    unsafe {
+        bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        Ok(attr.info.info_len as usize)
+    }
 }

@@ -1,73 +1,12 @@
-//! Flow events: what the ring buffer's records mean.
+//! Flow events: what the ring buffers' records mean.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use conntrack_ebpf as abi;
 use thiserror::Error;
 use zerocopy::FromBytes as _;
 
-/// An entry was inserted or destroyed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlowEvent {
-    /// `CLOCK_MONOTONIC` in nanoseconds.
-    pub time_ns: u64,
-    /// The namespace (`net->net_cookie`).
-    pub netns_cookie: u64,
-    /// What happened.
-    pub kind: EventKind,
-    /// The tuple of the first packet.
-    pub original: Tuple,
-    /// The tuple of the answers, after NAT.
-    pub reply: Tuple,
-    /// The entry's status bits at that moment.
-    pub status: Status,
-    /// The original direction's zone.
-    pub zone: u16,
-}
-
-/// What happened to an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventKind {
-    /// A packet put it into the table.
-    InsertPacket,
-    /// ctnetlink or a BPF kfunc put it into the table.
-    InsertCtnetlink,
-    /// It has left the table and is freed.
-    Destroy,
-}
-
-/// One direction of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuple {
-    /// Source address.
-    pub source: IpAddr,
-    /// Destination address.
-    pub destination: IpAddr,
-    /// Source port; ICMP: the id; GRE: the key.
-    pub source_port: u16,
-    /// Destination port; ICMP: type (upper byte) and code; GRE: the key.
-    pub destination_port: u16,
-    /// IP protocol number.
-    pub protocol: u8,
-}
-
-/// `nf_conn.status`, the bits of `enum ip_conntrack_status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status(pub u32);
-
-impl Status {
-    /// Packets have been seen in both directions.
-    #[must_use]
-    pub const fn is_replied(self) -> bool {
-        self.0 & abi::IPS_SEEN_REPLY != 0
-    }
-
-    /// The entry is never evicted early.
-    #[must_use]
-    pub const fn is_assured(self) -> bool {
-        self.0 & abi::IPS_ASSURED != 0
-    }
-}
+use crate::model::flow::{Cause, EventKind, FlowEvent, Status, Tuple};
 
 /// Why a record is no event.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -83,42 +22,47 @@ pub enum DecodeError {
     /// An unknown kind of event.
     #[error("an event of the unknown kind {0}")]
     Kind(u8),
+    /// An unknown cause of a delete.
+    #[error("a delete for the unknown cause {0}")]
+    Cause(u8),
     /// Neither IPv4 nor IPv6.
     #[error("a tuple of the unknown address family {0}")]
     Family(u16),
 }
 
-impl FlowEvent {
-    /// Reads a record.
-    ///
-    /// # Errors
-    /// [`DecodeError`]; nothing in the record is trusted.
-    pub fn decode(record: &[u8]) -> Result<Self, DecodeError> {
-        let expected = size_of::<abi::FlowEvent>();
-        let event = abi::FlowEvent::read_from_bytes(record)
-            .map_err(|_| DecodeError::Length { expected, got: record.len() })?;
-        Ok(Self {
-            time_ns: event.time_ns,
-            netns_cookie: event.netns_cookie,
-            kind: event.kind.try_into()?,
-            original: event.original.try_into()?,
-            reply: event.reply.try_into()?,
-            status: Status(event.status),
-            zone: event.zone,
-        })
-    }
+/// Reads a record.
+///
+/// # Errors
+/// [`DecodeError`]; nothing in the record is trusted.
+pub fn decode(record: &[u8]) -> Result<FlowEvent, DecodeError> {
+    let expected = size_of::<abi::FlowEvent>();
+    let event = abi::FlowEvent::read_from_bytes(record)
+        .map_err(|_| DecodeError::Length { expected, got: record.len() })?;
+    Ok(FlowEvent {
+        time_ns: event.time_ns,
+        netns_cookie: event.netns_cookie,
+        kind: kind(event.kind, event.cause)?,
+        original: event.original.try_into()?,
+        reply: event.reply.try_into()?,
+        status: Status(event.status),
+        zone: event.zone,
+    })
 }
 
-impl TryFrom<u8> for EventKind {
-    type Error = DecodeError;
-
-    fn try_from(kind: u8) -> Result<Self, DecodeError> {
-        match kind {
-            abi::EVENT_INSERT_PACKET => Ok(Self::InsertPacket),
-            abi::EVENT_INSERT_CTNETLINK => Ok(Self::InsertCtnetlink),
-            abi::EVENT_DESTROY => Ok(Self::Destroy),
-            other => Err(DecodeError::Kind(other)),
-        }
+fn kind(kind: u8, cause: u8) -> Result<EventKind, DecodeError> {
+    match kind {
+        abi::EVENT_INSERT_PACKET => Ok(EventKind::InsertPacket),
+        abi::EVENT_INSERT_CTNETLINK => Ok(EventKind::InsertCtnetlink),
+        abi::EVENT_DESTROY => match cause {
+            abi::CAUSE_KERNEL => Ok(EventKind::Destroy(Cause::Kernel)),
+            abi::CAUSE_USER => Ok(EventKind::Destroy(Cause::User)),
+            abi::CAUSE_NETNS_EXIT => Ok(EventKind::Destroy(Cause::NetnsExit)),
+            abi::CAUSE_EVICTION => Ok(EventKind::Destroy(Cause::Eviction)),
+            other => Err(DecodeError::Cause(other)),
+        },
+        abi::EVENT_REFUSED => Ok(EventKind::Refused),
+        abi::EVENT_EVICTED => Ok(EventKind::Evicted),
+        other => Err(DecodeError::Kind(other)),
     }
 }
 
@@ -166,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_record_becomes_an_event() {
-        let event = FlowEvent::decode(&record()).unwrap();
+        let event = decode(&record()).unwrap();
         let original = Tuple {
             source: Ipv4Addr::new(10, 0, 0, 1).into(),
             destination: Ipv4Addr::new(10, 0, 0, 2).into(),
@@ -191,19 +135,22 @@ mod tests {
     fn a_record_of_another_length_is_refused() {
         let whole = record();
         for len in 0..whole.len() {
-            let error = FlowEvent::decode(&whole[..len]).unwrap_err();
+            let error = decode(&whole[..len]).unwrap_err();
             assert!(matches!(error, DecodeError::Length { got, .. } if got == len));
         }
-        assert!(FlowEvent::decode(&[whole, vec![0]].concat()).is_err());
+        assert!(decode(&[whole, vec![0]].concat()).is_err());
     }
 
     #[test]
     fn unknown_numbers_are_refused() {
         let mut other = record();
         other[106] = 9;
-        assert_eq!(FlowEvent::decode(&other), Err(DecodeError::Kind(9)));
+        assert_eq!(decode(&other), Err(DecodeError::Kind(9)));
+        let mut other = record();
+        other[106..108].copy_from_slice(&[abi::EVENT_DESTROY, 4]);
+        assert_eq!(decode(&other), Err(DecodeError::Cause(4)));
         let mut other = record();
         other[34..36].copy_from_slice(&77u16.to_ne_bytes());
-        assert_eq!(FlowEvent::decode(&other), Err(DecodeError::Family(77)));
+        assert_eq!(decode(&other), Err(DecodeError::Family(77)));
     }
 }

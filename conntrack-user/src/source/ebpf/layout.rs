@@ -77,8 +77,24 @@ pub fn resolve(btf: &Btf) -> Result<Config, LayoutError> {
             Err(LayoutError::Btf(BtfError::NoMember { .. })) => ABSENT,
             other => other?,
         },
+        zone_id: member("nf_conntrack_zone", "id", 2)?,
+        skb_nfct: member("sk_buff", "_nfct", 8)?,
         net_cookie: member("net", "net_cookie", 8)?,
         net_inode: member("net", "ns.inum", 4)?,
+        net_references: first(&[
+            // 6.18 or so, 5.11 to then, and before.
+            member("net", "ns.__ns_ref", 4),
+            member("net", "ns.count", 4),
+            member("net", "count", 4),
+        ])?,
+        // An `atomic64_t` is set when somebody first asks for it (`__net_gen_cookie`), until 5.12.
+        cookie_is_address: btf.member("net", "net_cookie.counter").is_ok().into(),
         ..Config::default()
     })
+}
+
+/// The first that is there; the last reason where none is.
+fn first(members: &[Result<u32, LayoutError>]) -> Result<u32, LayoutError> {
+    let found = members.iter().find(|member| member.is_ok()).or(members.last());
+    found.cloned().unwrap_or(Ok(ABSENT))
 }

@@ -10,25 +10,38 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData},
+    maps::{Map, MapData, Queue},
+    programs::{KProbe, kprobe::KProbeLink},
 };
 use aya_obj::{Object, generated::bpf_attach_type};
-use conntrack_ebpf::{Config, MAX_NETNS, SLOTS};
+use conntrack_ebpf::{Config, MAX_NETNS, SLOTS, blocks};
 use zerocopy::IntoBytes as _;
 
 use super::{
-    bpf::{self, Load},
-    plan::{At, Image, Program, Way},
+    bpf::{self, Load, Runs},
+    btf::Function,
+    hook::{At, Hook, Program},
+    plan::Image,
 };
 
 /// The object file, built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ctmon-ebpf"));
 
-/// Creates the maps and freezes `config`. The programs in the result are not used.
-pub(super) fn create_maps(config: &Config, ring_bytes: u32) -> Result<Ebpf> {
+/// Creates the maps and freezes `config`. Of the programs in the result, only kprobes are used.
+/// `netns`: how many namespaces are told apart, at most [`MAX_NETNS`].
+pub(super) fn create_maps(config: &Config, ring_bytes: u32, netns: u32) -> Result<Ebpf> {
+    let blocks = blocks(config.cpus);
+    // What a CPU has in reserve of such a map, twice, however many it has.
+    let notes = 4096 + 256 * config.cpus;
     let mut maps = EbpfLoader::new()
         .override_global("CONFIG", config.as_bytes(), true)
-        .map_max_entries("COUNTERS", SLOTS * config.cpus)
+        .map_max_entries("BLOCKS", blocks)
+        .map_max_entries("OWNERS", blocks)
+        .map_max_entries("BLOCK_OF", SLOTS * config.cpus)
+        .map_max_entries("FREE_BLOCKS", blocks)
+        .map_max_entries("ACTIVITY", config.cpus)
+        .map_max_entries("EVICTING", notes)
+        .map_max_entries("ANNOUNCED", notes)
         .map_max_entries("CPUS", config.cpus)
         .map_max_entries("EVENTS", ring_bytes)
         .load(OBJECT)
@@ -42,12 +55,19 @@ pub(super) fn create_maps(config: &Config, ring_bytes: u32) -> Result<Ebpf> {
             }
         })
         .context("cannot create the maps of the kernel programs")?;
-    let free = maps.map_mut("FREE_SLOTS").context("the object has no map FREE_SLOTS")?;
-    let mut free = aya::maps::Queue::<_, u32>::try_from(free)?;
-    for slot in 1..=MAX_NETNS {
-        free.push(slot, 0).context("cannot fill the map FREE_SLOTS")?;
-    }
+    fill(&mut maps, "FREE_SLOTS", 1..=netns.min(MAX_NETNS))?;
+    fill(&mut maps, "FREE_BLOCKS", config.cpus..=blocks - 1)?;
     Ok(maps)
+}
+
+/// Puts `numbers` into the queue `name`.
+fn fill(maps: &mut Ebpf, name: &str, numbers: std::ops::RangeInclusive<u32>) -> Result<()> {
+    let map = maps.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
+    let mut queue = Queue::<_, u32>::try_from(map)?;
+    for number in numbers {
+        queue.push(number, 0).with_context(|| format!("cannot fill the map {name}"))?;
+    }
+    Ok(())
 }
 
 /// The programs, relocated against the maps and ready to be loaded one by one.
@@ -58,11 +78,69 @@ pub(super) struct Programs {
 }
 
 /// An attached program. It is detached when this is dropped or the process ends, however it ends.
-#[derive(Debug)]
 pub(super) struct Attached {
-    pub(super) program: OwnedFd,
+    pub(super) hook: Hook,
+    program: OwnedFd,
     pub(super) is_last: bool,
-    _link: OwnedFd,
+    link: Link,
+}
+
+/// What keeps a program attached.
+enum Link {
+    Tracing {
+        _link: OwnedFd,
+    },
+    /// `info`: the same link, where there are links of kprobes (from 5.15 on).
+    Kprobe {
+        _link: KProbeLink,
+        info: Option<OwnedFd>,
+    },
+}
+
+impl Attached {
+    /// What the kernel counts of the program.
+    pub(super) fn runs(&self) -> io::Result<Runs> {
+        bpf::runs(&self.program)
+    }
+
+    /// Calls that the program was skipped for; none when the kernel does not tell.
+    pub(super) fn misses(&self) -> io::Result<Option<u64>> {
+        let skipped = self.runs()?.recursion_misses;
+        match &self.link {
+            Link::Tracing { .. } => Ok(Some(skipped)),
+            Link::Kprobe { info: None, .. } => Ok(None),
+            Link::Kprobe { info: Some(link), .. } => {
+                Ok(bpf::kprobe_misses(link.as_fd())?.map(|missed| missed + skipped))
+            }
+        }
+    }
+}
+
+/// Attaches the kprobe `name` to each of `functions`; all or none.
+pub(super) fn attach_kprobe(
+    maps: &mut Ebpf,
+    hook: Hook,
+    name: &str,
+    functions: &[String],
+) -> Result<Vec<Attached>> {
+    let program =
+        maps.program_mut(name).with_context(|| format!("the object file has no program {name}"))?;
+    let program: &mut KProbe = program.try_into()?;
+    program.load().with_context(|| format!("the kernel refuses the program {name}"))?;
+    functions
+        .iter()
+        .map(|function| {
+            let attached = program.attach(function, 0);
+            let id =
+                attached.with_context(|| format!("the kernel puts no kprobe on {function}"))?;
+            let fd = program.fd()?.as_fd().try_clone_to_owned()?;
+            let link = Link::Kprobe {
+                _link: program.take_link(id)?,
+                info: bpf::link_of(fd.as_fd()).unwrap_or_default(),
+            };
+            Ok(Attached { hook, program: fd, is_last: true, link })
+        })
+        .collect()
 }
 
 impl Programs {
@@ -103,16 +181,28 @@ impl Programs {
         Ok(Self { object, btf, module_btf })
     }
 
-    /// Loads `programs` for the function of `way` and attaches them; all or none.
-    pub(super) fn attach(&self, programs: &[Program], way: &Way) -> Result<Vec<Attached>> {
-        programs.iter().map(|program| self.attach_one(program, way)).collect()
+    /// Loads `programs` of `hook` for a function and attaches them; all or none.
+    pub(super) fn attach(
+        &self,
+        hook: Hook,
+        programs: &[Program],
+        image: Image,
+        function: Function,
+    ) -> Result<Vec<Attached>> {
+        programs.iter().map(|program| self.attach_one(hook, program, image, function)).collect()
     }
 
-    fn attach_one(&self, program: &Program, way: &Way) -> Result<Attached> {
+    fn attach_one(
+        &self,
+        hook: Hook,
+        program: &Program,
+        image: Image,
+        function: Function,
+    ) -> Result<Attached> {
         let missing = || anyhow!("the object file has no program {}", program.name);
         let parsed = self.object.programs.get(program.name).ok_or_else(missing)?;
-        let function = self.object.functions.get(&parsed.function_key()).ok_or_else(missing)?;
-        let attach_btf = match way.image {
+        let code = self.object.functions.get(&parsed.function_key()).ok_or_else(missing)?;
+        let attach_btf = match image {
             Image::Vmlinux => None,
             Image::Module => {
                 let fd =
@@ -126,17 +216,22 @@ impl Programs {
                 At::Entry => bpf_attach_type::BPF_TRACE_FENTRY,
                 At::Exit => bpf_attach_type::BPF_TRACE_FEXIT,
             },
-            instructions: &function.instructions,
+            instructions: &code.instructions,
             license: &parsed.license,
             btf: self.btf.as_fd(),
-            func_info: (&function.func_info.func_info_bytes(), function.func_info_rec_size),
-            line_info: (&function.line_info.line_info_bytes(), function.line_info_rec_size),
+            func_info: (&code.func_info.func_info_bytes(), code.func_info_rec_size),
+            line_info: (&code.line_info.line_info_bytes(), code.line_info_rec_size),
             attach_btf,
-            attach_btf_id: way.function.id,
+            attach_btf_id: function.id,
         })?;
         let link = bpf::attach(loaded.as_fd())
             .with_context(|| format!("the kernel does not attach the program {}", program.name))?;
-        Ok(Attached { is_last: program.is_last, program: loaded, _link: link })
+        Ok(Attached {
+            hook,
+            is_last: program.is_last,
+            program: loaded,
+            link: Link::Tracing { _link: link },
+        })
     }
 }
 

@@ -1,32 +1,41 @@
 //! Counts from programs inside the kernel.
 
 use std::{
-    io,
+    collections::HashSet,
+    fs::File,
+    io::{self, BufReader},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
-use conntrack_ebpf::{Netns, OVERFLOW_SLOT};
+use conntrack_ebpf::{Config, MAX_NETNS, Netns, OVERFLOW_SLOT};
 
 pub mod bpf;
 pub mod btf;
 pub mod flow;
+pub mod hook;
 pub mod layout;
 mod load;
 pub mod plan;
+pub mod symbols;
 mod table;
 
 use super::limits;
-use crate::model::counts::{Balance, Totals};
+use crate::model::{
+    counts::{Balance, Totals},
+    flow::FlowEvent,
+    probe::{Probe, Run},
+};
 use btf::Btf;
-use flow::FlowEvent;
-use plan::{Hook, HookReport, NotAttached};
+use hook::{EARLY_DROP, Family, HASH_CHECK_INSERT, Hook};
+use plan::{HookReport, Lack, NotAttached, Way};
+use symbols::Symbols;
 use table::Table;
 
 /// The module, where conntrack is one.
@@ -38,8 +47,12 @@ pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
 /// What to attach and how.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where procfs is mounted.
+    pub procfs: PathBuf,
     /// Where sysfs is mounted.
     pub sysfs: PathBuf,
+    /// The way to attach; none: trampolines where the kernel takes them, else kprobes.
+    pub family: Option<Family>,
     /// Bytes of the ring buffer: a power of two and at least a page.
     pub ring_bytes: u32,
     /// Whether each insert and destroy is also sent as an event.
@@ -53,7 +66,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            procfs: "/proc".into(),
             sysfs: "/sys".into(),
+            family: None,
             ring_bytes: DEFAULT_RING_BYTES,
             events: true,
             debug_log: false,
@@ -69,16 +84,37 @@ pub struct Fault {
     pub skip_frees: u32,
     /// Do not attach these hooks, and claim that they are.
     pub without: Vec<Hook>,
+    /// Tell only so many namespaces apart; 0: as many as there is room for.
+    pub max_netns: u32,
 }
 
 /// The programs, attached, and what they count.
 pub struct EbpfSource {
     table: Table,
     ring: RingBuf<MapData>,
+    victims: RingBuf<MapData>,
+    family: Family,
+    cookie_is_address: bool,
     hooks: Vec<HookReport>,
     attached: Vec<load::Attached>,
     /// Keeps the maps.
     maps: Ebpf,
+}
+
+/// What there is to attach to.
+struct Kernel {
+    vmlinux: Arc<Btf>,
+    module: Option<Arc<Btf>>,
+    symbols: Symbols,
+}
+
+/// Why the programs are attached in neither way.
+#[derive(Debug, thiserror::Error)]
+#[error("by fentry: {fentry}; by kprobe: {kprobe}")]
+struct NeitherWay {
+    fentry: String,
+    kprobe: String,
+    is_refused: bool,
 }
 
 /// What a call of [`EbpfSource::drain`] found.
@@ -98,48 +134,84 @@ impl EbpfSource {
     pub fn attach(options: &Options) -> Result<Self> {
         // Before 5.11 maps count as locked memory.
         limits::raise(libc::RLIMIT_MEMLOCK);
-        let (vmlinux, module) = read_btf(&options.sysfs)?;
+        let kernel = Kernel::read(options)?;
+        if let Some(family) = options.family {
+            return Self::attach_family(options, &kernel, family);
+        }
+        let by_fentry = match Self::attach_family(options, &kernel, Family::Tracing) {
+            Ok(source) => return Ok(source),
+            Err(error) => error,
+        };
+        Self::attach_family(options, &kernel, Family::Kprobe).map_err(|by_kprobe| {
+            let (fentry, kprobe) = (format!("{by_fentry:#}"), format!("{by_kprobe:#}"));
+            if fentry == kprobe {
+                return by_fentry;
+            }
+            let is_refused = is_refused(&by_fentry) || is_refused(&by_kprobe);
+            NeitherWay { fentry, kprobe, is_refused }.into()
+        })
+    }
+
+    fn attach_family(options: &Options, kernel: &Kernel, family: Family) -> Result<Self> {
         let mut ways = Vec::new();
         for hook in Hook::ALL {
-            let found = plan::ways(hook, &vmlinux, module.as_deref()).map_err(NotAttached::from);
-            require(hook, &found)?;
+            let module = kernel.module.as_deref();
+            let found = plan::ways(family, hook, &kernel.vmlinux, module, &kernel.symbols);
+            require(hook, family, &found)?;
             ways.push((hook, found));
         }
-        let types = module.as_ref().unwrap_or(&vmlinux);
-        let mut config = layout::resolve(types)
-            .context("cannot tell where this kernel keeps its connection tracking data")?;
-        config.cpus = possible_cpus(&options.sysfs)?;
-        config.events = options.events.into();
-        config.ring_wakeup = options.ring_bytes / 2;
-        config.debug_log = options.debug_log.into();
-        config.fault_skip_frees = options.fault.skip_frees;
-
-        let mut maps = load::create_maps(&config, options.ring_bytes)?;
-        let programs = load::Programs::prepare(&maps, module.as_ref().map(|_| MODULE))?;
+        let config = config(options, kernel, family)?;
+        let netns = Some(options.fault.max_netns).filter(|netns| *netns > 0).unwrap_or(MAX_NETNS);
+        let mut maps = load::create_maps(&config, options.ring_bytes, netns)?;
+        // Before the programs are attached: they note the number of the tick.
+        let table = Table::map(&maps, config.cpus, family)?;
+        let programs = match family {
+            Family::Tracing => {
+                Some(load::Programs::prepare(&maps, kernel.module.as_ref().map(|_| MODULE))?)
+            }
+            Family::Kprobe => None,
+        };
         let mut hooks = Vec::new();
         let mut attached = Vec::new();
         for (hook, ways) in ways {
             let without = options.fault.without.contains(&hook);
             let outcome = ways.and_then(|ways| {
-                plan::first_that_attaches(&ways, |way| {
-                    programs.attach(if without { &[] } else { hook.programs() }, way)
+                plan::first_that_attaches(&ways, |way| match (way, &programs) {
+                    _ if without => Ok(Vec::new()),
+                    (Way::Tracing { image, function }, Some(programs)) => {
+                        programs.attach(hook, hook.programs(), *image, *function)
+                    }
+                    (Way::Kprobe { functions }, _) => match hook.kprobe() {
+                        Some((name, _)) => load::attach_kprobe(&mut maps, hook, name, functions),
+                        None => bail!("there is no kprobe for {hook}"),
+                    },
+                    (Way::Tracing { .. }, None) => bail!("there is no program for {hook}"),
                 })
             });
             let outcome = outcome.map(|(way, links)| {
                 attached.extend(links);
                 way
             });
-            require(hook, &outcome)?;
+            require(hook, family, &outcome)?;
             hooks.push(HookReport { hook, outcome });
         }
 
-        let map = |name| maps.map(name).with_context(|| format!("the object has no map {name}"));
-        let counters = load::map_data(map("COUNTERS")?)?;
-        let netns = load::map_data(map("NETNS")?)?;
-        let table = Table::map(counters, netns, config.cpus).context("cannot map the counters")?;
-        let ring = maps.take_map("EVENTS").context("the object has no map EVENTS")?;
-        let ring = RingBuf::try_from(ring).context("cannot map the ring buffer")?;
-        Ok(Self { table, ring, hooks, attached, maps })
+        let ring = ring_of(&mut maps, "EVENTS")?;
+        let victims = ring_of(&mut maps, "VICTIMS")?;
+        let cookie_is_address = config.cookie_is_address == 1;
+        Ok(Self { table, ring, victims, family, cookie_is_address, hooks, attached, maps })
+    }
+
+    /// How the programs are attached.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Whether what the programs have for a namespace's cookie is an address in the kernel.
+    #[must_use]
+    pub const fn cookie_is_address(&self) -> bool {
+        self.cookie_is_address
     }
 
     /// How each hook is attached, or why it is not.
@@ -149,22 +221,60 @@ impl EbpfSource {
     }
 
     /// At most so many calls were not counted, because every copy of a program was running already
-    /// on that CPU: 0 means that every count is exact.
+    /// on that CPU: 0 means that every count is exact. None where the kernel does not tell.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn missed_at_most(&self) -> io::Result<u64> {
-        // A call is missed when all copies are skipped: not more often than any one of them is.
-        let copies = self.attached.chunk_by(|_, next| !next.is_last);
-        let misses = |one: &load::Attached| bpf::recursion_misses(&one.program);
-        copies
-            .map(|copies| copies.iter().map(misses).try_fold(u64::MAX, |a, b| Ok(a.min(b?))))
-            .sum()
+    pub fn missed_at_most(&self) -> io::Result<Option<u64>> {
+        let mut sum = Some(0);
+        for copies in self.copies() {
+            let misses = misses(copies)?;
+            sum = sum.zip(misses).map(|(sum, misses)| sum + misses);
+        }
+        Ok(sum)
     }
 
-    /// The namespaces that something was counted in, with their slots.
+    /// The programs, with the copies of one together.
+    fn copies(&self) -> impl Iterator<Item = &[load::Attached]> {
+        self.attached.chunk_by(|_, next| !next.is_last)
+    }
+
+    /// How each hook does, with what was counted in `totals`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn probes(&self, totals: &Totals) -> io::Result<Vec<Probe>> {
+        let probe = |report: &HookReport| {
+            let own = self.attached.iter().filter(|one| one.hook == report.hook);
+            let mut runs = Run::default();
+            for one in own {
+                let one = one.runs()?;
+                runs.count += one.count;
+                runs.time_ns += one.time_ns;
+            }
+            let mut sum = Some(0);
+            for copies in self.copies().filter(|copies| copies[0].hook == report.hook) {
+                sum = sum.zip(misses(copies)?).map(|(sum, misses)| sum + misses);
+            }
+            Ok(Probe {
+                hook: report.hook.name(),
+                hits: report.is_attached().then(|| hits(report.hook, totals)).flatten(),
+                misses: report.is_attached().then_some(sum).flatten(),
+                runs: Some(runs).filter(|runs| runs.count > 0),
+            })
+        };
+        self.hooks.iter().map(probe).collect()
+    }
+
+    /// Begins a tick: the namespaces in which something may have been counted since the one before
+    /// last, with their slots.
+    pub fn active(&mut self) -> Vec<(u32, Netns)> {
+        self.table.active()
+    }
+
+    /// All namespaces that have a slot, with it.
     pub fn netns(&self) -> impl Iterator<Item = (u32, Netns)> {
-        self.table.netns()
+        self.table.all()
     }
 
     /// What was counted in `slot` since attaching.
@@ -185,6 +295,35 @@ impl EbpfSource {
         self.table.counters(OVERFLOW_SLOT)
     }
 
+    /// Gives back the slot of a namespace that has ended, with what was counted in it.
+    ///
+    /// # Errors
+    /// Those of bpf(2).
+    pub fn release(&mut self, slot: u32) -> Result<()> {
+        self.table.release(&mut self.maps, slot)
+    }
+
+    /// Blocks of counters that namespaces hold, and how many there are.
+    #[must_use]
+    pub fn blocks(&self) -> (u64, u64) {
+        self.table.blocks()
+    }
+
+    /// Hands the tuples that were refused or evicted since the last call to `take`: some of them, where
+    /// there are many.
+    pub fn drain_victims(&mut self, mut take: impl FnMut(FlowEvent)) {
+        /// Bounds the time that it takes; the ring does not hold many more.
+        const LIMIT: usize = 1024;
+        for _ in 0..LIMIT {
+            let Some(record) = self.victims.next() else {
+                return;
+            };
+            if let Ok(event) = flow::decode(&record) {
+                take(event);
+            }
+        }
+    }
+
     /// Hands at most `limit` waiting events to `take`. Fewer were there if fewer were received.
     pub fn drain(&mut self, limit: u64, mut take: impl FnMut(FlowEvent)) -> Drained {
         let mut drained = Drained::default();
@@ -193,7 +332,7 @@ impl EbpfSource {
                 break;
             };
             drained.received += 1;
-            match FlowEvent::decode(&record) {
+            match flow::decode(&record) {
                 Ok(event) => take(event),
                 Err(_) => drained.malformed += 1,
             }
@@ -218,10 +357,85 @@ impl AsFd for EbpfSource {
     }
 }
 
+impl Kernel {
+    fn read(options: &Options) -> Result<Self> {
+        let (vmlinux, module) = read_btf(&options.sysfs)?;
+        let path = options.procfs.join("kallsyms");
+        let wanted: HashSet<&str> = Hook::ALL
+            .iter()
+            .flat_map(|hook| {
+                let kprobe = hook.kprobe().map_or(&[][..], |(_, functions)| functions);
+                hook.functions().iter().chain(kprobe)
+            })
+            .chain(&[EARLY_DROP, HASH_CHECK_INSERT])
+            .copied()
+            .collect();
+        // Without it kprobes are not to be had, and each hook says so.
+        let symbols = File::open(path).and_then(|file| {
+            Symbols::read(BufReader::with_capacity(1 << 16, file), MODULE, |name| {
+                wanted.contains(name)
+            })
+        });
+        Ok(Self { vmlinux, module, symbols: symbols.unwrap_or_default() })
+    }
+}
+
+/// What the programs are told.
+fn config(options: &Options, kernel: &Kernel, family: Family) -> Result<Config> {
+    let types = kernel.module.as_ref().unwrap_or(&kernel.vmlinux);
+    let mut config = layout::resolve(types)
+        .context("cannot tell where this kernel keeps its connection tracking data")?;
+    config.cpus = possible_cpus(&options.sysfs)?;
+    config.events = options.events.into();
+    config.ring_wakeup = options.ring_bytes / 2;
+    config.debug_log = options.debug_log.into();
+    config.fault_skip_frees = options.fault.skip_frees;
+    if family == Family::Kprobe {
+        let span = |name| kernel.symbols.get(name).unwrap_or_default();
+        let (early_drop, hash_check_insert) = (span(EARLY_DROP), span(HASH_CHECK_INSERT));
+        (config.early_drop, config.early_drop_len) = (early_drop.start, early_drop.len);
+        config.hash_check_insert = hash_check_insert.start;
+        config.hash_check_insert_len = hash_check_insert.len;
+    }
+    Ok(config)
+}
+
+/// Calls that none of `copies` saw, at most: a call is missed when all copies are skipped, so not more
+/// often than any one of them is.
+fn misses(copies: &[load::Attached]) -> io::Result<Option<u64>> {
+    let mut least = None;
+    for one in copies {
+        let Some(misses) = one.misses()? else {
+            return Ok(None);
+        };
+        least = Some(least.map_or(misses, |least: u64| least.min(misses)));
+    }
+    Ok(Some(least.unwrap_or(0)))
+}
+
+/// Calls of a hook's function that were counted; none where its programs count nothing themselves.
+const fn hits(hook: Hook, totals: &Totals) -> Option<u64> {
+    Some(match hook {
+        Hook::Alloc => totals.allocs + totals.allocs_failed,
+        Hook::Insert => totals.inserts_packet.sum(),
+        Hook::HashInsert => totals.inserts_ctnetlink.sum(),
+        Hook::Delete => totals.deletes.sum(),
+        Hook::Free => totals.frees,
+        Hook::Clash => totals.clashes,
+        Hook::DeleteCause | Hook::EarlyDrop | Hook::Confirm | Hook::NetnsEnd => return None,
+    })
+}
+
+/// The ring buffer `name`.
+fn ring_of(maps: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>> {
+    let map = maps.take_map(name).with_context(|| format!("the object has no map {name}"))?;
+    RingBuf::try_from(map).with_context(|| format!("cannot map the ring buffer {name}"))
+}
+
 /// An error where a hook is not attached that everything rests on.
-fn require<T>(hook: Hook, outcome: &Result<T, NotAttached>) -> Result<()> {
+fn require<T>(hook: Hook, family: Family, outcome: &Result<T, NotAttached>) -> Result<()> {
     match outcome {
-        Err(error) if hook.is_required() => Err(anyhow::Error::new(error.clone())
+        Err(error) if hook.is_required(family) => Err(anyhow::Error::new(error.clone())
             .context(format!("cannot attach to {}, which every count needs", hook.function()))),
         _ => Ok(()),
     }
@@ -233,7 +447,8 @@ pub fn is_refused(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>();
         io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied)
-            || cause.downcast_ref::<NotAttached>().is_some_and(|error| error.is_refused)
+            || cause.downcast_ref::<NeitherWay>().is_some_and(|error| error.is_refused)
+            || cause.downcast_ref::<NotAttached>().is_some_and(|error| error.kind == Lack::Refused)
     })
 }
 

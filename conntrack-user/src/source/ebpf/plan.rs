@@ -1,145 +1,14 @@
-//! What is attached where: the hooks, and the ladder of ways to attach one. Pure: the kernel is
-//! passed in as a function.
+//! The ladder of ways to attach a hook. Pure: the kernel is passed in as a function.
 
 use std::fmt;
 
-use conntrack_ebpf::COPIES;
 use thiserror::Error;
 
-use super::btf::{Btf, BtfError, Function};
-
-/// A place in the kernel where something is counted. Each one can be missing alone; what it counts
-/// is then unavailable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Hook {
-    /// Allocated and refused entries.
-    Alloc,
-    /// Inserts by packets.
-    Insert,
-    /// Inserts through ctnetlink and BPF kfuncs.
-    HashInsert,
-    /// Deletes and, with [`Hook::EarlyDrop`], evictions.
-    Delete,
-    /// Frees.
-    Free,
-    /// Evictions and packets dropped because the table is full.
-    EarlyDrop,
-}
-
-impl Hook {
-    /// All hooks.
-    pub const ALL: [Self; 6] =
-        [Self::Alloc, Self::Insert, Self::HashInsert, Self::Delete, Self::Free, Self::EarlyDrop];
-
-    /// The name in options and output.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Alloc => "alloc",
-            Self::Insert => "insert",
-            Self::HashInsert => "hash-insert",
-            Self::Delete => "delete",
-            Self::Free => "free",
-            Self::EarlyDrop => "early-drop",
-        }
-    }
-
-    /// The kernel function (net/netfilter/nf_conntrack_core.c).
-    #[must_use]
-    pub const fn function(self) -> &'static str {
-        match self {
-            Self::Alloc => "__nf_conntrack_alloc",
-            Self::Insert => "__nf_conntrack_insert_prepare",
-            Self::HashInsert => "nf_conntrack_hash_check_insert",
-            Self::Delete => "__nf_ct_delete_from_lists",
-            Self::Free => "nf_conntrack_free",
-            Self::EarlyDrop => "early_drop",
-        }
-    }
-
-    /// How many parameters the function takes. The programs find the value it returns behind the
-    /// last one, so a function with another number is another function.
-    const fn parameters(self) -> u32 {
-        match self {
-            Self::Alloc => 6,
-            Self::Insert | Self::HashInsert | Self::Delete | Self::Free => 1,
-            Self::EarlyDrop => 2,
-        }
-    }
-
-    /// The programs, in the order in which they are attached. What is attached last runs first, and
-    /// the first copy has to.
-    #[must_use]
-    pub const fn programs(self) -> &'static [Program] {
-        use At::{Entry, Exit};
-        const fn only(name: &'static str, at: At) -> Program {
-            Program { name, at, is_last: true }
-        }
-        const fn copies(names: [&'static str; COPIES], at: At) -> [Program; COPIES] {
-            let [first, second, third] = names;
-            [
-                Program { name: third, at, is_last: true },
-                Program { name: second, at, is_last: false },
-                Program { name: first, at, is_last: false },
-            ]
-        }
-        const ALLOC: [Program; COPIES] =
-            copies(["ctmon_alloc", "ctmon_alloc_2", "ctmon_alloc_3"], Exit);
-        const INSERT: [Program; 1] = [only("ctmon_insert", Entry)];
-        const HASH_INSERT: [Program; COPIES] =
-            copies(["ctmon_hash_ins", "ctmon_hash_ins2", "ctmon_hash_ins3"], Exit);
-        const DELETE: [Program; 1] = [only("ctmon_delete", Entry)];
-        const FREE: [Program; COPIES] =
-            copies(["ctmon_free", "ctmon_free_2", "ctmon_free_3"], Entry);
-        const DROP: [Program; COPIES] =
-            copies(["ctmon_drop", "ctmon_drop_2", "ctmon_drop_3"], Exit);
-        const DROP_IN: [Program; COPIES] =
-            copies(["ctmon_drop_in", "ctmon_drop_in2", "ctmon_drop_in3"], Entry);
-        // The end before the beginning: no note without someone to take it away.
-        const EARLY_DROP: [Program; 2 * COPIES] =
-            [DROP[0], DROP[1], DROP[2], DROP_IN[0], DROP_IN[1], DROP_IN[2]];
-        match self {
-            Self::Alloc => &ALLOC,
-            Self::Insert => &INSERT,
-            Self::HashInsert => &HASH_INSERT,
-            Self::Delete => &DELETE,
-            Self::Free => &FREE,
-            Self::EarlyDrop => &EARLY_DROP,
-        }
-    }
-
-    /// Whether the count of entries rests on it: without it there is nothing to show.
-    #[must_use]
-    pub const fn is_required(self) -> bool {
-        matches!(self, Self::Alloc | Self::Free)
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// A kernel program of a hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Program {
-    /// Its name in the object file, as `bpftool prog` shows it.
-    pub name: &'static str,
-    /// Where in the function it runs.
-    pub at: At,
-    /// Whether no copy of it runs after it: what this one is skipped for, nobody counts.
-    pub is_last: bool,
-}
-
-/// Where in a function a program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// Before its first instruction.
-    Entry,
-    /// After it has returned.
-    Exit,
-}
+use super::{
+    btf::{Btf, BtfError, Function},
+    hook::{EARLY_DROP, Family, HASH_CHECK_INSERT, Hook},
+    symbols::Symbols,
+};
 
 /// Which BTF the function is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,20 +19,29 @@ pub enum Image {
     Module,
 }
 
-/// A way to attach a hook's programs: trampolines (fentry, fexit) on a function found in BTF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
-    /// Where the function is.
-    pub image: Image,
-    /// Its id in that BTF.
-    pub function: Function,
+/// A way to attach a hook's programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// Trampolines (fentry, fexit) on a function found in BTF.
+    Tracing {
+        /// Where the function is.
+        image: Image,
+        /// Its id in that BTF.
+        function: Function,
+    },
+    /// A kprobe on each of these functions.
+    Kprobe {
+        /// Their names: the function, and what a compiler has split off from it.
+        functions: Vec<String>,
+    },
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.image {
-            Image::Vmlinux => "fentry/fexit (vmlinux)",
-            Image::Module => "fentry/fexit (module nf_conntrack)",
+        f.write_str(match self {
+            Self::Tracing { image: Image::Vmlinux, .. } => "fentry/fexit (vmlinux)",
+            Self::Tracing { image: Image::Module, .. } => "fentry/fexit (module nf_conntrack)",
+            Self::Kprobe { .. } => "kprobe",
         })
     }
 }
@@ -183,13 +61,24 @@ pub struct HookReport {
 pub struct NotAttached {
     /// A sentence for the reader.
     pub reason: String,
-    /// Whether the kernel refused for want of permission.
-    pub is_refused: bool,
+    /// Which of the two it is.
+    pub kind: Lack,
+}
+
+/// What a hook lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// This kernel has not what it takes.
+    Unsupported,
+    /// It has, but does not take the program.
+    Broken,
+    /// It refused for want of permission.
+    Refused,
 }
 
 impl From<String> for NotAttached {
     fn from(reason: String) -> Self {
-        Self { reason, is_refused: false }
+        Self { reason, kind: Lack::Unsupported }
     }
 }
 
@@ -201,34 +90,100 @@ impl HookReport {
     }
 }
 
-/// The ways to attach `hook` that BTF promises, best first, or why there is none.
+/// The ways to attach `hook` by trampolines that BTF promises, best first, or why there is none.
 ///
 /// # Errors
 /// A sentence for the reader: the function is not there, or is not the one the programs know.
-pub fn ways(hook: Hook, vmlinux: &Btf, module: Option<&Btf>) -> Result<Vec<Way>, String> {
-    let name = hook.function();
-    let find = |btf: &Btf| btf.function(name).map_err(|error: BtfError| error.to_string());
-    let mut ways = Vec::new();
-    if let Some(function) = find(vmlinux)? {
-        ways.push(Way { image: Image::Vmlinux, function });
+pub fn tracing(
+    hook: Hook,
+    vmlinux: &Btf,
+    module: Option<&Btf>,
+    symbols: &Symbols,
+) -> Result<Vec<Way>, String> {
+    for name in hook.functions() {
+        let find = |btf: &Btf| btf.function(name).map_err(|error: BtfError| error.to_string());
+        let in_vmlinux = find(vmlinux)?.map(|function| (Image::Vmlinux, function));
+        let in_module = module.map(find).transpose()?.flatten();
+        let in_module = in_module.map(|function| (Image::Module, function));
+        let ways: Vec<_> = in_vmlinux.into_iter().chain(in_module).collect();
+        if ways.is_empty() {
+            continue;
+        }
+        if let Some((_, other)) = ways.iter().find(|way| way.1.parameters != hook.parameters()) {
+            return Err(format!(
+                "{name} takes {} parameters in this kernel, not {}",
+                other.parameters,
+                hook.parameters()
+            ));
+        }
+        if let Some(part) = symbols.parts(name).next() {
+            return Err(format!("in this kernel {part} is called instead of {name}"));
+        }
+        let way = |(image, function)| Way::Tracing { image, function };
+        return Ok(ways.into_iter().map(way).collect());
     }
-    if let Some(function) = module.map(find).transpose()?.flatten() {
-        ways.push(Way { image: Image::Module, function });
-    }
-    if ways.is_empty() {
+    Err(format!(
+        "this kernel's BTF has no function {}: it is built without it, has inlined it, or has no BTF \
+         for the module nf_conntrack",
+        hook.functions().join(" or ")
+    ))
+}
+
+/// The way to attach `hook` by kprobes, or why there is none.
+///
+/// # Errors
+/// Says what is missing.
+pub fn kprobe(hook: Hook, symbols: &Symbols) -> Result<Vec<Way>, NotAttached> {
+    let Some((_, functions)) = hook.kprobe() else {
+        return Err("a kprobe does not see what a function returns".to_owned().into());
+    };
+    let Some(name) = functions.iter().find(|name| symbols.get(name).is_some()) else {
         return Err(format!(
-            "this kernel's BTF has no function {name}: it is built without it, has inlined it, or has \
-             no BTF for the module nf_conntrack"
-        ));
+            "this kernel has no function {}: it is built without it, or has inlined it",
+            functions.join(" or ")
+        )
+        .into());
+    };
+    // Known by the address of the caller.
+    let caller = match hook {
+        Hook::DeleteCause => Some(EARLY_DROP),
+        Hook::HashInsert => Some(HASH_CHECK_INSERT),
+        _ => None,
+    };
+    if let Some(caller) = caller {
+        match symbols.get(caller) {
+            None => return Err(format!("this kernel has no function {caller}").into()),
+            Some(span) if span.start == 0 => {
+                return Err(NotAttached {
+                    reason: format!(
+                        "the kernel hides the address of {caller}: showing it takes \
+                         kernel.kptr_restrict below 2, and CAP_SYSLOG"
+                    ),
+                    kind: Lack::Refused,
+                });
+            }
+            Some(_) => {}
+        }
     }
-    if let Some(other) = ways.iter().find(|way| way.function.parameters != hook.parameters()) {
-        return Err(format!(
-            "{name} takes {} parameters in this kernel, not {}",
-            other.function.parameters,
-            hook.parameters()
-        ));
+    let parts = symbols.parts(name).map(str::to_owned);
+    Ok(vec![Way::Kprobe { functions: [(*name).to_owned()].into_iter().chain(parts).collect() }])
+}
+
+/// The ways of one family.
+///
+/// # Errors
+/// As [`tracing`] and [`kprobe`].
+pub fn ways(
+    family: Family,
+    hook: Hook,
+    vmlinux: &Btf,
+    module: Option<&Btf>,
+    symbols: &Symbols,
+) -> Result<Vec<Way>, NotAttached> {
+    match family {
+        Family::Tracing => Ok(tracing(hook, vmlinux, module, symbols)?),
+        Family::Kprobe => kprobe(hook, symbols),
     }
-    Ok(ways)
 }
 
 /// Takes the first of `ways` that really attaches.
@@ -240,17 +195,19 @@ pub fn first_that_attaches<T>(
     mut attach: impl FnMut(&Way) -> anyhow::Result<T>,
 ) -> Result<(Way, T), NotAttached> {
     let mut reasons = Vec::new();
-    let mut is_refused = false;
+    let mut kind = Lack::Broken;
     for way in ways {
         match attach(way) {
-            Ok(attached) => return Ok((*way, attached)),
+            Ok(attached) => return Ok((way.clone(), attached)),
             Err(error) => {
-                is_refused |= super::is_refused(&error);
+                if super::is_refused(&error) {
+                    kind = Lack::Refused;
+                }
                 reasons.push(format!("{way}: {error:#}"));
             }
         }
     }
-    Err(NotAttached { reason: reasons.join("; "), is_refused })
+    Err(NotAttached { reason: reasons.join("; "), kind })
 }
 
 #[cfg(test)]
@@ -258,58 +215,78 @@ mod tests {
     use super::*;
 
     fn way(image: Image) -> Way {
-        Way { image, function: Function { id: 7, parameters: 1 } }
+        Way::Tracing { image, function: Function { id: 7, parameters: 1 } }
+    }
+
+    fn both() -> [Way; 2] {
+        [way(Image::Vmlinux), way(Image::Module)]
     }
 
     #[test]
     fn the_first_way_that_attaches_is_taken_and_the_next_not_tried() {
         let mut tried = vec![];
-        let ways = [way(Image::Vmlinux), way(Image::Module)];
-        let (taken, ()) = first_that_attaches(&ways, |way| {
-            tried.push(way.image);
+        let (taken, ()) = first_that_attaches(&both(), |way| {
+            tried.push(way.clone());
             Ok(())
         })
         .unwrap();
-        assert_eq!(taken.image, Image::Vmlinux);
-        assert_eq!(tried, [Image::Vmlinux]);
+        assert_eq!(taken, way(Image::Vmlinux));
+        assert_eq!(tried, [way(Image::Vmlinux)]);
     }
 
     #[test]
     fn what_is_refused_is_passed_over_and_all_reasons_are_kept() {
-        let ways = [way(Image::Vmlinux), way(Image::Module)];
-        let (taken, ()) = first_that_attaches(&ways, |way| match way.image {
-            Image::Vmlinux => Err(anyhow::anyhow!("refused")),
-            Image::Module => Ok(()),
+        let module = way(Image::Module);
+        let (taken, ()) = first_that_attaches(&both(), |way| {
+            if *way == module { Ok(()) } else { Err(anyhow::anyhow!("refused")) }
         })
         .unwrap();
-        assert_eq!(taken.image, Image::Module);
+        assert_eq!(taken, module);
 
         let error =
-            first_that_attaches::<()>(&ways, |_| Err(anyhow::anyhow!("no room"))).unwrap_err();
+            first_that_attaches::<()>(&both(), |_| Err(anyhow::anyhow!("no room"))).unwrap_err();
         let expected =
             "fentry/fexit (vmlinux): no room; fentry/fexit (module nf_conntrack): no room";
-        assert_eq!((error.reason.as_str(), error.is_refused), (expected, false));
+        assert_eq!((error.reason.as_str(), error.kind), (expected, Lack::Broken));
 
         let refuse = |_: &Way| Err(std::io::Error::from_raw_os_error(libc::EPERM).into());
-        assert!(first_that_attaches::<()>(&ways, refuse).unwrap_err().is_refused);
+        let error = first_that_attaches::<()>(&both(), refuse).unwrap_err();
+        assert_eq!(error.kind, Lack::Refused);
+    }
+
+    fn symbols(lines: &str) -> Symbols {
+        Symbols::read(lines.as_bytes(), "nf_conntrack", |_| true).unwrap()
     }
 
     #[test]
-    fn copies_are_attached_last_one_first() {
-        for hook in Hook::ALL {
-            for group in hook.programs().chunk_by(|_, next| !next.is_last) {
-                let copies: Vec<bool> = group.iter().map(|program| program.is_last).collect();
-                assert!(matches!(copies[..], [true] | [true, false, false]), "{hook}: {copies:?}");
-            }
+    fn a_kprobe_goes_on_the_function_and_on_what_was_split_off() {
+        let lines = "10 T nf_ct_delete\n20 t nf_ct_delete.part.0\n30 t early_drop\n40 t end\n";
+        let functions = vec!["nf_ct_delete".to_owned(), "nf_ct_delete.part.0".to_owned()];
+        assert_eq!(kprobe(Hook::DeleteCause, &symbols(lines)), Ok(vec![Way::Kprobe { functions }]));
+    }
+
+    #[test]
+    fn a_kprobe_that_cannot_be_is_told_why() {
+        for (hook, lines, why, kind) in [
+            (Hook::Confirm, "10 T __nf_conntrack_confirm\n", "returns", Lack::Unsupported),
+            (Hook::Delete, "10 T nf_ct_delete\n", "or nf_ct_delete_from_lists", Lack::Unsupported),
+            (Hook::DeleteCause, "10 T nf_ct_delete\n", "early_drop", Lack::Unsupported),
+            (
+                Hook::DeleteCause,
+                "0 T nf_ct_delete\n0 t early_drop\n",
+                "address of early_drop",
+                Lack::Refused,
+            ),
+        ] {
+            let error = kprobe(hook, &symbols(lines)).unwrap_err();
+            assert!(error.reason.contains(why) && error.kind == kind, "{hook}: {error:?}");
         }
     }
 
     #[test]
-    fn names_of_programs_fit_the_kernel_and_are_known_by_their_prefix() {
-        for program in Hook::ALL.iter().flat_map(|hook| hook.programs()) {
-            assert!(program.name.starts_with("ctmon_"), "{}", program.name);
-            // BPF_OBJ_NAME_LEN, with the NUL.
-            assert!(program.name.len() < 16, "{}", program.name);
-        }
+    fn the_name_a_kernel_has_for_the_function_is_taken() {
+        let ways = kprobe(Hook::Delete, &symbols("10 t nf_ct_delete_from_lists\n")).unwrap();
+        let functions = vec!["nf_ct_delete_from_lists".to_owned()];
+        assert_eq!(ways, [Way::Kprobe { functions }]);
     }
 }

@@ -1,81 +1,205 @@
 //! The counters of the kernel programs, mapped: reading them costs no system call, however many
-//! namespaces there are.
+//! namespaces there are, and looking for those in which something was counted does not depend on how
+//! many there are without.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, Queue},
 };
-
-use aya::maps::MapData;
-use conntrack_ebpf::{COPIES, Counters, Netns, SLOTS};
+use conntrack_ebpf::{
+    Activity, COPIES, Counters, GROUP, GROUPS, Netns, OVERFLOW_SLOT, SLOTS, blocks,
+};
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::model::counts::{Balance, Totals};
+use super::{hook::Family, load};
+use crate::model::counts::{Balance, ByProtocol, ByStatus, Totals};
 
-/// The maps `COUNTERS` and `NETNS`.
+/// Bytes of an element of an array map of 32-bit numbers: the kernel rounds up to eight.
+const NUMBER: usize = 8;
+
+/// Ticks back to which activity is looked at. What was noted in one tick may be counted in the next, so
+/// one more than the last.
+const LOOK_BACK: u32 = 2;
+
+/// Counters as numbers to be added up.
+type Numbers = [u64; size_of::<Counters>() / 8];
+
+/// The maps of the counters.
 #[derive(Debug)]
 pub(super) struct Table {
-    counters: MmapRaw,
+    blocks: MmapRaw,
     netns: MmapRaw,
+    owners: MmapRaw,
+    block_of: MmapRaw,
+    activity: MmapRaw,
+    tick: MmapRaw,
     cpus: usize,
+    family: Family,
+    /// The number of the tick, as the programs see it.
+    now: u32,
+    /// The owner of each block, as last read.
+    owner_of: Vec<u32>,
+    /// The blocks of each slot.
+    blocks_of: Vec<Vec<u32>>,
 }
 
 impl Table {
-    /// Maps both, for `cpus` possible CPUs.
+    /// Maps them, for `cpus` possible CPUs.
     ///
     /// # Errors
     /// Those of mmap(2).
-    pub(super) fn map(counters: &MapData, netns: &MapData, cpus: u32) -> io::Result<Self> {
+    pub(super) fn map(maps: &Ebpf, cpus: u32, family: Family) -> Result<Self> {
+        let all_blocks = blocks(cpus) as usize;
         let cpus = cpus as usize;
-        let map = |map: &MapData, bytes| {
-            MmapOptions::new().len(bytes).map_raw_read_only(map.fd().as_fd().as_raw_fd())
+        let map = |name: &str, bytes: usize| {
+            let found = maps.map(name).with_context(|| format!("the object has no map {name}"))?;
+            let fd = load::map_data(found)?.fd().as_fd().as_raw_fd();
+            MmapOptions::new().len(bytes).map_raw(fd).with_context(|| format!("cannot map {name}"))
         };
-        Ok(Self {
-            counters: map(counters, SLOTS as usize * cpus * size_of::<Counters>())?,
-            netns: map(netns, SLOTS as usize * size_of::<Netns>())?,
+        let slots = SLOTS as usize;
+        let mut blocks_of = vec![Vec::new(); slots];
+        blocks_of[OVERFLOW_SLOT as usize] = (0..cpus as u32).collect();
+        let mut table = Self {
+            blocks: map("BLOCKS", all_blocks * size_of::<Counters>())?,
+            netns: map("NETNS", slots * size_of::<Netns>())?,
+            owners: map("OWNERS", all_blocks * NUMBER)?,
+            block_of: map("BLOCK_OF", slots * cpus * NUMBER)?,
+            activity: map("ACTIVITY", cpus * size_of::<Activity>())?,
+            tick: map("TICK", NUMBER)?,
             cpus,
-        })
+            family,
+            now: LOOK_BACK,
+            owner_of: vec![0; all_blocks],
+            blocks_of,
+        };
+        table.next_tick();
+        Ok(table)
+    }
+
+    fn next_tick(&mut self) {
+        // 0 is never a tick.
+        self.now = self.now.checked_add(1).unwrap_or(1);
+        write(&self.tick, 0, self.now);
+    }
+
+    /// Begins a tick: the slots in which something may have been counted since the one before last,
+    /// with their namespaces. Some of them may have been idle.
+    pub(super) fn active(&mut self) -> Vec<(u32, Netns)> {
+        self.next_tick();
+        let is_recent = |tick: u32| tick != 0 && self.now.wrapping_sub(tick) <= LOOK_BACK;
+        let mut groups = [false; GROUPS];
+        let mut has_new_blocks = false;
+        for cpu in 0..self.cpus {
+            let activity: Activity = read(&self.activity, cpu);
+            has_new_blocks |= is_recent(activity.blocks);
+            for (group, tick) in groups.iter_mut().zip(activity.groups) {
+                *group |= is_recent(tick);
+            }
+        }
+        if has_new_blocks {
+            self.find_blocks();
+        }
+        let active = groups.iter().enumerate().filter(|(_, is_active)| **is_active);
+        let slots = active.flat_map(|(group, _)| {
+            let first = group as u32 * GROUP;
+            first..(first + GROUP).min(SLOTS)
+        });
+        slots.filter_map(|slot| Some((slot, self.netns(slot)?))).collect()
+    }
+
+    /// Learns which blocks were taken since.
+    fn find_blocks(&mut self) {
+        for block in self.cpus..self.owner_of.len() {
+            let owner: u32 = read_number(&self.owners, block);
+            if owner != self.owner_of[block] {
+                self.owner_of[block] = owner;
+                if let Some(blocks) = self.blocks_of.get_mut(owner as usize) {
+                    blocks.push(block as u32);
+                }
+            }
+        }
     }
 
     /// The namespaces that have a slot, with it.
-    pub(super) fn netns(&self) -> impl Iterator<Item = (u32, Netns)> {
-        (0..SLOTS).filter_map(|slot| {
-            let netns: Netns = read(&self.netns, slot as usize);
-            (netns.cookie != 0).then_some((slot, netns))
-        })
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, Netns)> {
+        (0..SLOTS).filter_map(|slot| Some((slot, self.netns(slot)?)))
+    }
+
+    /// The namespace of `slot`.
+    fn netns(&self, slot: u32) -> Option<Netns> {
+        let netns: Netns = read(&self.netns, slot as usize);
+        (netns.cookie != 0).then_some(netns)
     }
 
     /// What all CPUs have counted in `slot`. Each field is exact at some moment during the call.
     pub(super) fn counters(&self, slot: u32) -> Totals {
-        self.per_cpu(slot).fold(Totals::default(), |sum, cpu| Totals {
-            allocs: sum.allocs + copies(cpu.allocs),
-            allocs_failed: sum.allocs_failed + copies(cpu.allocs_failed),
-            table_full: sum.table_full + copies(cpu.table_full),
-            inserts_packet: sum.inserts_packet + cpu.inserts_packet,
-            inserts_ctnetlink: sum.inserts_ctnetlink + copies(cpu.inserts_ctnetlink),
-            deletes: sum.deletes + cpu.deletes,
-            evictions: sum.evictions + cpu.evictions,
-            frees: sum.frees + copies(cpu.frees),
-            frees_skipped: sum.frees_skipped + cpu.frees_skipped,
-            events_lost: sum.events_lost
-                + cpu.lost_inserts_packet
-                + cpu.lost_deletes
-                + copies(cpu.lost_inserts_ctnetlink),
-        })
+        let mut sum: Numbers = [0; _];
+        for block in self.blocks_of(slot) {
+            let block: Numbers = zerocopy::transmute!(block);
+            for (sum, number) in sum.iter_mut().zip(block) {
+                *sum += number;
+            }
+        }
+        totals(&zerocopy::transmute!(sum), self.family)
     }
 
-    /// Allocations and frees in `slot`: as [`Table::counters`], but reads one cache line a CPU.
+    /// Allocations and frees in `slot`: as [`Table::counters`].
     pub(super) fn balance(&self, slot: u32) -> Balance {
-        self.per_cpu(slot).fold(Balance::default(), |sum, cpu| Balance {
-            allocs: sum.allocs + copies(cpu.allocs),
-            frees: sum.frees + copies(cpu.frees),
-        })
+        let mut sum = Counters::default();
+        for block in self.blocks_of(slot) {
+            sum.allocs[0] += copies(block.allocs);
+            sum.frees[0] += copies(block.frees);
+            sum.table_full += block.table_full;
+            sum.full_evicted += block.full_evicted;
+        }
+        let allocs = sum.allocs[0].saturating_sub(refused(&sum, self.family));
+        Balance { allocs, frees: sum.frees[0] }
     }
 
-    fn per_cpu(&self, slot: u32) -> impl Iterator<Item = Counters> {
-        let first = slot as usize * self.cpus;
-        (first..first + self.cpus).map(|index| read(&self.counters, index))
+    fn blocks_of(&self, slot: u32) -> impl Iterator<Item = Counters> {
+        self.blocks_of[slot as usize].iter().map(|block| read(&self.blocks, *block as usize))
     }
+
+    /// Blocks that are taken, without those of the overflow slot, and how many there are.
+    pub(super) fn blocks(&self) -> (u64, u64) {
+        let taken: usize = self.blocks_of.iter().skip(1).map(Vec::len).sum();
+        (taken as u64, (self.owner_of.len() - self.cpus) as u64)
+    }
+
+    /// Gives back what belongs to a slot whose namespace has ended: nothing is counted in it any more.
+    ///
+    /// # Errors
+    /// Those of bpf(2); what could not be given back stays taken.
+    pub(super) fn release(&mut self, maps: &mut Ebpf, slot: u32) -> Result<()> {
+        self.find_blocks();
+        let netns: Netns = read(&self.netns, slot as usize);
+        let mut free = queue(maps, "FREE_BLOCKS")?;
+        for block in std::mem::take(&mut self.blocks_of[slot as usize]) {
+            write(&self.blocks, block as usize, Counters::default());
+            write_number(&self.owners, block as usize, 0);
+            self.owner_of[block as usize] = 0;
+            free.push(block, 0)?;
+        }
+        let first = slot as usize * self.cpus;
+        (first..first + self.cpus).for_each(|place| write_number(&self.block_of, place, 0));
+        // Left by the program when the namespace is one that it did not see end.
+        let slot_of = maps.map_mut("SLOT_OF").context("the object has no map SLOT_OF")?;
+        let mut slot_of = HashMap::<_, u64, u32>::try_from(slot_of)?;
+        if slot_of.get(&netns.cookie, 0).is_ok_and(|found| found == slot) {
+            slot_of.remove(&netns.cookie)?;
+        }
+        write(&self.netns, slot as usize, Netns::default());
+        queue(maps, "FREE_SLOTS")?.push(slot, 0)?;
+        Ok(())
+    }
+}
+
+fn queue<'a>(maps: &'a mut Ebpf, name: &str) -> Result<Queue<&'a mut MapData, u32>> {
+    let map = maps.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
+    Ok(Queue::try_from(map)?)
 }
 
 /// What the copies of a program have counted together.
@@ -83,10 +207,50 @@ fn copies(counter: [u64; COPIES]) -> u64 {
     counter.iter().sum()
 }
 
+/// Calls of `__nf_conntrack_alloc` that are in `allocs` and came to nothing. With kprobes, which see
+/// calls only: `early_drop` was called and evicted nothing.
+fn refused(counters: &Counters, family: Family) -> u64 {
+    match family {
+        Family::Tracing => 0,
+        Family::Kprobe => counters.table_full.saturating_sub(counters.full_evicted),
+    }
+}
+
+fn totals(counters: &Counters, family: Family) -> Totals {
+    let refused = refused(counters, family);
+    let (allocs_failed, table_full) = match family {
+        Family::Tracing => (counters.allocs_failed, counters.table_full),
+        Family::Kprobe => (refused, refused),
+    };
+    let unresolved = counters.clashes - counters.clashes_resolved.min(counters.clashes);
+    let dropped_alive = counters.confirm_dropped.saturating_sub(counters.confirm_dying);
+    Totals {
+        allocs: copies(counters.allocs).saturating_sub(refused),
+        allocs_failed,
+        table_full,
+        inserts_packet: ByProtocol::from(counters.inserts_packet),
+        inserts_ctnetlink: ByProtocol::from(counters.inserts_ctnetlink),
+        deletes: ByStatus::from(counters.deletes.map(ByProtocol::from)),
+        deletes_user: counters.deletes_user,
+        deletes_netns_exit: counters.deletes_netns_exit,
+        evictions: counters.evictions,
+        clashes: counters.clashes,
+        clashes_resolved: counters.clashes_resolved,
+        failed_clash: unresolved,
+        failed_chain_too_long: dropped_alive.saturating_sub(unresolved),
+        failed_dying: counters.confirm_dying,
+        frees: copies(counters.frees),
+        frees_skipped: counters.frees_skipped,
+        events_lost: counters.events_lost,
+    }
+}
+
 /// A map value that is integers only.
 trait Plain: Copy {}
 impl Plain for Counters {}
 impl Plain for Netns {}
+impl Plain for Activity {}
+impl Plain for u32 {}
 
 /// The value at `index`.
 fn read<T: Plain>(map: &MmapRaw, index: usize) -> T {
@@ -95,4 +259,52 @@ fn read<T: Plain>(map: &MmapRaw, index: usize) -> T {
     // alignment. `T` is integers only, so any bytes are a value. The programs write meanwhile, each
     // field by one aligned store; volatile, so that every call reads anew.
     unsafe { map.as_ptr().cast::<T>().add(index).read_volatile() }
+}
+
+/// Sets the value at `index`.
+fn write<T: Plain>(map: &MmapRaw, index: usize, value: T) {
+    assert!((index + 1) * size_of::<T>() <= map.len(), "index {index} is outside the map");
+    // SAFETY: as for `read`; the mapping is writable.
+    unsafe { map.as_mut_ptr().cast::<T>().add(index).write_volatile(value) }
+}
+
+/// The 32-bit number at `index`.
+fn read_number(map: &MmapRaw, index: usize) -> u32 {
+    read(map, index * (NUMBER / size_of::<u32>()))
+}
+
+/// Sets the 32-bit number at `index`.
+fn write_number(map: &MmapRaw, index: usize, value: u32) {
+    write(map, index * (NUMBER / size_of::<u32>()), value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_kprobes_what_was_refused_is_derived() {
+        let counters = Counters {
+            allocs: [100, 0, 0],
+            table_full: 10,
+            full_evicted: 7,
+            ..Counters::default()
+        };
+        let totals = totals(&counters, Family::Kprobe);
+        assert_eq!((totals.allocs, totals.allocs_failed, totals.table_full), (97, 3, 3));
+    }
+
+    #[test]
+    fn failed_inserts_have_one_reason_each() {
+        let counters = Counters {
+            clashes: 9,
+            clashes_resolved: 5,
+            confirm_dropped: 10,
+            confirm_dying: 2,
+            ..Counters::default()
+        };
+        let totals = totals(&counters, Family::Tracing);
+        let failed = (totals.failed_clash, totals.failed_chain_too_long, totals.failed_dying);
+        assert_eq!(failed, (4, 4, 2));
+    }
 }

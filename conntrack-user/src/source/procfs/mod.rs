@@ -2,24 +2,31 @@
 
 mod discover;
 mod enter;
+pub mod names;
 pub mod stat;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     fs::File,
     io,
     os::unix::fs::FileExt as _,
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
-use crate::model::reading::KernelStat;
+use crate::model::{
+    name::{Name, NameKind},
+    reading::KernelStat,
+};
 use discover::Found;
+use names::Pods;
 
 /// All network namespaces that this process can find, with files open on each one's numbers.
 #[derive(Debug)]
 pub struct Namespaces {
     procfs: PathBuf,
+    pods: PathBuf,
     known: HashMap<u64, Namespace>,
     problems: Vec<Problem>,
 }
@@ -31,8 +38,9 @@ pub struct Namespace {
     pub inode: u64,
     /// `net->net_cookie`, from 5.14 on (`SO_NETNS_COOKIE`).
     pub cookie: Option<u64>,
-    /// The name under /run/netns.
-    pub name: Option<String>,
+    /// What it is called.
+    pub name: Option<Name>,
+    found: Instant,
     files: Files,
     /// Where the statistics are, through a process that is in the namespace.
     stat: Option<PathBuf>,
@@ -61,31 +69,39 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Time in which a namespace gets the name that it keeps.
+const NAMED_BY: Duration = Duration::from_secs(60);
+
 impl Namespaces {
-    /// None known yet. `procfs`: where procfs is mounted.
+    /// None known yet. `procfs`: where procfs is mounted; `pods`: the folder whose names tell those of
+    /// pods, /var/log/pods on a node of Kubernetes.
     #[must_use]
-    pub fn new(procfs: PathBuf) -> Self {
-        Self { procfs, known: HashMap::new(), problems: Vec::new() }
+    pub fn new(procfs: PathBuf, pods: PathBuf) -> Self {
+        Self { procfs, pods, known: HashMap::new(), problems: Vec::new() }
     }
 
-    /// Looks for namespaces that came, and forgets those that ended. Costs a readlink(2) a process;
-    /// entering another namespace takes `CAP_SYS_ADMIN`.
-    pub fn scan(&mut self) {
+    /// Looks for namespaces that came, and forgets those that ended; these it returns. Costs a
+    /// readlink(2) a process and a read(2) a namespace; entering another namespace takes
+    /// `CAP_SYS_ADMIN`.
+    pub fn scan(&mut self) -> Vec<Namespace> {
         let found = discover::all(&self.procfs);
-        let inodes: HashSet<u64> = found.iter().map(|one| one.inode).collect();
         // An inode number is reused at once: what can no longer be read has ended, even if the
-        // number is there again.
-        self.known.retain(|inode, netns| inodes.contains(inode) && netns.count().is_ok());
+        // number is there again. And one that no process is in any more may be alive.
+        let ended = self.known.extract_if(|_, netns| netns.count().is_err());
+        let ended = ended.map(|(_, netns)| netns).collect();
         self.problems.clear();
+        self.name(&found);
         let new: Vec<Found> =
             found.into_iter().filter(|one| !self.known.contains_key(&one.inode)).collect();
+        let mut pods = None;
         for (found, entered) in enter::all(new, &self.procfs) {
             match entered {
                 Ok(entered) => {
                     let netns = Namespace {
                         inode: found.inode,
                         cookie: entered.cookie,
-                        name: found.name,
+                        name: self.name_of(&found, &mut pods),
+                        found: Instant::now(),
                         files: Files { count: entered.count, max: entered.max },
                         stat: found.process.map(|process| process.join("net/stat/nf_conntrack")),
                     };
@@ -94,6 +110,60 @@ impl Namespaces {
                 Err(reason) => self.problems.push(Problem { inode: found.inode, reason }),
             }
         }
+        ended
+    }
+
+    /// Gives better names to those that came lately: a process may be about to become another program,
+    /// and a container's namespace is there before anybody is in it.
+    fn name(&mut self, found: &[Found]) {
+        let mut pods = None;
+        for one in found {
+            let is_due = self.known.get(&one.inode).is_some_and(|netns| {
+                netns.found.elapsed() < NAMED_BY
+                    && netns.name.as_ref().is_none_or(|name| name.kind >= NameKind::Generated)
+            });
+            if is_due {
+                let name = self.name_of(one, &mut pods);
+                if let Some(netns) = self.known.get_mut(&one.inode) {
+                    netns.name = name.or(netns.name.take());
+                }
+            }
+        }
+    }
+
+    /// What `found` is called. Nobody is asked for the own namespace and that of process 1: nearly
+    /// every service is in it.
+    fn name_of(&self, found: &Found, pods: &mut Option<Pods>) -> Option<Name> {
+        let first = discover::inode_of_link(&self.procfs.join("1/ns/net"));
+        let is_host = found.path.is_none() || first == Some(found.inode);
+        let process = found.process.as_deref().filter(|_| !is_host).and_then(|process| {
+            let pods = pods.get_or_insert_with(|| Pods::read(&self.pods));
+            let name = names::of_process(process, pods)?;
+            // The process may have gone and its number been given to another one.
+            let inode = discover::inode_of_link(&process.join("ns/net"));
+            (inode == Some(found.inode)).then_some(name)
+        });
+        names::best(found.name.as_deref(), process)
+    }
+
+    /// The namespace with this inode, and with this cookie where both are known.
+    #[must_use]
+    pub fn get(&self, inode: u64, cookie: Option<u64>) -> Option<&Namespace> {
+        let netns = self.known.get(&inode)?;
+        let is_other = netns.cookie.zip(cookie).is_some_and(|(one, other)| one != other);
+        (!is_other).then_some(netns)
+    }
+
+    /// How many are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// The namespaces that track connections, or could.
@@ -164,7 +234,7 @@ mod tests {
     /// Needs no privilege: a process may read its own namespace.
     #[test]
     fn the_own_namespace_is_found_and_read() {
-        let mut all = Namespaces::new("/proc".into());
+        let mut all = Namespaces::new("/proc".into(), "/var/log/pods".into());
         all.scan();
         let own = all.own().unwrap();
         match std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max") {

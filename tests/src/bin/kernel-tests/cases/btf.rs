@@ -60,7 +60,17 @@ fn damaged(env: &Env, checks: &mut Checks) -> Result<()> {
         cases.push((without, vec!["no function __nf_conntrack_alloc", "--source procfs"]));
     }
     for (root, words) in &cases {
-        let arguments = ["watch", "--source", "ebpf", "--path.sysfs", root, "--count", "1"];
+        let arguments = [
+            "watch",
+            "--source",
+            "ebpf",
+            "--attach",
+            "fentry",
+            "--path.sysfs",
+            root,
+            "--count",
+            "1",
+        ];
         let ended = process::run(env, &arguments)?;
         expect_error(checks, &arguments.join(" "), &ended, words);
     }

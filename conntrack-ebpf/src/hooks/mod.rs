@@ -1,0 +1,103 @@
+//! What is counted where. Facts about the functions: net/netfilter/nf_conntrack_core.c.
+//!
+//! What is the same whichever way a program is attached is here; the programs are in `tracing` (fentry
+//! and fexit) and `kprobe`.
+
+use conntrack_ebpf::{
+    CAUSE_EVICTION, CAUSE_NETNS_EXIT, CAUSE_USER, EVENT_DESTROY, EVENT_EVICTED,
+    EVENT_INSERT_CTNETLINK, EVENT_INSERT_PACKET,
+};
+
+use crate::{
+    causes, config,
+    counters::{self, Handle, add, add_atomic},
+    events,
+    kernel::{self, Ptr, Read},
+    percpu::{Cpu, Program},
+};
+
+mod kprobe;
+mod tracing;
+
+/// An entry is freed; it is what the copy `copy` of the program sees.
+#[inline(always)]
+fn free<R: Read>(ct: Ptr, cpu: *mut Cpu, program: usize, copy: usize) {
+    let net = kernel::net::<R>(ct);
+    let Some(counters) = counters::of::<R>(net, cpu, program) else {
+        return;
+    };
+    if config::fault_skip_frees() == 0 || copy != 0 || !skip_for_test(&counters) {
+        add!(counters, frees[copy]);
+    }
+}
+
+/// Whether the fault asked for leaves out this free.
+#[inline(always)]
+fn skip_for_test(counters: &Handle) -> bool {
+    let read = |counter: *mut u64| {
+        // SAFETY: a field of a map value.
+        unsafe { counter.read() }
+    };
+    let before = read(counters.counter(|c| &raw mut c.frees[0]))
+        + read(counters.counter(|c| &raw mut c.frees_skipped));
+    let skip = (before + 1) % u64::from(config::fault_skip_frees()) == 0;
+    if skip {
+        add!(*counters, frees_skipped);
+    }
+    skip
+}
+
+/// A packet's entry is put into the hash.
+#[inline(always)]
+fn insert<R: Read>(ct: Ptr, cpu: *mut Cpu) {
+    let net = kernel::net::<R>(ct);
+    let Some(counters) = counters::of::<R>(net, cpu, Program::Insert as usize) else {
+        return;
+    };
+    add!(counters, inserts_packet[kernel::protocol::<R>(ct)]);
+    if config::events() == 1 && !events::send::<R>(ct, counters.cookie, EVENT_INSERT_PACKET, 0) {
+        add_atomic!(counters, events_lost);
+    }
+}
+
+/// An entry was put into the hash through ctnetlink or a BPF kfunc.
+#[inline(always)]
+fn hash_insert<R: Read>(ct: Ptr, cpu: *mut Cpu, program: usize) {
+    let net = kernel::net::<R>(ct);
+    let Some(counters) = counters::of::<R>(net, cpu, program) else {
+        return;
+    };
+    add_atomic!(counters, inserts_ctnetlink[kernel::protocol::<R>(ct)]);
+    if config::events() == 1 && !events::send::<R>(ct, counters.cookie, EVENT_INSERT_CTNETLINK, 0) {
+        add_atomic!(counters, events_lost);
+    }
+}
+
+/// An entry is taken out of the hash, on `stack`; `ct_number` is its address as a number.
+#[inline(always)]
+fn delete<R: Read>(ct: Ptr, ct_number: u64, stack: u64, cpu: *mut Cpu) {
+    let net = kernel::net::<R>(ct);
+    let Some(counters) = counters::of::<R>(net, cpu, Program::Delete as usize) else {
+        return;
+    };
+    let status = kernel::status::<R>(ct);
+    add!(counters, deletes[kernel::kind_of(status)][kernel::protocol::<R>(ct)]);
+    let timeout = R::value(ct, config::nf_conn_timeout());
+    let cause = causes::of::<R>(stack, ct_number, net, status, timeout);
+    match cause {
+        CAUSE_USER => add!(counters, deletes_user),
+        CAUSE_NETNS_EXIT => add!(counters, deletes_netns_exit),
+        CAUSE_EVICTION => {
+            add!(counters, evictions);
+            // Known by address with kprobes only, and then nobody sees what `early_drop` returns.
+            if config::early_drop() != 0 && causes::is_first_eviction(stack) {
+                add!(counters, full_evicted);
+            }
+            events::send_victim::<R>(cpu, ct, counters.cookie, EVENT_EVICTED, cause);
+        }
+        _ => {}
+    }
+    if config::events() == 1 && !events::send::<R>(ct, counters.cookie, EVENT_DESTROY, cause) {
+        add_atomic!(counters, events_lost);
+    }
+}

@@ -1,0 +1,208 @@
+//! Which namespace has which slot, and which blocks.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap, Queue},
+};
+use conntrack_ebpf::{Activity, GROUP, GROUPS, MAX_NETNS, Netns, OVERFLOW_SLOT, SLOTS};
+
+use crate::{
+    config,
+    kernel::{Ptr, Read},
+    percpu::{Cpu, Last},
+};
+
+/// Which namespace each slot belongs to; mapped by user space.
+#[map]
+static NETNS: Array<Netns> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
+
+/// Namespace cookie to slot.
+#[map]
+static SLOT_OF: HashMap<u64, u32> = HashMap::with_max_entries(MAX_NETNS, 0);
+
+/// Slots that no namespace has; filled by the loader.
+#[map]
+static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(MAX_NETNS, 0);
+
+/// The block of each slot on each CPU, slot after slot; 0: none yet. Mapped by user space, which
+/// takes blocks back. The loader sets the size.
+#[map]
+static BLOCK_OF: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The slot that each block was taken for. Mapped by user space, which finds all blocks of a slot by
+/// it: also one that was taken twice, by a program and by another one that interrupted it. The loader
+/// sets the size, as that of the next.
+#[map]
+static OWNERS: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Blocks that no slot has; filled by the loader.
+#[map]
+static FREE_BLOCKS: Queue<u32> = Queue::with_max_entries(1, 0);
+
+/// The number of the tick, set by user space.
+#[map]
+static TICK: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Where each CPU has counted lately; mapped by user space. The loader sets the size.
+#[map]
+static ACTIVITY: Array<Activity> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How many namespaces have ended: addresses seen before may be those of others by now.
+#[map]
+static ENDED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What tells the namespace `net` from all others.
+#[inline(always)]
+pub(crate) fn cookie<R: Read>(net: Ptr) -> u64 {
+    if config::cookie_is_address() == 1 { net as u64 } else { R::value(net, config::net_cookie()) }
+}
+
+/// The block of the namespace `net` on the CPU `number`, for a program that keeps `cpu.last[program]`.
+#[inline(always)]
+pub(crate) fn block<R: Read>(
+    net: Ptr,
+    cookie: u64,
+    number: u32,
+    cpu: *mut Cpu,
+    program: usize,
+) -> Option<u32> {
+    // SAFETY: `cpu` is a map value and `program` an index of it.
+    let last = unsafe { &raw mut (*cpu).last[program] };
+    // SAFETY: as above; only this program writes it.
+    let known = unsafe { last.read() };
+    let ended = if config::cookie_is_address() == 1 { number_of_ended() } else { 0 };
+    if known.cookie == cookie && known.ended == ended && cookie != 0 {
+        mark(number, known.slot);
+        return Some(known.block);
+    }
+    let slot = slot::<R>(net, cookie);
+    let block = if slot == OVERFLOW_SLOT { number } else { block_of(slot, number)? };
+    // What is counted in the overflow slot might get a slot or a block next time.
+    if block >= config::cpus() {
+        // SAFETY: as above.
+        unsafe { last.write(Last { cookie, slot, block, ended, reserved: 0 }) };
+    }
+    mark(number, slot);
+    Some(block)
+}
+
+/// The slot from the shared map; a namespace not seen before gets one.
+#[inline(always)]
+fn slot<R: Read>(net: Ptr, cookie: u64) -> u32 {
+    // SAFETY: a slot number is written once, before its key can be found, and never changed.
+    match unsafe { SLOT_OF.get(cookie) } {
+        Some(slot) => *slot,
+        None => add(cookie, R::value(net, config::net_inode())),
+    }
+}
+
+/// Gives the namespace a slot, or the overflow slot when none is left.
+#[inline(always)]
+fn add(cookie: u64, inode: u32) -> u32 {
+    let Ok(Some(slot)) = FREE_SLOTS.pop() else {
+        return OVERFLOW_SLOT;
+    };
+    // Named before it can be found: whoever sees a count can see whose it is.
+    let netns = Netns { cookie, inode, ended: 0, spilled: 0, reserved: 0 };
+    let _ = NETNS.set(slot, netns, 0);
+    if SLOT_OF.insert(cookie, slot, BPF_NOEXIST.into()).is_ok() {
+        return slot;
+    }
+    // Another CPU was first: its slot it is, and this one goes back.
+    let _ = NETNS.set(slot, Netns::default(), 0);
+    let _ = FREE_SLOTS.push(slot, 0);
+    // SAFETY: as in `slot`.
+    match unsafe { SLOT_OF.get(cookie) } {
+        Some(slot) => *slot,
+        None => OVERFLOW_SLOT,
+    }
+}
+
+/// The block of `slot` on this CPU, whose number is `number`.
+#[inline(always)]
+fn block_of(slot: u32, number: u32) -> Option<u32> {
+    let place = BLOCK_OF.get_ptr_mut(slot * config::cpus() + number)?;
+    // SAFETY: a map value; one aligned load.
+    let block = unsafe { place.read_volatile() };
+    if block != 0 {
+        return Some(block);
+    }
+    let Ok(Some(block)) = FREE_BLOCKS.pop() else {
+        if let Some(netns) = NETNS.get_ptr_mut(slot) {
+            // SAFETY: a map value; one aligned store.
+            unsafe { (&raw mut (*netns).spilled).write_volatile(1) };
+        }
+        return Some(number);
+    };
+    let _ = OWNERS.set(block, slot, 0);
+    // SAFETY: a map value; one aligned store. A program that interrupted this one may have written
+    // it: then the later one stays, and both are counted.
+    unsafe { place.write_volatile(block) };
+    if let Some(activity) = ACTIVITY.get_ptr_mut(number) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*activity).blocks).write_volatile(tick()) };
+    }
+    Some(block)
+}
+
+/// Notes that something is counted in `slot` on this CPU.
+#[inline(always)]
+fn mark(number: u32, slot: u32) {
+    let group = (slot / GROUP) as usize;
+    if group >= GROUPS {
+        return;
+    }
+    let Some(activity) = ACTIVITY.get_ptr_mut(number) else {
+        return;
+    };
+    let now = tick();
+    // SAFETY: a map value and an index in it; one aligned load or store. Whoever writes it meanwhile
+    // writes the same, or a tick more.
+    unsafe {
+        let place = &raw mut (*activity).groups[group];
+        if place.read_volatile() != now {
+            place.write_volatile(now);
+        }
+    }
+}
+
+#[inline(always)]
+fn tick() -> u32 {
+    match TICK.get_ptr(0) {
+        // SAFETY: a map value; one aligned load.
+        Some(tick) => unsafe { tick.read_volatile() },
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn number_of_ended() -> u32 {
+    match ENDED.get_ptr(0) {
+        // SAFETY: a map value; one aligned load.
+        Some(ended) => unsafe { ended.read_volatile() },
+        None => 0,
+    }
+}
+
+/// The namespace `net` has ended: nothing is counted in it any more, and its address may be another
+/// one's at once.
+#[inline(always)]
+pub(crate) fn end<R: Read>(net: Ptr, number: u32) {
+    let cookie = cookie::<R>(net);
+    // SAFETY: as in `slot`.
+    let Some(slot) = (unsafe { SLOT_OF.get(cookie) }).copied() else {
+        return;
+    };
+    let _ = SLOT_OF.remove(cookie);
+    if let Some(ended) = ENDED.get_ptr_mut(0) {
+        // SAFETY: a map value. Namespaces end one after the other (`cleanup_net`,
+        // net/core/net_namespace.c), so there is one writer.
+        unsafe { ended.write_volatile(ended.read_volatile() + 1) };
+    }
+    if let Some(netns) = NETNS.get_ptr_mut(slot) {
+        // SAFETY: a map value; one aligned store.
+        unsafe { (&raw mut (*netns).ended).write_volatile(1) };
+    }
+    mark(number, slot);
+}

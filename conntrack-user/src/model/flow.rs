@@ -1,0 +1,91 @@
+//! Single flows.
+
+use std::net::IpAddr;
+
+use conntrack_ebpf::{IPS_ASSURED, IPS_HW_OFFLOAD, IPS_OFFLOAD, IPS_SEEN_REPLY};
+
+/// Something happened to an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowEvent {
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub time_ns: u64,
+    /// The namespace (`net->net_cookie`; on kernels that make it on demand, up to 5.11, its address).
+    pub netns_cookie: u64,
+    /// What happened.
+    pub kind: EventKind,
+    /// The tuple of the first packet.
+    pub original: Tuple,
+    /// The tuple of the answers, after NAT.
+    pub reply: Tuple,
+    /// The entry's status bits at that moment.
+    pub status: Status,
+    /// The original direction's zone.
+    pub zone: u16,
+}
+
+/// What happened to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// A packet put it into the table.
+    InsertPacket,
+    /// ctnetlink or a BPF kfunc put it into the table.
+    InsertCtnetlink,
+    /// It has left the table.
+    Destroy(Cause),
+    /// There was no room for it.
+    Refused,
+    /// It had to make room for another one; sent besides the one that it has left.
+    Evicted,
+}
+
+/// Why an entry has left the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The kernel: it expired, was reset, or its device went away.
+    Kernel,
+    /// Somebody asked for it through ctnetlink.
+    User,
+    /// Its namespace ended.
+    NetnsExit,
+    /// It had to make room for another one.
+    Eviction,
+}
+
+/// One direction of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuple {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Source port; ICMP: the id; GRE: the key.
+    pub source_port: u16,
+    /// Destination port; ICMP: type (upper byte) and code; GRE: the key.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// `nf_conn.status`, the bits of `enum ip_conntrack_status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status(pub u32);
+
+impl Status {
+    /// Packets have been seen in both directions.
+    #[must_use]
+    pub const fn is_replied(self) -> bool {
+        self.0 & IPS_SEEN_REPLY != 0
+    }
+
+    /// The entry is never evicted early.
+    #[must_use]
+    pub const fn is_assured(self) -> bool {
+        self.0 & IPS_ASSURED != 0
+    }
+
+    /// The entry is in a flow table: its packets pass by connection tracking.
+    #[must_use]
+    pub const fn is_offloaded(self) -> bool {
+        self.0 & (IPS_OFFLOAD | IPS_HW_OFFLOAD) != 0
+    }
+}

@@ -1,0 +1,32 @@
+//! What people call a network namespace.
+
+use serde::Serialize;
+
+/// What to call a network namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Name {
+    /// Not empty, 255 characters at most, fit for a terminal: letters and digits, what ASCII has to
+    /// print, and `?` for all else.
+    pub text: String,
+    /// What the name names.
+    pub kind: NameKind,
+}
+
+/// What a name names; the better one first, which is how they are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameKind {
+    /// The namespace itself: somebody chose this name under /run/netns.
+    IpNetns,
+    /// A pod of Kubernetes: `namespace/name`, or `pod` and the start of its UID.
+    Pod,
+    /// A container: its name, or the first 12 characters of its id.
+    Container,
+    /// A unit of systemd, as `systemctl status` takes it; of a user's manager
+    /// `user@UID.service/unit`.
+    Service,
+    /// The namespace itself, by a random name that a container runtime chose under /run/netns.
+    Generated,
+    /// A process. The last resort: it may be called anything.
+    Process,
+}

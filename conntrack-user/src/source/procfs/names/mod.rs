@@ -1,0 +1,126 @@
+//! What people call a network namespace: its name under /run/netns, or who runs in it.
+//!
+//! The kernel gives a namespace numbers only. The rest is read from one process in it: two small
+//! files at most (`cgroup`, and `comm` where that says nothing), and the names of the folders under
+//! /var/log/pods once for all. So ask once for each namespace that came, of its lowest process
+//! number, and not for each process: reading `cgroup` takes a lock that the whole machine shares
+//! (`css_set_lock`, kernel/cgroup/cgroup.c, `proc_cgroup_show`).
+//!
+//! A name is a help to the reader, never an identity: two namespaces may have the same one, whoever
+//! may make cgroups chooses what they are called, and a process number may have been given to
+//! another process since it was looked up. Not to be asked of the host's own namespace: nearly
+//! every service runs in it, and so do pods with `hostNetwork`.
+
+mod cgroup;
+mod pods;
+
+use std::{fs::File, io::Read as _, path::Path};
+
+pub use pods::Pods;
+
+use crate::model::name::{Name, NameKind};
+
+/// The longest name in characters: that of a file (`NAME_MAX`), which each of them is or is part of,
+/// but for those of one thing within another. A column of a table will want less.
+const LONGEST: usize = 255;
+/// What stands at the end of a name that was cut.
+const CUT: &str = "...";
+
+/// Bytes of `/proc/PID/cgroup`: a path has at most 4096 (`PATH_MAX`), and v1 has some 14 of them.
+const CGROUP_LIMIT: u64 = 64 * 1024;
+/// Bytes of `/proc/PID/comm`: 16 for most (`TASK_COMM_LEN`), 64 for workers of the kernel.
+const COMM_LIMIT: u64 = 64;
+
+impl Name {
+    /// None where nothing is left to print.
+    fn new(kind: NameKind, text: &str) -> Option<Self> {
+        let text = printable(text);
+        (!text.is_empty()).then_some(Self { text, kind })
+    }
+
+    fn of_owner(owner: cgroup::Owner, pods: &Pods) -> Option<Self> {
+        match owner {
+            cgroup::Owner::Pod { uid, inner } => {
+                let mut text = match pods.name(&uid) {
+                    Some(name) => name.to_owned(),
+                    None => format!("pod {}", uid.chars().take(8).collect::<String>()),
+                };
+                if let Some(inner) = inner {
+                    text.push('/');
+                    text.push_str(&inner);
+                }
+                Self::new(NameKind::Pod, &text)
+            }
+            cgroup::Owner::Container(text) => Self::new(NameKind::Container, &text),
+            cgroup::Owner::Unit(text) => Self::new(NameKind::Service, &text),
+        }
+    }
+}
+
+/// Who a process belongs to, else what it is called. `process`: its folder in procfs.
+///
+/// None: it has ended, or may not be read. What is said of a process that has just begun may be what
+/// it was before it called execve(2), so a name of the kinds from [`NameKind::Generated`] on is worth
+/// asking for again.
+#[must_use]
+pub fn of_process(process: &Path, pods: &Pods) -> Option<Name> {
+    let owner = read(&process.join("cgroup"), CGROUP_LIMIT).and_then(|text| cgroup::owner(&text));
+    owner.and_then(|owner| Name::of_owner(owner, pods)).or_else(|| {
+        let comm = read(&process.join("comm"), COMM_LIMIT)?;
+        Name::new(NameKind::Process, comm.strip_suffix('\n').unwrap_or(&comm))
+    })
+}
+
+/// The better of a namespace's name under /run/netns and of what a process in it says.
+///
+/// A name that a runtime made up there gives way to a pod, a container or a unit: containerd and
+/// CRI-O put every pod's namespace under /run/netns.
+#[must_use]
+pub fn best(named: Option<&str>, of_process: Option<Name>) -> Option<Name> {
+    let named = named.and_then(|text| {
+        let kind = if is_generated(text) { NameKind::Generated } else { NameKind::IpNetns };
+        Name::new(kind, text)
+    });
+    [named, of_process].into_iter().flatten().min_by_key(|name| name.kind)
+}
+
+/// `cni-UUID` of containerd (pkg/netns, `newNS`), `netns-UUID` of podman (containers/common,
+/// pkg/netns, `NewNS`), the bare UUID of CRI-O.
+fn is_generated(name: &str) -> bool {
+    let uuid = ["cni-", "netns-"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    uuid.unwrap_or(name).split('-').map(hex_digits).eq([8, 4, 4, 4, 12].map(Some))
+}
+
+/// How many hexadecimal digits `text` has, if it has nothing else.
+fn hex_digits(text: &str) -> Option<usize> {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(text.len())
+}
+
+/// Only characters that take a place of their own: control characters command a terminal, and those
+/// that turn or join text make one name look like another. As ls(1), with `?` for the others.
+fn printable(text: &str) -> String {
+    let print = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
+    let mut chars = text.trim().chars().map(|c| if print(c) { c } else { '?' });
+    let mut printable: String = chars.by_ref().take(LONGEST).collect();
+    if chars.next().is_some() {
+        let end = printable.char_indices().nth(LONGEST - CUT.len()).map_or(0, |(at, _)| at);
+        printable.truncate(end);
+        printable.push_str(CUT);
+    }
+    printable
+}
+
+/// The start of a file, at most `limit` bytes and then whole lines only.
+fn read(path: &Path, limit: u64) -> Option<String> {
+    let mut bytes = Vec::new();
+    let len = File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    if u64::try_from(len).ok()? == limit {
+        // Half a path would be another path.
+        let lines = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        bytes.truncate(lines);
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests;
