@@ -7,8 +7,8 @@ use std::{
     thread,
 };
 
-use clap::{Args, Parser, Subcommand};
-use conntrack_tests::traffic::{self, Family, Plan, Progress, Protocol};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use conntrack_tests::traffic::{self, Exchange, Family, Plan, Progress, Protocol};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Opens flows over loopback, one conntrack entry each, and prints what it sent as one JSON object.
@@ -30,6 +30,8 @@ enum Command {
     Udp(Traffic),
     /// One connection a flow, established and then reset.
     Tcp(Traffic),
+    /// One echo request a flow, which the kernel answers. Needs CAP_NET_RAW.
+    Icmp(Traffic),
 }
 
 #[derive(Args)]
@@ -56,12 +58,42 @@ struct Traffic {
     /// before.
     #[arg(long)]
     hold: bool,
+    /// What is said in each flow.
+    #[arg(long, value_enum, default_value = "plain")]
+    exchange: Say,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Say {
+    /// What the protocol's own description says.
+    Plain,
+    /// UDP: a datagram and an answer.
+    Answered,
+    /// UDP: as answered, and once more after two seconds: the entries are then assured.
+    Stream,
+    /// TCP: to a port that nobody listens on; the answer, a reset, deletes the entry.
+    Closed,
+    /// The same packet from two threads at the same instant, so that entries clash.
+    Twins,
+}
+
+impl From<Say> for Exchange {
+    fn from(say: Say) -> Self {
+        match say {
+            Say::Plain => Self::Plain,
+            Say::Answered => Self::Answered,
+            Say::Stream => Self::Stream,
+            Say::Closed => Self::Closed,
+            Say::Twins => Self::Twins,
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let (protocol, arguments) = match Cli::parse().protocol {
         Command::Udp(arguments) => (Protocol::Udp, arguments),
         Command::Tcp(arguments) => (Protocol::Tcp, arguments),
+        Command::Icmp(arguments) => (Protocol::Icmp, arguments),
     };
     match send(protocol, &arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,6 +115,7 @@ fn send(protocol: Protocol, arguments: &Traffic) -> anyhow::Result<()> {
     plan.rate = arguments.rate;
     plan.cpu = arguments.cpu;
     plan.hold = arguments.hold;
+    plan.exchange = arguments.exchange.into();
     anyhow::ensure!(
         plan.from.is_ipv6() == plan.to.is_ipv6(),
         "{} and {} are not of one address family: give --from and --to alike",

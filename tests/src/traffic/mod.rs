@@ -1,15 +1,19 @@
 //! New flows, one conntrack entry each.
 
+mod echo;
 mod pace;
 mod ports;
+mod raw;
 mod tcp;
+mod twins;
 mod udp;
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +28,31 @@ pub enum Protocol {
     Udp,
     /// One connection a flow, established and then reset.
     Tcp,
+    /// One echo request a flow, which the kernel answers. Needs a raw socket.
+    Icmp,
 }
+
+/// What is said in each flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exchange {
+    /// What the protocol's description says.
+    #[default]
+    Plain,
+    /// UDP: a datagram and an answer. The entry has then been replied to.
+    Answered,
+    /// UDP: as `Answered`, and once more when [`STREAM_AGE`] is over. The entry is then assured.
+    Stream,
+    /// TCP: to a port that nobody listens on. The answer, a reset, deletes the entry.
+    Closed,
+    /// Two threads send the same packet at the same instant, so that both may find no entry
+    /// and make one. Each packet is counted: two a flow. TCP: a SYN from a raw socket each.
+    Twins,
+}
+
+/// A UDP entry that is answered later than this after its first packet is a stream
+/// (`proto.udp.stream_ts`, nf_conntrack_proto_udp.c): two seconds, and some to be sure.
+pub const STREAM_AGE: Duration = Duration::from_millis(2200);
 
 /// Addresses of which kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +95,8 @@ pub struct Plan {
     pub cpu: Option<usize>,
     /// Keeps TCP connections established instead of resetting them.
     pub hold: bool,
+    /// What is said in each flow.
+    pub exchange: Exchange,
 }
 
 impl Plan {
@@ -83,6 +113,7 @@ impl Plan {
             listen: None,
             cpu: None,
             hold: false,
+            exchange: Exchange::Plain,
         }
     }
 }
@@ -159,6 +190,7 @@ pub struct Outcome {
 #[derive(Debug, Default)]
 pub struct Sockets {
     udp: Vec<UdpSocket>,
+    raw: Vec<OwnedFd>,
     listeners: Vec<TcpListener>,
     streams: Vec<TcpStream>,
 }
@@ -167,7 +199,7 @@ impl Sockets {
     /// How many are open.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.udp.len() + self.listeners.len() + self.streams.len()
+        self.udp.len() + self.raw.len() + self.listeners.len() + self.streams.len()
     }
 
     /// Whether none is open.
@@ -191,9 +223,16 @@ pub fn run(plan: &Plan, progress: &Progress, listen: &Listen<'_>) -> io::Result<
         cpu::pin(cpu)?;
     }
     let began = Instant::now();
-    let (sockets, error) = match plan.protocol {
-        Protocol::Udp => udp::run(plan, progress)?,
-        Protocol::Tcp => tcp::run(plan, progress, listen)?,
+    let (sockets, error) = match (plan.protocol, plan.exchange) {
+        (Protocol::Udp, Exchange::Plain) => udp::run(plan, progress)?,
+        (Protocol::Udp, Exchange::Answered | Exchange::Stream) => echo::run(plan, progress)?,
+        (Protocol::Tcp, Exchange::Plain) => tcp::run(plan, progress, listen)?,
+        (Protocol::Tcp, Exchange::Closed) => tcp::closed(plan, progress)?,
+        (Protocol::Icmp, Exchange::Plain) => raw::run(plan, progress)?,
+        (_, Exchange::Twins) => twins::run(plan, progress)?,
+        (protocol, exchange) => {
+            return Err(io::Error::other(format!("{protocol:?} has no exchange {exchange:?}")));
+        }
     };
     let (sent, refused, failed) = (progress.sent(), progress.refused(), progress.failed());
     Ok(Outcome {

@@ -14,8 +14,10 @@ use std::{
 
 /// Where TCP listens.
 pub(crate) const LISTENERS: Range<u16> = 5_000..5_100;
+/// Where nobody listens.
+pub(crate) const CLOSED: Range<u16> = 5_200..5_300;
 /// Where TCP connects from.
-const TCP_SOURCES: Range<u16> = 6_000..65_000;
+pub(crate) const TCP_SOURCES: Range<u16> = 6_000..65_000;
 /// Where UDP sends to.
 pub(crate) const UDP_DESTINATIONS: Range<u16> = 1_024..51_024;
 /// Where UDP sends from: a socket each.
@@ -24,8 +26,8 @@ const UDP_SOURCES: Range<u16> = 60_000..65_000;
 /// TCP connections to one listener before another one is taken: the sources come round after these.
 pub(crate) const FLOWS_PER_LISTENER: u64 = 50_000;
 
-const _: () =
-    assert!(UDP_DESTINATIONS.end <= UDP_SOURCES.start && LISTENERS.end <= TCP_SOURCES.start);
+const _: () = assert!(UDP_DESTINATIONS.end <= UDP_SOURCES.start);
+const _: () = assert!(LISTENERS.end <= CLOSED.start && CLOSED.end <= TCP_SOURCES.start);
 const _: () = assert!(FLOWS_PER_LISTENER < (TCP_SOURCES.end - TCP_SOURCES.start) as u64);
 
 fn next(counter: &OnceLock<AtomicU32>, range: &Range<u16>) -> u16 {
@@ -49,6 +51,12 @@ pub(crate) fn tcp_source() -> u16 {
 pub(crate) fn udp_source() -> u16 {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     next(&NEXT, &UDP_SOURCES)
+}
+
+/// The next identifier for echo requests: what a port is to others.
+pub(crate) fn icmp_identifier() -> u16 {
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    next(&NEXT, &(0..u16::MAX))
 }
 
 #[cfg(test)]

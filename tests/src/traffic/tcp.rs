@@ -43,6 +43,27 @@ pub(crate) fn run(
     Ok((sockets, first_error))
 }
 
+/// Connections to ports that nobody listens on: refused is what is wanted.
+pub(crate) fn closed(plan: &Plan, progress: &Progress) -> io::Result<(Sockets, Option<io::Error>)> {
+    let mut first_error = None;
+    let pace = Pace::new(plan.rate);
+    let destinations = ports::CLOSED
+        .flat_map(|port| std::iter::repeat_n(port, ports::FLOWS_PER_LISTENER as usize));
+    for (flow, port) in (0..plan.flows).zip(destinations) {
+        if progress.is_stopped() {
+            break;
+        }
+        pace.wait(flow);
+        let result = match connect_from(plan.from, SocketAddr::new(plan.to, port)) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(io::Error::other(format!("somebody listens on port {port}"))),
+        };
+        first_error = first_error.or(progress.count(result));
+    }
+    Ok((Sockets::default(), first_error))
+}
+
 fn open_listener(address: IpAddr, listen: &Listen<'_>) -> io::Result<TcpListener> {
     let mut last = io::Error::other(format!("no port to listen on at {address}"));
     for port in ports::LISTENERS {
@@ -101,7 +122,7 @@ fn finish(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::{Family, Protocol, run};
+    use crate::traffic::{Exchange, Family, Protocol, run};
 
     #[test]
     fn every_connection_is_counted_and_held_ones_stay() {
@@ -112,6 +133,15 @@ mod tests {
             assert_eq!((outcome.sent, outcome.failed, outcome.error), (10, 0, None));
             assert_eq!(outcome.sockets.streams.len(), streams);
         }
+    }
+
+    #[test]
+    fn refused_connections_are_what_was_sent() {
+        let plan =
+            Plan { exchange: Exchange::Closed, ..Plan::new(Protocol::Tcp, Family::Ipv4, 10) };
+        let outcome =
+            run(&plan, &Progress::default(), &|address| TcpListener::bind(address)).unwrap();
+        assert_eq!((outcome.sent, outcome.failed, outcome.error), (10, 0, None));
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> io::Result<(Sockets, Opti
     Ok((sockets, first_error))
 }
 
-fn bind(from: IpAddr) -> io::Result<UdpSocket> {
+/// A socket with a source port of its own.
+pub(crate) fn bind(from: IpAddr) -> io::Result<UdpSocket> {
     let mut attempt = 1;
     loop {
         let source = SocketAddr::new(from, ports::udp_source());

@@ -47,7 +47,7 @@ fn release(facts: &Facts) -> Verdict {
     let what = words.join(", ");
     match version(release) {
         Some(version) if version < OLDEST => new(Level::Note, what)
-            .why("ctmon is made for Linux 5.14 and newer")
+            .why("ctmon is made for Linux 5.10 and newer")
             .advice("if hooks are missing below, a newer kernel has them"),
         _ => new(Level::Ok, what),
     }

@@ -13,7 +13,7 @@ fn releases() {
         release,
         &[
             ("well", |_| {}, Ok, &["6.12.117", "x86_64", "SMP PREEMPT_DYNAMIC"]),
-            ("old", |f| f.kernel.release = Fact::Known("5.4.0-30-amd64".into()), Note, &["5.14"]),
+            ("old", |f| f.kernel.release = Fact::Known("5.4.0-30-amd64".into()), Note, &["5.10"]),
             ("oldest", |f| f.kernel.release = Fact::Known("5.10.0".into()), Ok, &["5.10.0"]),
             ("odd", |f| f.kernel.release = Fact::Known("custom".into()), Ok, &["custom"]),
             ("build", |f| f.kernel.build = unknown(), Ok, &["6.12.117, x86_64\""]),

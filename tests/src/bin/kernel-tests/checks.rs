@@ -16,6 +16,7 @@ use crate::expression::{Expectation, Values};
 pub(crate) struct Checks {
     violations: Vec<String>,
     notes: Vec<String>,
+    untold: BTreeSet<String>,
 }
 
 impl Checks {
@@ -39,16 +40,24 @@ impl Checks {
     }
 
     /// Expects what the scenario says, at the moment that `place` names. What its names stand for then
-    /// becomes a note.
+    /// becomes a note. A name that is null where `cannot_tell` holds makes no violation: see
+    /// [`Self::untold`].
     pub(crate) fn expectations(
         &mut self,
         place: &str,
         expectations: &[Expectation],
         values: &Values,
+        cannot_tell: impl Fn(&str) -> bool,
     ) {
-        let violated =
-            expectations.iter().filter_map(|expectation| expectation.check(values).err());
-        self.violations.extend(violated.map(|violation| format!("{place}: {violation}")));
+        for expectation in expectations {
+            let untold = |name: &&str| values.get(*name) == Some(&None) && cannot_tell(name);
+            let names: Vec<&str> = expectation.names().into_iter().filter(untold).collect();
+            self.untold.extend(names.iter().map(|name| (*name).to_owned()));
+            if names.is_empty() {
+                let violation = expectation.check(values).err();
+                self.violations.extend(violation.map(|violation| format!("{place}: {violation}")));
+            }
+        }
         let names: BTreeSet<&str> = expectations.iter().flat_map(Expectation::names).collect();
         let show = |name: &str| match values.get(name) {
             Some(Some(value)) => format!("{name} {value}"),
@@ -56,6 +65,27 @@ impl Checks {
         };
         let list: Vec<String> = names.into_iter().map(show).collect();
         self.notes.push(format!("{place}: {}", list.join(", ")));
+    }
+
+    /// Expects a total, unless it is null where that is all that can be told.
+    pub(crate) fn total(
+        &mut self,
+        what: &str,
+        seen: Option<i64>,
+        expected: i64,
+        cannot_tell: bool,
+    ) {
+        if seen.is_none() && cannot_tell {
+            self.untold.insert(what.to_owned());
+        } else {
+            self.equal(what, seen, Some(expected));
+        }
+    }
+
+    /// What could not be told, and so was not compared.
+    pub(crate) fn untold(&self) -> Option<String> {
+        let list: Vec<&str> = self.untold.iter().map(String::as_str).collect();
+        (!list.is_empty()).then(|| list.join(", "))
     }
 
     /// Keeps what was seen where a kernel has a choice.
@@ -122,6 +152,20 @@ mod tests {
         checks.equal("one", 1, 1);
         checks.that("true", true, ());
         assert_eq!(checks.reason(Ok(())), None);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_named_and_not_compared() {
+        let mut checks = Checks::default();
+        let values = Values::from([("clash".to_owned(), None), ("deletes".to_owned(), Some(1))]);
+        let expectations =
+            ["clash == 0", "deletes == 1"].map(|text| Expectation::parse(text).unwrap());
+        checks.expectations("step 1", &expectations, &values, |name| name == "clash");
+        assert_eq!((checks.untold().as_deref(), checks.reason(Ok(()))), (Some("clash"), None));
+        checks.total("dying", None, 0, true);
+        assert_eq!(checks.untold().as_deref(), Some("clash, dying"));
+        checks.expectations("step 2", &expectations, &values, |_| false);
+        assert!(checks.reason(Ok(())).is_some_and(|reason| reason.contains("clash is null")));
     }
 
     #[test]

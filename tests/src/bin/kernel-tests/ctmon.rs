@@ -1,14 +1,14 @@
 //! `ctmon watch --output json`, as a witness.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process::{Ended, Process},
-    report::{Line, Netns, Start, Tick},
+    report::{Line, Netns, Start, Tick, Victim},
     runner::Env,
-    wait,
+    values, wait,
 };
 
 /// The interval of every `ctmon watch` here.
@@ -24,26 +24,44 @@ pub(crate) struct Watch {
     process: Process,
     start: Start,
     notices: Vec<String>,
+    ended: Vec<Netns>,
+    inodes_twice: usize,
+    victims: Vec<Vec<Victim>>,
 }
+
+/// Shows namespaces in which nothing happens, too.
+pub(crate) const ALL: &[&str] = &["--all"];
 
 impl Watch {
     /// Starts it in the calling thread's network namespace; back when its hooks are attached.
     pub(crate) fn start(env: &Env, arguments: &[&str]) -> Result<Self> {
-        let fault = env.fault_arguments();
-        let fault: Vec<&str> = fault.iter().map(String::as_str).collect();
-        let all =
-            [&["watch", "--output", "json", "--interval", INTERVAL], arguments, fault.as_slice()]
-                .concat();
-        let process = Process::start(env, &all)?;
-        let mut watch = Self { process, start: Start::default(), notices: Vec::new() };
-        match watch.next(wait::SHORT)? {
-            Line::Start(start) => watch.start = start,
-            other => bail!("ctmon's first line is no start record: {other:?}"),
-        }
-        Ok(watch)
+        Self::start_every(env, INTERVAL, &[ALL, arguments].concat())
     }
 
-    /// Its first line.
+    /// With an interval, and without idle namespaces.
+    pub(crate) fn start_every(env: &Env, interval: &str, arguments: &[&str]) -> Result<Self> {
+        let mut own = env.arguments();
+        if arguments.contains(&"--attach") {
+            own.retain(|_| env.attach.is_none());
+        }
+        let all =
+            [&["watch", "--output", "json", "--interval", interval], arguments, &own].concat();
+        let process = Process::start(env, &all)?;
+        let mut watch = Self {
+            process,
+            start: Start::default(),
+            notices: Vec::new(),
+            ended: Vec::new(),
+            inodes_twice: 0,
+            victims: Vec::new(),
+        };
+        match watch.next(wait::SHORT)? {
+            Line::Start(_) => Ok(watch),
+            other => bail!("ctmon's first line is no start record: {other:?}"),
+        }
+    }
+
+    /// Its first line, or what it said when it attached again.
     pub(crate) fn started(&self) -> &Start {
         &self.start
     }
@@ -53,13 +71,38 @@ impl Watch {
         &self.notices
     }
 
+    /// Namespaces that have ended so far, with their last totals.
+    pub(crate) fn ended(&self) -> &[Netns] {
+        &self.ended
+    }
+
+    /// How often a tick showed an inode number for a second namespace.
+    pub(crate) fn inodes_twice(&self) -> usize {
+        self.inodes_twice
+    }
+
+    /// Whether a null is all that this ctmon can say.
+    pub(crate) fn cannot_tell(&self, name: &str) -> bool {
+        self.start.is_by_kprobe() && values::is_beyond_kprobes(name)
+    }
+
     fn keep(&mut self, line: &Line) {
-        if let Line::Notice(notice) = line {
-            self.notices.push(notice.text.clone());
+        match line {
+            Line::Notice(notice) => self.notices.push(notice.text.clone()),
+            Line::Tick(tick) => {
+                let inodes: BTreeSet<u64> = tick.netns.iter().map(|netns| netns.inode).collect();
+                self.inodes_twice += tick.netns.len() - inodes.len();
+                self.victims.extend((!tick.victims.is_empty()).then(|| tick.victims.clone()));
+                self.ended.extend(tick.netns.iter().filter(|netns| netns.ended).cloned());
+            }
+            // It says so when it attaches again.
+            Line::Start(start) => self.start = start.clone(),
+            Line::Other => {}
         }
     }
 
-    fn next(&mut self, limit: Duration) -> Result<Line> {
+    /// Its next line, whatever it says.
+    pub(crate) fn next(&mut self, limit: Duration) -> Result<Line> {
         let text = self.process.next_line(limit)?;
         let text = text.with_context(|| format!("ctmon ended early; {}", self.process.said()))?;
         let line = Line::parse(&text)?;
@@ -117,6 +160,34 @@ impl Watch {
         tick.netns(inode)
             .cloned()
             .with_context(|| format!("the tick does not show the netns {inode}: {tick:?}"))
+    }
+
+    /// Waits until it starts anew from this source.
+    pub(crate) fn until_source(&mut self, source: &str) -> Result<()> {
+        wait::until(&format!("a start line with the source {source}"), wait::SHORT, || {
+            let line = self.next(wait::SHORT)?;
+            Ok(matches!(line, Line::Start(start) if start.source == source).then_some(()))
+        })
+    }
+
+    /// Waits until a message has this word in it.
+    pub(crate) fn until_notice(&mut self, word: &str) -> Result<()> {
+        wait::until(&format!("a notice with {word}"), wait::SHORT, || {
+            if self.notices.iter().any(|text| text.contains(word)) {
+                return Ok(Some(()));
+            }
+            self.next(wait::SHORT).map(|_| None)
+        })
+    }
+
+    /// The victims since the call before, tick by tick.
+    pub(crate) fn take_victims(&mut self) -> Vec<Vec<Victim>> {
+        std::mem::take(&mut self.victims)
+    }
+
+    /// The running process.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// The child process; the lines it prints from now on are the caller's.

@@ -9,6 +9,7 @@ mod command;
 mod ctmon;
 mod expression;
 mod kernel;
+mod netlink;
 mod netns;
 mod process;
 mod report;
@@ -47,6 +48,10 @@ struct Cli {
     /// least one test must then fail. Needs a ctmon built with the feature `fault-injection`.
     #[arg(long, value_name = "HOOK")]
     fault_without: Option<String>,
+    /// How every ctmon is to attach: auto, fentry or kprobe. What kprobes cannot tell is not compared, and
+    /// named in the result line.
+    #[arg(long, value_name = "WAY")]
+    attach: Option<String>,
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
@@ -69,13 +74,17 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<bool> {
     let all = cases::all()?;
     let wanted = |test: &&Test| {
-        cli.filters.is_empty() || cli.filters.iter().any(|filter| test.name.contains(filter))
+        let named = |filter: &String| {
+            if test.on_demand { test.name == filter } else { test.name.contains(filter.as_str()) }
+        };
+        cli.filters.iter().any(named) || (cli.filters.is_empty() && (!test.on_demand || cli.list))
     };
     let mut tests: Vec<&Test> = all.iter().filter(wanted).collect();
     ensure!(!tests.is_empty(), "no test has a name with {}: see --list", cli.filters.join(" or "));
     if cli.list {
         for test in tests {
-            say(&format!("{}: {}", test.name, test.title))?;
+            let when = if test.on_demand { " (on demand: by its whole name)" } else { "" };
+            say(&format!("{}: {}{when}", test.name, test.title))?;
             for line in test.shows.lines() {
                 say(&format!("    {line}"))?;
             }
@@ -87,6 +96,7 @@ fn run(cli: &Cli) -> Result<bool> {
         init: Netns::own().context("no network namespace to start from")?,
         ctmon: runner::find_ctmon()?,
         fault_without: cli.fault_without.clone(),
+        attach: cli.attach.clone(),
     };
     say(&format!("kernel: {}", kernel::release()))?;
     if kernel::count().is_ok() {

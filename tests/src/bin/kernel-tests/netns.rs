@@ -5,7 +5,10 @@ use std::{
     fs::{File, OpenOptions},
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::{fd::AsFd, unix::fs::MetadataExt as _},
+    os::{
+        fd::{AsFd, AsRawFd as _},
+        unix::fs::MetadataExt as _,
+    },
     sync::mpsc::channel,
     thread,
 };
@@ -53,6 +56,11 @@ impl Netns {
         self.inode
     }
 
+    /// Where this hold can be mounted from.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd())
+    }
+
     /// Runs `work` in a thread that has moved into the namespace.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {
@@ -75,9 +83,17 @@ impl Netns {
 /// # Errors
 /// Without `CAP_SYS_ADMIN`.
 pub(crate) fn enter_new() -> Result<()> {
-    // SAFETY: NEWNET touches nothing that Rust's types rely on; it is FILES that would.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("cannot make a network namespace")?;
+    unshare()?;
     command::run("ip", &["link", "set", "lo", "up"]).map(drop)
+}
+
+/// Moves the calling thread into a new network namespace, in which everything is down.
+///
+/// # Errors
+/// Without `CAP_SYS_ADMIN`.
+pub(crate) fn unshare() -> Result<()> {
+    // SAFETY: NEWNET touches nothing that Rust's types rely on; it is FILES that would.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("cannot make a network namespace")
 }
 
 const NEAR: (Ipv4Addr, Ipv6Addr) =

@@ -1,6 +1,7 @@
 //! ctmon as a child process.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _},
     os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Stdio},
@@ -127,6 +128,26 @@ impl Process {
 
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Memory that it holds (`VmRSS`), in KiB.
+    pub(crate) fn memory_kib(&self) -> Result<i64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("no VmRSS of {:?}", self.line))
+    }
+
+    /// CPU time of its threads so far, in user mode and in the kernel.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let mut sum = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // In nanoseconds; utime and stime would be in hundredths of a second.
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            let first = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+            sum += first.with_context(|| format!("schedstat holds {text:?}"))?;
+        }
+        Ok(Duration::from_nanos(sum))
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {

@@ -55,6 +55,40 @@ pub(crate) struct Tick {
     /// Calls of the hooked functions that no program may have seen.
     pub(crate) missed_at_most: Option<i64>,
     pub(crate) netns: Vec<Netns>,
+    /// Namespaces that are left out because nothing happens in them.
+    pub(crate) netns_idle: Option<i64>,
+    /// Counts of namespaces that are not told apart.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) netns_overflow: BTreeMap<String, Value>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) victims: Vec<Victim>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) probes: Vec<Probe>,
+}
+
+/// A flow that the full table cost its entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Victim {
+    /// `refused` or `evicted`
+    pub(crate) kind: String,
+    pub(crate) netns_cookie: Option<u64>,
+    pub(crate) zone: Option<i64>,
+    pub(crate) protocol: Option<i64>,
+    pub(crate) original: BTreeMap<String, Value>,
+}
+
+/// What a hook costs and misses.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Probe {
+    pub(crate) hook: String,
+    pub(crate) state: String,
+    pub(crate) attached_via: Option<String>,
+    pub(crate) hits: Option<i64>,
+    pub(crate) misses: Option<i64>,
+    pub(crate) run_time_ns: Option<i64>,
+    pub(crate) run_count: Option<i64>,
 }
 
 /// Events of all namespaces since the programs were attached.
@@ -71,6 +105,10 @@ pub(crate) struct Events {
 pub(crate) struct Netns {
     pub(crate) inode: u64,
     pub(crate) cookie: Option<u64>,
+    pub(crate) name: Option<String>,
+    pub(crate) name_kind: Option<String>,
+    /// It is gone, and these are its last totals.
+    pub(crate) ended: bool,
     pub(crate) entries: Option<i64>,
     pub(crate) entries_limit: Option<i64>,
     pub(crate) unlimited: bool,
@@ -82,6 +120,31 @@ pub(crate) struct Netns {
     pub(crate) totals: BTreeMap<String, Value>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) kernel: BTreeMap<String, Value>,
+}
+
+/// The number at the end of a path such as `deletes_by_cause_user`.
+pub(crate) fn number<'a>(
+    members: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    path: &str,
+) -> Option<i64> {
+    members.into_iter().find_map(|(key, value)| match path.strip_prefix(key.as_str())? {
+        "" => value.as_i64(),
+        rest => number(value.as_object()?, rest.strip_prefix('_')?),
+    })
+}
+
+fn flatten<'a>(
+    before: &str,
+    members: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    all: &mut Vec<(String, Option<i64>)>,
+) {
+    for (key, value) in members {
+        let path = format!("{before}{key}");
+        match value.as_object() {
+            Some(object) => flatten(&format!("{path}_"), object, all),
+            None => all.push((path, value.as_i64())),
+        }
+    }
 }
 
 /// Null is as good as absent.
@@ -99,10 +162,18 @@ impl Line {
     }
 }
 
+impl Start {
+    /// Whether kprobes are what counts: they tell less than tracing programs.
+    pub(crate) fn is_by_kprobe(&self) -> bool {
+        let via = |hook: &Hook| hook.attached_via.as_ref().is_some_and(|via| via.contains("probe"));
+        self.hooks.iter().any(via)
+    }
+}
+
 impl Tick {
-    /// The namespace with this inode.
+    /// The namespace that has this inode now.
     pub(crate) fn netns(&self, inode: u64) -> Option<&Netns> {
-        self.netns.iter().find(|netns| netns.inode == inode)
+        self.netns.iter().find(|netns| netns.inode == inode && !netns.ended)
     }
 
     /// The sum of one total over all namespaces in which something was counted.
@@ -123,7 +194,14 @@ impl Tick {
 impl Netns {
     /// A total since the programs were attached.
     pub(crate) fn total(&self, name: &str) -> Option<i64> {
-        self.totals.get(name).and_then(Value::as_i64)
+        number(&self.totals, name)
+    }
+
+    /// Every total, nested ones by the path to them: `deletes_by_cause_user`.
+    pub(crate) fn flat_totals(&self) -> Vec<(String, Option<i64>)> {
+        let mut all = Vec::new();
+        flatten("", &self.totals, &mut all);
+        all
     }
 
     /// A number of the kernel's own, as ctmon read it.
@@ -157,6 +235,36 @@ mod tests {
             (Some(21), None),
             "one of them has no deletes"
         );
+    }
+
+    #[test]
+    fn nested_totals_have_a_path() {
+        let line = r#"{"kind":"tick","netns":[{"inode":7,"ended":true,"totals":{"deletes":3,"deletes_by_cause":
+            {"user":1},"deletes_by_status":{"unreplied":{"udp":2}},"insert_failed":{"clash":null}}},{"inode":7}]}"#;
+        let Line::Tick(tick) = Line::parse(line).unwrap() else { panic!("not a tick") };
+        let ended = &tick.netns[0];
+        for (path, value) in [
+            ("deletes", Some(3)),
+            ("deletes_by_cause_user", Some(1)),
+            ("deletes_by_status_unreplied_udp", Some(2)),
+            ("insert_failed_clash", None),
+            ("deletes_by_cause", None),
+        ] {
+            assert_eq!(ended.total(path), value, "{path}");
+        }
+        assert_eq!(ended.flat_totals().len(), 4, "{:?}", ended.flat_totals());
+        assert!(tick.netns(7).is_some_and(|netns| !netns.ended));
+    }
+
+    #[test]
+    fn kprobes_are_told_apart() {
+        let start = |via: Option<&str>| Start {
+            hooks: vec![Hook { attached_via: via.map(str::to_owned), ..Hook::default() }],
+            ..Start::default()
+        };
+        assert!(start(Some("kprobe")).is_by_kprobe());
+        assert!(!start(Some("fentry/fexit (vmlinux)")).is_by_kprobe());
+        assert!(!start(None).is_by_kprobe());
     }
 
     #[test]

@@ -26,15 +26,16 @@ pub(crate) struct Env {
     pub(crate) ctmon: PathBuf,
     /// A hook that every ctmon leaves out.
     pub(crate) fault_without: Option<String>,
+    /// How every ctmon is to attach.
+    pub(crate) attach: Option<String>,
 }
 
 impl Env {
     /// What every `ctmon watch` gets.
-    pub(crate) fn fault_arguments(&self) -> Vec<String> {
-        self.fault_without
-            .iter()
-            .flat_map(|hook| ["--fault-without".to_owned(), hook.clone()])
-            .collect()
+    pub(crate) fn arguments(&self) -> Vec<&str> {
+        let fault = self.fault_without.iter().flat_map(|hook| ["--fault-without", hook]);
+        let attach = self.attach.iter().flat_map(|way| ["--attach", way]);
+        fault.chain(attach).collect()
     }
 }
 
@@ -58,6 +59,8 @@ pub(crate) struct Test {
     /// More than that, where there is more to say.
     pub(crate) shows: String,
     pub(crate) place: Place,
+    /// Takes long: it is run only where its whole name is given.
+    pub(crate) on_demand: bool,
     pub(crate) body: Body,
 }
 
@@ -73,6 +76,7 @@ impl Test {
             title: title.to_owned(),
             shows: String::new(),
             place: Place::NewNetns,
+            on_demand: false,
             body: Box::new(body),
         }
     }
@@ -118,7 +122,9 @@ pub(crate) fn run(env: &Env, tests: &[&Test], how: How) -> io::Result<Tally> {
             format!("FAILED {}: {reason}", test.name)
         } else {
             tally.passed += 1;
-            format!("ok {} ({:.1} s)", test.name, began.elapsed().as_secs_f64())
+            let untold = checks.untold().map(|names| format!("; not told by kprobes: {names}"));
+            let seconds = began.elapsed().as_secs_f64();
+            format!("ok {} ({seconds:.1} s){}", test.name, untold.unwrap_or_default())
         };
         say(&line)?;
         for note in checks.notes().iter().filter(|_| how.verbose) {

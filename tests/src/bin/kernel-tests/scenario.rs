@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use conntrack_tests::traffic::{Family, Plan, Protocol};
+use conntrack_tests::traffic::{Exchange, Family, Plan, Protocol};
 use serde::Deserialize;
 
 use crate::{expression::Expectation, netns};
@@ -23,6 +23,13 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("table-full-of-assured", include_str!("../../../scenarios/table-full-of-assured.toml")),
     ("dropped-before-confirm", include_str!("../../../scenarios/dropped-before-confirm.toml")),
     ("ring-of-one-page", include_str!("../../../scenarios/ring-of-one-page.toml")),
+    ("causes-and-statuses", include_str!("../../../scenarios/causes-and-statuses.toml")),
+    ("reset-deletes-at-once", include_str!("../../../scenarios/reset-deletes-at-once.toml")),
+    ("clash-resolved", include_str!("../../../scenarios/clash-resolved.toml")),
+    ("clash-beside-the-winner", include_str!("../../../scenarios/clash-beside-the-winner.toml")),
+    ("clash-dropped", include_str!("../../../scenarios/clash-dropped.toml")),
+    ("chain-too-long", include_str!("../../../scenarios/chain-too-long.toml")),
+    ("dump-during-a-flood", include_str!("../../../scenarios/dump-during-a-flood.toml")),
     ("expired-until-reaped", include_str!("../../../scenarios/expired-until-reaped.toml")),
 ];
 
@@ -45,6 +52,9 @@ pub(crate) struct Scenario {
     /// A second namespace, joined by a veth pair.
     #[serde(default)]
     pub(crate) peer: bool,
+    /// Names taken from the kernel that a kernel may not have; without them the test is skipped.
+    #[serde(default)]
+    pub(crate) needs: Vec<String>,
     /// Arguments of `ctmon watch`.
     #[serde(default)]
     pub(crate) ctmon: Vec<String>,
@@ -78,6 +88,8 @@ pub(crate) struct Sender {
     listen: Option<IpAddr>,
     #[serde(default)]
     hold: bool,
+    #[serde(default)]
+    exchange: Exchange,
     /// Sends to the peer, where TCP then listens.
     #[serde(default)]
     pub(crate) far: bool,
@@ -94,6 +106,9 @@ pub(crate) struct Step {
     /// How long `sleep` takes.
     #[serde(default)]
     pub(crate) seconds: f64,
+    /// What `run` runs, in the test's namespace.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
     #[serde(default)]
     expect: Vec<String>,
     /// `expect`, parsed.
@@ -121,6 +136,8 @@ pub(crate) enum Action {
     Flush,
     /// `conntrack -L`, which reaps expired entries.
     Dump,
+    /// Runs a command, which must end with 0.
+    Run,
     /// Lets time pass.
     Sleep,
 }
@@ -138,6 +155,11 @@ impl Scenario {
                 let known = scenario.senders.iter().any(|sender| sender.name == *name);
                 ensure!(known, "step {}: there is no sender {name:?}", index + 1);
             }
+            ensure!(
+                (step.action == Action::Run) != step.command.is_empty(),
+                "step {}: `run`, and only that, has a command",
+                index + 1
+            );
         }
         Ok(scenario)
     }
@@ -155,8 +177,8 @@ impl Sender {
         }
         plan.from = self.from.unwrap_or(plan.from);
         plan.to = self.to.unwrap_or(plan.to);
-        (plan.rate, plan.cpu, plan.listen, plan.hold) =
-            (self.rate, self.cpu, self.listen, self.hold);
+        (plan.rate, plan.cpu, plan.listen, plan.hold, plan.exchange) =
+            (self.rate, self.cpu, self.listen, self.hold, self.exchange);
         let addresses = [Some(plan.from), Some(plan.to), plan.listen];
         let alike = addresses
             .into_iter()
@@ -172,7 +194,7 @@ mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
     use super::*;
-    use crate::values::{FROM_CTMON, FROM_KERNEL, FROM_SENDERS};
+    use crate::values::{ALWAYS, FROM_CTMON, FROM_KERNEL, FROM_SENDERS};
 
     fn all() -> Vec<(&'static str, Scenario)> {
         FILES
@@ -197,7 +219,7 @@ mod tests {
     #[test]
     fn expectations_use_known_names() {
         for (name, scenario) in all() {
-            let mut known: BTreeSet<String> = [FROM_CTMON.as_slice(), &FROM_KERNEL, &FROM_SENDERS]
+            let mut known: BTreeSet<String> = [FROM_CTMON, FROM_KERNEL, FROM_SENDERS]
                 .concat()
                 .into_iter()
                 .map(str::to_owned)
@@ -209,6 +231,19 @@ mod tests {
                 for used in expectation.names() {
                     assert!(known.contains(used), "{name}: {expectation}: what is {used}?");
                 }
+            }
+            for needed in &scenario.needs {
+                assert!(FROM_KERNEL.contains(&needed.as_str()), "{name}: what is {needed}?");
+            }
+        }
+    }
+
+    #[test]
+    fn what_always_holds_uses_known_names() {
+        for text in ALWAYS {
+            let expectation = Expectation::parse(text).unwrap();
+            for used in expectation.names() {
+                assert!(FROM_CTMON.contains(&used), "{expectation}: what is {used}?");
             }
         }
     }
@@ -248,6 +283,7 @@ mod tests {
             (scenario("do = 'send'\nexpekt = []"), "expekt"),
             (scenario("do = 'send'\nexpect = ['a = b']"), "step 1"),
             (scenario("do = 'send'\nsenders = ['nobody']"), "nobody"),
+            (scenario("do = 'run'"), "command"),
         ] {
             let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
             assert!(error.contains(why), "{error}");

@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, anyhow};
 use conntrack_tests::traffic::{self, Outcome, Progress};
 
 use crate::{
-    checks::Checks,
+    checks::{Checks, Skip},
     command,
     ctmon::Watch,
-    expression::Values,
+    expression::{Expectation, Values},
     kernel::{self, Limit},
     netns::{self, Netns},
     runner::Env,
@@ -24,10 +24,12 @@ use crate::{
 
 /// Long enough that nothing expires before a test removes it. Seconds.
 const TIMEOUT: i64 = 3600;
-const TIMEOUTS: [&str; 6] = [
+const TIMEOUTS: [&str; 8] = [
+    "nf_conntrack_icmp_timeout",
     "nf_conntrack_udp_timeout",
     "nf_conntrack_udp_timeout_stream",
     "nf_conntrack_tcp_timeout_close",
+    "nf_conntrack_tcp_timeout_max_retrans",
     "nf_conntrack_tcp_timeout_syn_sent",
     "nf_conntrack_tcp_timeout_time_wait",
     "nf_conntrack_tcp_timeout_established",
@@ -35,6 +37,12 @@ const TIMEOUTS: [&str; 6] = [
 
 /// Plays the scenario in the calling thread's network namespace, which is new.
 pub(crate) fn play(env: &Env, scenario: &Scenario, checks: &mut Checks) -> Result<()> {
+    let stat = kernel::stat()?;
+    for name in &scenario.needs {
+        if !name.strip_prefix("stat_").is_some_and(|column| stat.contains_key(column)) {
+            return Err(Skip(format!("this kernel does not count {name}")).into());
+        }
+    }
     // First made, last dropped: a limit is put back when the senders have ended.
     let _max = scenario.table.max.map(|max| Limit::max(&env.init, max)).transpose()?;
     let _buckets =
@@ -179,9 +187,21 @@ impl<'a> Stage<'a> {
             Action::Quiet => tick = Some(self.watch()?.quiet()?),
             Action::Flush => command::flush()?,
             Action::Dump => drop(command::run("conntrack", &["-L"])?),
+            Action::Run => {
+                let words: Vec<&str> = step.command.iter().map(String::as_str).collect();
+                if let Some((program, arguments)) = words.split_first() {
+                    command::run(program, arguments)?;
+                }
+            }
             Action::Sleep => thread::sleep(Duration::from_secs_f64(step.seconds)),
         }
-        if step.expectations.is_empty() {
+        let mut expectations = step.expectations.clone();
+        if step.action == Action::Quiet {
+            let always: Result<Vec<_>> =
+                values::ALWAYS.iter().map(|text| Expectation::parse(text)).collect();
+            expectations.extend(always?);
+        }
+        if expectations.is_empty() {
             return Ok(());
         }
         let mut values = self.fixed.clone();
@@ -192,7 +212,8 @@ impl<'a> Stage<'a> {
         values::add_tick(&mut values, &tick, self.inode);
         values::add_kernel(&mut values, &self.stat_before)?;
         self.add_senders(&mut values);
-        checks.expectations(place, &step.expectations, &values);
+        let watch = self.watch()?;
+        checks.expectations(place, &expectations, &values, |name| watch.cannot_tell(name));
         Ok(())
     }
 

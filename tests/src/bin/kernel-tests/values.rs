@@ -6,7 +6,7 @@ use crate::{expression::Values, kernel, report::Tick};
 
 /// Names taken from ctmon's last tick: of the test's own namespace unless said otherwise.
 #[cfg(test)]
-pub(crate) const FROM_CTMON: [&str; 24] = [
+pub(crate) const FROM_CTMON: &[&str] = &[
     "entries",
     "entries_limit",
     "baseline",
@@ -23,6 +23,31 @@ pub(crate) const FROM_CTMON: [&str; 24] = [
     "frees",
     "frees_skipped",
     "netns_events_lost",
+    "deletes_offloaded",
+    "clashes_resolved",
+    "insert_failed_clash",
+    "insert_failed_chain_too_long",
+    "insert_failed_dying",
+    "deletes_by_cause_user",
+    "deletes_by_cause_netns_exit",
+    "deletes_by_cause_eviction",
+    "deletes_by_cause_kernel",
+    "inserts_by_protocol_tcp",
+    "inserts_by_protocol_udp",
+    "inserts_by_protocol_icmp",
+    "inserts_by_protocol_other",
+    "deletes_by_status_unreplied_tcp",
+    "deletes_by_status_unreplied_udp",
+    "deletes_by_status_unreplied_icmp",
+    "deletes_by_status_unreplied_other",
+    "deletes_by_status_replied_tcp",
+    "deletes_by_status_replied_udp",
+    "deletes_by_status_replied_icmp",
+    "deletes_by_status_replied_other",
+    "deletes_by_status_assured_tcp",
+    "deletes_by_status_assured_udp",
+    "deletes_by_status_assured_icmp",
+    "deletes_by_status_assured_other",
     // Of all namespaces.
     "events_received",
     "events_lost",
@@ -38,12 +63,45 @@ pub(crate) const FROM_CTMON: [&str; 24] = [
 
 /// Names taken from the kernel, without ctmon. `stat_*` is the change since the test began.
 #[cfg(test)]
-pub(crate) const FROM_KERNEL: [&str; 6] =
-    ["count", "stat_drop", "stat_early_drop", "stat_insert_failed", "stat_clashres", "cpus"];
+pub(crate) const FROM_KERNEL: &[&str] = &[
+    "count",
+    "stat_drop",
+    "stat_early_drop",
+    "stat_insert_failed",
+    "stat_clashres",
+    // Chains that were too long; from 5.15 on.
+    "stat_chainlength",
+    "cpus",
+];
 
 /// Names taken from the senders' system calls; with `_NAME` behind, of one sender.
 #[cfg(test)]
-pub(crate) const FROM_SENDERS: [&str; 3] = ["attempts", "sent", "refused"];
+pub(crate) const FROM_SENDERS: &[&str] = &["attempts", "sent", "refused"];
+
+/// Totals that kprobes cannot tell: they take more than the moment at which a function is entered.
+pub(crate) const NOT_BY_KPROBE: &[&str] =
+    &["clashes_resolved", "insert_failed_", "victims_refused"];
+
+/// Whether a null is all that kprobes can say.
+pub(crate) fn is_beyond_kprobes(name: &str) -> bool {
+    NOT_BY_KPROBE.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// What holds in every namespace at every quiet moment.
+pub(crate) const ALWAYS: &[&str] = &[
+    "inserts_packet + inserts_ctnetlink == inserts",
+    "inserts_by_protocol_tcp + inserts_by_protocol_udp + inserts_by_protocol_icmp \
+     + inserts_by_protocol_other == inserts",
+    "deletes_by_cause_user + deletes_by_cause_netns_exit + deletes_by_cause_eviction \
+     + deletes_by_cause_kernel == deletes",
+    "deletes_by_status_unreplied_tcp + deletes_by_status_unreplied_udp \
+     + deletes_by_status_unreplied_icmp + deletes_by_status_unreplied_other \
+     + deletes_by_status_replied_tcp + deletes_by_status_replied_udp \
+     + deletes_by_status_replied_icmp + deletes_by_status_replied_other \
+     + deletes_by_status_assured_tcp + deletes_by_status_assured_udp \
+     + deletes_by_status_assured_icmp + deletes_by_status_assured_other == deletes",
+    "deletes_by_cause_eviction == evictions",
+];
 
 /// Adds what a tick says about the namespace `inode`.
 pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
@@ -63,10 +121,10 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
     set("baseline", netns.baseline);
     set("drift", netns.drift);
     set("kernel_count", netns.kernel("count"));
-    for name in netns.totals.keys() {
+    for (name, value) in netns.flat_totals() {
         // The events of all namespaces have that name too.
-        let known_as = if name == "events_lost" { "netns_events_lost" } else { name };
-        set(known_as, netns.total(name));
+        let known_as = if name == "events_lost" { "netns_events_lost" } else { &name };
+        set(known_as, value);
     }
 }
 

@@ -2,17 +2,20 @@
 
 mod arguments;
 mod btf;
+mod causes;
 mod ctnetlink;
 mod doctor;
 mod endings;
 mod events;
 mod kill;
 mod limit;
+mod many;
 mod modules;
 mod namespaces;
 mod output;
 mod privileges;
 mod status;
+mod ways;
 
 use anyhow::{Context as _, Result};
 
@@ -44,8 +47,11 @@ pub(crate) fn all() -> Result<Vec<Test>> {
         tests.push(Test { shows, ..test });
     }
     tests.extend(ctnetlink::tests());
+    tests.extend(causes::tests());
+    tests.extend(ways::tests());
     tests.extend(events::tests());
     tests.extend(namespaces::tests());
+    tests.extend(many::tests());
     tests.extend(limit::tests());
     tests.extend(kill::tests());
     tests.extend(endings::tests());

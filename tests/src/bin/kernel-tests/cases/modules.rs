@@ -3,14 +3,19 @@
 use std::{collections::BTreeSet, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
+use conntrack_tests::traffic::{Family, Plan, Protocol};
+use rustix::process::Signal;
 
-use super::expect_error;
+use super::{TRACK, expect_error};
 use crate::{
     checks::{Checks, Skip},
-    command, kernel,
+    command,
+    ctmon::Watch,
+    kernel,
     process::{self, Process},
     report::Line,
     runner::{Env, Place, Test},
+    stage::{self, Running},
     wait,
 };
 
@@ -29,7 +34,133 @@ pub(super) fn tests() -> Vec<Test> {
             "watch --wait starts as soon as nf_conntrack is loaded",
             waits,
         )),
+        without(Test::new(
+            "fentry-holds-the-module-until-told",
+            "By fentry ctmon keeps nf_conntrack loaded; SIGUSR2 lets it go, and a reload is counted again",
+            holds_until_told,
+        )),
+        without(Test::new(
+            "sigusr2-twice-attaches-again",
+            "A first SIGUSR2 detaches and goes on with procfs, a second one attaches and counts anew",
+            told_twice,
+        )),
+        without(Test::new(
+            "kprobe-lets-the-module-go",
+            "By kprobe nf_conntrack can be unloaded under ctmon, which counts again after it is loaded",
+            kprobe_lets_go,
+        )),
     ]
+}
+
+const FLOWS: i64 = 200;
+
+/// Tracks and sends in the initial namespace; the table and the rules are gone afterwards, so that
+/// modules can be unloaded.
+struct Traffic<'a> {
+    env: &'a Env,
+}
+
+impl Traffic<'_> {
+    /// Flows that are still in the table.
+    fn send(&self, watch: &mut Watch, checks: &mut Checks, when: &str) -> Result<()> {
+        let inode = self.env.init.inode();
+        self.env.init.run(|| stage::prepare(TRACK))?;
+        watch.baseline(inode)?;
+        let sent = self.env.init.run(|| {
+            let plan = Plan::new(Protocol::Udp, Family::Ipv4, FLOWS.unsigned_abs());
+            Ok(Running::start("flows", plan, None).join(checks)?.sent)
+        })?;
+        checks.equal(&format!("flows {when}"), sent, FLOWS.unsigned_abs());
+        let netns = watch.quiet_netns(inode)?;
+        for name in ["inserts", "allocs"] {
+            checks.equal(&format!("{name} {when}"), netns.total(name), Some(FLOWS));
+        }
+        checks.equal(&format!("entries {when}"), netns.entries, Some(FLOWS));
+        checks.equal(&format!("drift {when}"), netns.drift, Some(0));
+        self.clear()
+    }
+
+    fn clear(&self) -> Result<()> {
+        self.env.init.run(|| {
+            command::flush()?;
+            command::run("nft", &["flush", "ruleset"]).map(drop)
+        })
+    }
+}
+
+impl Drop for Traffic<'_> {
+    fn drop(&mut self) {
+        // Fails where a test has taken the modules away.
+        let _ = self.clear();
+    }
+}
+
+/// A ctmon in the initial namespace.
+fn start(env: &Env, arguments: &[&str]) -> Result<Watch> {
+    env.init.run(|| Watch::start(env, arguments))
+}
+
+fn holds_until_told(env: &Env, checks: &mut Checks) -> Result<()> {
+    let mut unloaded = Unloaded::nothing()?;
+    let traffic = Traffic { env };
+    let mut watch = start(env, &[])?;
+    if watch.started().is_by_kprobe() {
+        return Err(Skip("ctmon attaches by kprobe, which holds no module".to_owned()).into());
+    }
+    traffic.send(&mut watch, checks, "before")?;
+    for _ in 0..5 {
+        checks.equal("rmmod while ctmon is attached", unloaded.try_remove(MODULE)?, None);
+    }
+    watch.fresh_tick()?;
+    watch.process().signal(Signal::USR2)?;
+    watch.until_source("procfs")?;
+    watch.until_notice("detach")?;
+    checks.equal("programs after SIGUSR2", kernel::ctmon_programs()?, BTreeSet::new());
+    wait::until("nf_conntrack unloaded", wait::SHORT, || unloaded.try_remove(MODULE))?;
+    watch.until_notice(MODULE)?;
+    checks.that("ctmon lives without it", watch.process().is_running()?, ());
+    checks.that("ctmon loads no module", !kernel::modules()?.contains_key(MODULE), MODULE);
+    unloaded.put_back()?;
+    watch.until_source("ebpf")?;
+    traffic.send(&mut watch, checks, "after the reload")?;
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
+    Ok(())
+}
+
+fn told_twice(env: &Env, checks: &mut Checks) -> Result<()> {
+    let traffic = Traffic { env };
+    let mut watch = start(env, &[])?;
+    traffic.send(&mut watch, checks, "before")?;
+    watch.process().signal(Signal::USR2)?;
+    watch.until_source("procfs")?;
+    checks.equal("programs after SIGUSR2", kernel::ctmon_programs()?, BTreeSet::new());
+    watch.process().signal(Signal::USR2)?;
+    watch.until_source("ebpf")?;
+    checks.that("programs again", !kernel::ctmon_programs()?.is_empty(), ());
+    traffic.send(&mut watch, checks, "after the second SIGUSR2")?;
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
+    Ok(())
+}
+
+fn kprobe_lets_go(env: &Env, checks: &mut Checks) -> Result<()> {
+    let mut unloaded = Unloaded::nothing()?;
+    let traffic = Traffic { env };
+    let mut watch = start(env, &["--attach", "kprobe"])?;
+    for when in ["before", "after a reload", "after another reload"] {
+        traffic.send(&mut watch, checks, when)?;
+        let notices = watch.notices().len();
+        wait::until("nf_conntrack unloaded", wait::SHORT, || unloaded.try_remove(MODULE))?;
+        wait::until("a notice that conntrack is gone", wait::SHORT, || {
+            watch.next(wait::SHORT)?;
+            Ok(watch.notices().get(notices..).is_some_and(|new| !new.is_empty()).then_some(()))
+        })?;
+        checks.that("ctmon lives without it", watch.process().is_running()?, ());
+        unloaded.put_back()?;
+        watch.until_source("ebpf")?;
+    }
+    traffic.send(&mut watch, checks, "at last")?;
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
+    Ok(())
 }
 
 /// nf_conntrack and all that needs it unloaded; loaded again when this is dropped.
@@ -38,7 +169,8 @@ pub(super) struct Unloaded {
 }
 
 impl Unloaded {
-    pub(super) fn new() -> Result<Self> {
+    /// As long as [`Self::try_remove`] has not been called.
+    fn nothing() -> Result<Self> {
         let modules = kernel::modules()?;
         if !modules.contains_key(MODULE) && kernel::count().is_ok() {
             return Err(Skip(
@@ -46,10 +178,22 @@ impl Unloaded {
             )
             .into());
         }
-        let mut unloaded = Self { removed: BTreeSet::new() };
+        Ok(Self { removed: BTreeSet::new() })
+    }
+
+    pub(super) fn new() -> Result<Self> {
+        let mut unloaded = Self::nothing()?;
         // Programs of a ctmon before, and rules of namespaces before, hold the modules a moment longer.
         wait::until("nf_conntrack unloaded", wait::SHORT, || unloaded.try_remove(MODULE))?;
         Ok(unloaded)
+    }
+
+    /// Loads again what was removed.
+    fn put_back(&mut self) -> Result<()> {
+        while let Some(module) = self.removed.pop_last() {
+            command::run("modprobe", &[&module])?;
+        }
+        Ok(())
     }
 
     /// Removes what uses the module, then the module.
@@ -73,10 +217,8 @@ impl Unloaded {
 
 impl Drop for Unloaded {
     fn drop(&mut self) {
-        for module in &self.removed {
-            if let Err(error) = command::run("modprobe", &[module]) {
-                eprintln!("kernel-tests: later tests run without {module}: {error:#}");
-            }
+        if let Err(error) = self.put_back() {
+            eprintln!("kernel-tests: later tests run without a module: {error:#}");
         }
     }
 }

@@ -33,13 +33,13 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// A namespace with a process in it, as `unshare -n` makes one.
-struct Inhabited {
-    netns: Netns,
+pub(super) struct Inhabited {
+    pub(super) netns: Netns,
     inhabitant: Child,
 }
 
 impl Inhabited {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let netns = Netns::new()?;
         let inhabitant = netns.run(|| {
             stage::prepare(TRACK)?;
@@ -50,7 +50,7 @@ impl Inhabited {
         Ok(Self { netns, inhabitant })
     }
 
-    fn send(&self, flows: u64, checks: &mut Checks) -> Result<i64> {
+    pub(super) fn send(&self, flows: u64, checks: &mut Checks) -> Result<i64> {
         self.netns.run(|| send(flows, checks))
     }
 }

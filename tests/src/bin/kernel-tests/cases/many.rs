@@ -1,0 +1,277 @@
+//! Thousands of network namespaces.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+
+use super::TRACK;
+use crate::{
+    checks::Checks,
+    ctmon::{ALL, Watch},
+    netlink,
+    netns::{self, Netns},
+    report::Tick,
+    runner::{Env, Test},
+    stage, wait,
+};
+
+/// Flows that each namespace opens.
+const FLOWS: u8 = 3;
+/// Namespaces that are alive at the same time while others come and go.
+const BATCH: usize = 50;
+/// Where namespaces get names that `ip netns` knows.
+const NAMES: &str = "/run/netns";
+/// More than what a few hundred namespaces leave behind in a heap.
+const GROWTH_KIB: i64 = 4096;
+
+pub(super) fn tests() -> Vec<Test> {
+    let one_after_another = |name, namespaces| {
+        Test::new(
+            name,
+            &format!("{namespaces} namespaces come and go, and each is counted to the flow"),
+            move |env, checks| come_and_go(env, checks, namespaces),
+        )
+    };
+    let at_once = |name, namespaces| {
+        Test::new(
+            name,
+            &format!(
+                "{namespaces} named namespaces at the same time: exact, and what a tick costs"
+            ),
+            move |env, checks| all_alive(env, checks, namespaces),
+        )
+    };
+    let on_demand = |test| Test { on_demand: true, ..test };
+    vec![
+        one_after_another("namespaces-come-and-go-200", 200),
+        at_once("namespaces-at-once-100", 100),
+        on_demand(one_after_another("namespaces-come-and-go-2000", 2000)),
+        on_demand(at_once("namespaces-at-once-2000", 2000)),
+        on_demand(at_once("namespaces-at-once-4200", 4200)),
+    ]
+}
+
+/// Makes namespaces that have opened [`FLOWS`] flows each. They live as long as what is returned.
+fn make(number: usize) -> Result<Vec<Netns>> {
+    let one = || {
+        netns::unshare()?;
+        netlink::loopback_up()?;
+        netlink::track()?;
+        open_flows()?;
+        Netns::own()
+    };
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| (0..number).map(|_| one()).collect());
+        thread.join().map_err(|_| anyhow!("the thread that makes namespaces panicked"))?
+    })
+}
+
+/// To a socket that takes them all: a closed port would answer.
+fn open_flows() -> Result<()> {
+    let taker = UdpSocket::bind("0.0.0.0:1025")?;
+    let sender = UdpSocket::bind("127.0.0.1:60000")?;
+    for flow in 1..=FLOWS {
+        sender.send_to(b"ctmon", (Ipv4Addr::new(127, 0, 1, flow), 1025))?;
+    }
+    drop(taker);
+    Ok(())
+}
+
+/// Reads ticks until none of the namespaces that have flows is new to it any more.
+fn until_ended(watch: &mut Watch, number: usize) -> Result<()> {
+    let mut ended = 0;
+    wait::until("the end of all namespaces", wait::LONG, || {
+        watch.next_tick()?;
+        ended = used(watch).len();
+        Ok((ended >= number).then_some(()))
+    })
+    .with_context(|| format!("{ended} of {number} have ended"))
+}
+
+/// Cookies of the namespaces that were used and have ended, with the number of flows.
+fn used(watch: &Watch) -> BTreeMap<Option<u64>, i64> {
+    let inserts = watch.ended().iter().map(|netns| (netns.cookie, netns.total("inserts")));
+    inserts
+        .filter_map(|(cookie, inserts)| Some((cookie, inserts?)))
+        .filter(|(_, n)| *n > 0)
+        .collect()
+}
+
+fn expect_ended(checks: &mut Checks, watch: &Watch, number: usize) {
+    let flows = i64::from(FLOWS);
+    let used = used(watch);
+    checks.equal("namespaces that were used and ended", used.len(), number);
+    let wrong: Vec<_> = watch
+        .ended()
+        .iter()
+        .filter(|netns| {
+            let zero_or_all = netns.total("inserts").filter(|inserts| [0, flows].contains(inserts));
+            let of = |name| netns.total(name);
+            zero_or_all.is_none()
+                || ["deletes", "allocs", "frees", "deletes_by_cause_netns_exit"]
+                    .iter()
+                    .any(|name| of(name) != zero_or_all)
+        })
+        .collect();
+    checks.equal("no count of an ended namespace is wrong", wrong.len(), 0);
+    checks.that("the first that is wrong", wrong.is_empty(), wrong.first());
+    let cookies: BTreeSet<_> = watch.ended().iter().map(|netns| netns.cookie).collect();
+    checks.equal("each namespace ends once", cookies.len(), watch.ended().len());
+}
+
+fn come_and_go(env: &Env, checks: &mut Checks, number: usize) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let own = Netns::own()?.inode();
+    let mut watch = Watch::start_every(env, "1s", ALL)?;
+    watch.baseline(own)?;
+    send_here(checks)?;
+    // The first ones grow what later ones reuse.
+    drop(make(BATCH)?);
+    until_ended(&mut watch, BATCH)?;
+    let memory = watch.process().memory_kib()?;
+
+    let mut inodes = BTreeSet::new();
+    let mut made = BATCH;
+    while made < BATCH + number {
+        // Half of them at once, the others one by one: an inode number is then used again soon.
+        let together = make(BATCH / 2)?;
+        inodes.extend(together.iter().map(Netns::inode));
+        drop(together);
+        for _ in 0..BATCH / 2 {
+            inodes.extend(make(1)?.iter().map(Netns::inode));
+        }
+        made += BATCH / 2 * 2;
+    }
+    until_ended(&mut watch, made)?;
+    let tick = watch.quiet()?;
+    let grown = watch.process().memory_kib()? - memory;
+    checks.note(format!(
+        "{} inode numbers for {} namespaces, {} of them twice in one tick; memory grew by {grown} KiB from {memory}",
+        inodes.len(),
+        made - BATCH,
+        watch.inodes_twice()
+    ));
+    checks.that("inode numbers are used again", inodes.len() < made - BATCH, inodes.len());
+    checks.that("also within one tick", watch.inodes_twice() > 0, watch.inodes_twice());
+    expect_ended(checks, &watch, made);
+    let netns = tick.netns(own).cloned().unwrap_or_default();
+    checks.equal("inserts of the survivor", netns.total("inserts"), Some(SENT_HERE));
+    checks.equal("drift of the survivor", netns.drift, Some(0));
+    checks.that("memory does not grow", grown < GROWTH_KIB, grown);
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
+    Ok(())
+}
+
+const SENT_HERE: i64 = 100;
+
+fn send_here(checks: &mut Checks) -> Result<()> {
+    use conntrack_tests::traffic::{Family, Plan, Protocol};
+    let plan = Plan::new(Protocol::Udp, Family::Ipv4, SENT_HERE.unsigned_abs());
+    stage::Running::start("survivor", plan, None).join(checks).map(drop)
+}
+
+/// A name below /run/netns, taken away when this is dropped.
+struct Named(String);
+
+impl Named {
+    fn new(netns: &Netns, number: usize) -> Result<Self> {
+        let path = format!("{NAMES}/many-{number}");
+        fs::File::create(&path).with_context(|| path.clone())?;
+        let named = Self(path);
+        mount_bind(netns.path(), &named.0).with_context(|| format!("cannot name {}", named.0))?;
+        Ok(named)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        // A name that stays is one that the next run replaces.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn all_alive(env: &Env, checks: &mut Checks, number: usize) -> Result<()> {
+    stage::prepare(TRACK)?;
+    fs::create_dir_all(NAMES).with_context(|| format!("cannot make {NAMES}"))?;
+    let own = Netns::own()?.inode();
+    let mut watch = Watch::start_every(env, "1s", &[])?;
+    watch.baseline(own)?;
+    send_here(checks)?;
+    let alone = cost_of_a_tick(&mut watch, 8)?;
+
+    let began = Instant::now();
+    let namespaces = make(number)?;
+    let named: Vec<Named> = namespaces
+        .iter()
+        .enumerate()
+        .map(|(number, netns)| Named::new(netns, number))
+        .collect::<Result<_>>()?;
+    let seconds = began.elapsed().as_secs_f64();
+    let tick = wait::until("a tick that shows every namespace idle", wait::LONG, || {
+        let tick = watch.next_tick()?;
+        let seen = tick.netns.len() + tick.netns_idle.unwrap_or_default().unsigned_abs() as usize;
+        Ok((seen > number && tick.netns.len() <= 3).then_some(tick))
+    })?;
+    checks.that(
+        "idle namespaces are left out",
+        tick.netns_idle >= Some(number as i64),
+        tick.netns_idle,
+    );
+    let crowded = cost_of_a_tick(&mut watch, 8)?;
+    checks.note(format!(
+        "CPU time of a tick: {:.2} ms alone, {:.2} ms with {number} idle namespaces (made in {seconds:.1} s)",
+        alone * 1e3,
+        crowded * 1e3
+    ));
+    expect_all(env, checks, &namespaces)?;
+
+    drop(named);
+    drop(namespaces);
+    until_ended(&mut watch, number)?;
+    expect_ended(checks, &watch, number);
+    Ok(())
+}
+
+/// A second ctmon that shows all: those made before it, so with a baseline.
+fn expect_all(env: &Env, checks: &mut Checks, namespaces: &[Netns]) -> Result<()> {
+    let mut watch = Watch::start(env, &[])?;
+    let settled = |tick: &Tick| {
+        namespaces
+            .iter()
+            .all(|netns| tick.netns(netns.inode()).is_some_and(|netns| netns.baseline.is_some()))
+    };
+    let tick = wait::until("a baseline of every namespace", wait::LONG, || {
+        let tick = watch.next_tick()?;
+        Ok(settled(&tick).then_some(tick))
+    })?;
+    let flows = Some(i64::from(FLOWS));
+    let wrong = namespaces.iter().filter_map(|netns| tick.netns(netns.inode())).filter(|netns| {
+        netns.entries != flows
+            || netns.drift != Some(0)
+            || netns.name_kind.as_deref() != Some("ip_netns")
+    });
+    let wrong: Vec<_> = wrong.collect();
+    checks.equal("entries, drift and name of every namespace: wrong", wrong.len(), 0);
+    checks.that("the first that is wrong", wrong.is_empty(), wrong.first());
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
+    Ok(())
+}
+
+/// Seconds of CPU time that ctmon takes for one tick, over some ticks.
+fn cost_of_a_tick(watch: &mut Watch, ticks: u32) -> Result<f64> {
+    watch.fresh_tick()?;
+    let before = watch.process().cpu_time()?;
+    for _ in 0..ticks {
+        watch.next_tick()?;
+    }
+    let spent: Duration = watch.process().cpu_time()?.saturating_sub(before);
+    Ok(spent.as_secs_f64() / f64::from(ticks))
+}
