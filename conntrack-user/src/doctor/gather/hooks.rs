@@ -42,7 +42,8 @@ pub(super) fn attach(roots: &Roots, observe: Option<Duration>) -> Attach {
     let slots = programs.active();
     let counted = slots.iter().map(|(slot, _)| programs.counters(*slot));
     let counted = counted.fold(Totals::default(), |sum, one| sum.plus(&one));
-    let probes = programs.probes(&counted).unwrap_or_default();
+    let mut probes = programs.probes().unwrap_or_default();
+    programs.set_hits(&mut probes, &counted);
     drop(timed);
     let hook = |report: &HookReport| {
         let probe = probes.iter().find(|probe| probe.hook == report.hook.name());

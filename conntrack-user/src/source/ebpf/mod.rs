@@ -239,11 +239,11 @@ impl EbpfSource {
         self.attached.chunk_by(|_, next| !next.is_last)
     }
 
-    /// How each hook does, with what was counted in `totals`.
+    /// How each hook does; a system call a program.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn probes(&self, totals: &Totals) -> io::Result<Vec<Probe>> {
+    pub fn probes(&self) -> io::Result<Vec<Probe>> {
         let probe = |report: &HookReport| {
             let own = self.attached.iter().filter(|one| one.hook == report.hook);
             let mut runs = Run::default();
@@ -258,12 +258,19 @@ impl EbpfSource {
             }
             Ok(Probe {
                 hook: report.hook.name(),
-                hits: report.is_attached().then(|| hits(report.hook, totals)).flatten(),
+                hits: None,
                 misses: report.is_attached().then_some(sum).flatten(),
                 runs: Some(runs).filter(|runs| runs.count > 0),
             })
         };
         self.hooks.iter().map(probe).collect()
+    }
+
+    /// Sets the hits of `probes` to what was counted in `totals`; costs no system call.
+    pub fn set_hits(&self, probes: &mut [Probe], totals: &Totals) {
+        for (probe, report) in probes.iter_mut().zip(&self.hooks) {
+            probe.hits = report.is_attached().then(|| hits(report.hook, totals)).flatten();
+        }
     }
 
     /// Begins a tick: the namespaces in which something may have been counted since the one before

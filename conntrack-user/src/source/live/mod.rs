@@ -292,6 +292,9 @@ impl Live {
         if with_stat {
             self.read_stat();
         }
+        if let Some(programs) = &self.programs {
+            programs.set_hits(&mut self.probes, &self.slots.total());
+        }
 
         let time = self.now();
         let mut netns = Vec::new();
@@ -503,7 +506,7 @@ impl Live {
         self.stats.clear();
         if let Some(programs) = &self.programs {
             self.missed_at_most = programs.missed_at_most().ok().flatten();
-            self.probes = programs.probes(&self.slots.total()).unwrap_or_default();
+            self.probes = programs.probes().unwrap_or_default();
         }
     }
 
