@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use conntrack_user::{
+    doctor::gather::Roots,
     source::{
         ebpf::{self, hook::Family},
         live::{self, Choice, Selection},
@@ -29,6 +30,9 @@ pub(crate) enum Command {
     Status(Status),
     /// Follow single entries as they are inserted and destroyed
     Events(Events),
+    /// Look at this machine: what ctmon can tell here, what is missing, and what to do
+    #[command(after_help = DOCTOR_CODES)]
+    Doctor(Doctor),
 }
 
 const WATCH_COLUMNS: &str = "\
@@ -57,6 +61,15 @@ Exit codes:
   2  a table has reached --crit
   3  a table could not be read, wrong usage, or another error";
 
+const DOCTOR_CODES: &str = "\
+It reads only, and attaches the kernel programs for a moment to see whether they do.
+
+Exit codes:
+  0  all is well
+  1  ctmon works with less than everything, or a table is in danger
+  2  ctmon cannot do its job
+  3  wrong usage, or another error";
+
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Where the numbers come from; auto: kernel programs where the kernel takes them, else procfs
@@ -71,6 +84,15 @@ pub(crate) struct Common {
     /// How to write it
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+    #[command(flatten)]
+    paths: Paths,
+    #[cfg(feature = "fault-injection")]
+    #[command(flatten)]
+    fault: Fault,
+}
+
+#[derive(Debug, Args)]
+struct Paths {
     /// Where procfs is mounted
     #[arg(long = "path.procfs", value_name = "DIR", default_value = "/proc")]
     procfs: PathBuf,
@@ -80,9 +102,6 @@ pub(crate) struct Common {
     /// Folder whose names tell those of pods
     #[arg(long = "path.pods", value_name = "DIR", default_value = "/var/log/pods")]
     pods: PathBuf,
-    #[cfg(feature = "fault-injection")]
-    #[command(flatten)]
-    fault: Fault,
 }
 
 /// What goes wrong on purpose in a build for tests.
@@ -181,6 +200,27 @@ enum Attach {
     Kprobe,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Also write a .tar.gz for a bug report; an existing file is not overwritten
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Put into the bundle what is private: host name, names of namespaces and files
+    #[arg(long, requires = "bundle")]
+    pub(crate) include_private: bool,
+    /// Keep the programs attached for so long, and tell what they counted, missed and took
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub(crate) observe: Option<Duration>,
+    #[command(flatten)]
+    paths: Paths,
+    /// Where the root file system is: settings in /etc, the kernel's configuration in /boot
+    #[arg(long = "path.rootfs", value_name = "DIR", default_value = "/")]
+    rootfs: PathBuf,
+}
+
 /// How to write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -205,16 +245,16 @@ impl Common {
             selection: self.netns,
             idle_too: false,
             probe_stats: false,
-            procfs: self.procfs.clone(),
-            pods: self.pods.clone(),
+            procfs: self.paths.procfs.clone(),
+            pods: self.paths.pods.clone(),
             ebpf: ebpf::Options {
-                procfs: self.procfs.clone(),
-                sysfs: self.sysfs.clone(),
+                procfs: self.paths.procfs.clone(),
                 family: match self.attach {
                     Attach::Auto => None,
                     Attach::Fentry => Some(Family::Tracing),
                     Attach::Kprobe => Some(Family::Kprobe),
                 },
+                sysfs: self.paths.sysfs.clone(),
                 ring_bytes,
                 events,
                 debug_log,
@@ -224,7 +264,7 @@ impl Common {
     }
 
     pub(crate) fn procfs(&self) -> &std::path::Path {
-        &self.procfs
+        &self.paths.procfs
     }
 }
 
@@ -261,6 +301,20 @@ impl Status {
 impl Events {
     pub(crate) fn options(&self) -> live::Options {
         self.common.options(self.ring.ring_size, true, false)
+    }
+}
+
+impl Doctor {
+    pub(crate) fn roots(&self) -> Roots {
+        // Absolute, so that a bundle can hide them.
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Roots {
+            procfs: absolute(&self.paths.procfs),
+            sysfs: absolute(&self.paths.sysfs),
+            pods: absolute(&self.paths.pods),
+            rootfs: absolute(&self.rootfs),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! ctmon as a library: [`source`] reads the kernel, [`model`] turns what it reads into counts and
 //! rates, [`forecast`] says when a table is full, [`view`] writes it down.
 
+pub mod doctor;
 pub mod forecast;
 pub mod model;
 pub mod source;

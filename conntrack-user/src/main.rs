@@ -31,6 +31,7 @@ fn main() -> ExitCode {
                 Command::Watch(watch) => command::watch::run(&watch).await,
                 Command::Status(status) => command::status::run(&status).await,
                 Command::Events(events) => command::events::run(&events).await,
+                Command::Doctor(doctor) => command::doctor::run(&doctor),
             }
         })
     });

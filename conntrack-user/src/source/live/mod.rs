@@ -556,9 +556,10 @@ fn counts(netns: &Namespace, slot: Option<&Slot>, programs: Option<&EbpfSource>)
     counts
 }
 
-/// What the hooks that are not attached would have told.
-fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
-    let what = |hook| match hook {
+/// What cannot be told where `hook` is not attached.
+#[must_use]
+pub const fn lost_without(hook: Hook) -> &'static str {
+    match hook {
         Hook::Alloc | Hook::Free => "entries",
         Hook::Insert => "inserts by packets",
         Hook::HashInsert => "inserts through ctnetlink",
@@ -568,10 +569,14 @@ fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
         Hook::Clash => "clashes",
         Hook::Confirm => "inserts that failed for a long chain or a dying entry",
         Hook::NetnsEnd => "when a namespace ends; its counters are not given back",
-    };
+    }
+}
+
+/// What the hooks that are not attached would have told.
+fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
     let missing = hooks.iter().filter_map(|report| {
         let why = report.outcome.as_ref().err()?.reason.clone();
-        Some(Lost { what: what(report.hook).into(), why })
+        Some(Lost { what: lost_without(report.hook).into(), why })
     });
     missing.collect()
 }

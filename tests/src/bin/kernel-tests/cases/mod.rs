@@ -4,6 +4,7 @@ mod arguments;
 mod btf;
 mod causes;
 mod ctnetlink;
+mod doctor;
 mod endings;
 mod events;
 mod kill;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
+    tests.extend(doctor::tests());
     tests.extend(modules::tests());
     Ok(tests)
 }

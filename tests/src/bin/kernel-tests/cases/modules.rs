@@ -164,7 +164,7 @@ fn kprobe_lets_go(env: &Env, checks: &mut Checks) -> Result<()> {
 }
 
 /// nf_conntrack and all that needs it unloaded; loaded again when this is dropped.
-struct Unloaded {
+pub(super) struct Unloaded {
     removed: BTreeSet<String>,
 }
 
@@ -181,7 +181,7 @@ impl Unloaded {
         Ok(Self { removed: BTreeSet::new() })
     }
 
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let mut unloaded = Self::nothing()?;
         // Programs of a ctmon before, and rules of namespaces before, hold the modules a moment longer.
         wait::until("nf_conntrack unloaded", wait::SHORT, || unloaded.try_remove(MODULE))?;

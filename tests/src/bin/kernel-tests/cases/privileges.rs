@@ -11,7 +11,7 @@ use crate::{
     stage, wait,
 };
 
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

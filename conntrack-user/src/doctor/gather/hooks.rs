@@ -1,0 +1,72 @@
+//! How the programs attach: they really are, and are detached at once.
+
+use std::time::Duration;
+
+use super::Roots;
+use crate::{
+    doctor::facts::{Attach, Fact, Hook, HookState},
+    model::counts::Totals,
+    source::ebpf::{
+        self, EbpfSource,
+        plan::{HookReport, Lack},
+    },
+};
+
+/// Of the ring buffer, which nobody reads: a page of any kernel.
+const RING_BYTES: u32 = 64 << 10;
+
+/// Attaches, looks and detaches; for `observe` the programs run meanwhile, and are timed.
+pub(super) fn attach(roots: &Roots, observe: Option<Duration>) -> Attach {
+    let options = ebpf::Options {
+        procfs: roots.procfs.clone(),
+        sysfs: roots.sysfs.clone(),
+        ring_bytes: RING_BYTES,
+        events: false,
+        ..ebpf::Options::default()
+    };
+    let mut programs = match EbpfSource::attach(&options) {
+        Ok(programs) => programs,
+        Err(error) => {
+            return Attach {
+                is_refused: ebpf::is_refused(&error),
+                hooks: Fact::Unknown(format!("{error:#}")),
+            };
+        }
+    };
+    // Without the right to time them, the other numbers are worth having.
+    let timed = observe.and_then(|time| {
+        let timed = ebpf::bpf::enable_statistics().ok();
+        std::thread::sleep(time);
+        timed
+    });
+    let slots = programs.active();
+    let counted = slots.iter().map(|(slot, _)| programs.counters(*slot));
+    let counted = counted.fold(Totals::default(), |sum, one| sum.plus(&one));
+    let probes = programs.probes(&counted).unwrap_or_default();
+    drop(timed);
+    let hook = |report: &HookReport| {
+        let probe = probes.iter().find(|probe| probe.hook == report.hook.name());
+        let runs = probe.and_then(|probe| probe.runs);
+        Hook {
+            hook: report.hook.name().into(),
+            function: report.hook.function().into(),
+            state: match report.outcome.as_ref().map_err(|error| error.kind) {
+                Ok(_) => HookState::Attached,
+                Err(Lack::Unsupported) => HookState::Unsupported,
+                Err(Lack::Broken | Lack::Refused) => HookState::Broken,
+            },
+            attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
+            reason: report.outcome.as_ref().err().map(ToString::to_string),
+            hits: probe.and_then(|probe| probe.hits),
+            misses: probe.and_then(|probe| probe.misses),
+            run_count: runs.map(|runs| runs.count),
+            run_time_ns: runs.map(|runs| runs.time_ns),
+        }
+    };
+    Attach { hooks: Fact::Known(programs.hooks().iter().map(hook).collect()), is_refused: false }
+}
+
+/// Nothing to attach to.
+pub(super) fn untried(why: &str) -> Attach {
+    Attach { hooks: Fact::Unknown(why.into()), is_refused: false }
+}

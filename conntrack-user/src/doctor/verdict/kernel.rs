@@ -1,0 +1,253 @@
+//! The kernel: its version, type information, settings, connection tracking, and the hooks.
+
+use super::{Level, NO_PROCFS, Verdict};
+use crate::{
+    doctor::facts::{Conntrack, Fact, Facts, Hook, HookState},
+    source::{ebpf, live},
+};
+
+/// The oldest kernel that ctmon is made for.
+const OLDEST: (u32, u32) = (5, 10);
+
+/// What only the programs can tell.
+const PROGRAMS: &str = "insert and delete rates, drops, evictions, drift and events";
+
+/// Options without which no tracing program attaches.
+const NEEDED_OPTIONS: [&str; 4] =
+    ["BPF_SYSCALL", "BPF_JIT", "BPF_EVENTS", "DYNAMIC_FTRACE_WITH_DIRECT_CALLS"];
+
+pub(super) fn verdicts(facts: &Facts) -> Vec<Verdict> {
+    let mut verdicts = vec![release(facts), btf(facts), tracing(facts), conntrack(facts)];
+    verdicts.extend(hooks(facts));
+    verdicts
+}
+
+/// The two numbers that a release begins with.
+pub(super) fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn release(facts: &Facts) -> Verdict {
+    let kernel = &facts.kernel;
+    let new = |level, what: String| Verdict::new("release", level, what);
+    let release = match &kernel.release {
+        Fact::Known(release) => release,
+        Fact::Unknown(why) => return new(Level::Warning, why.clone()).advice(NO_PROCFS),
+    };
+    // `#1 SMP PREEMPT_DYNAMIC Debian ...`: what comes before the maker.
+    let build = kernel.build.known().map(String::as_str).unwrap_or_default();
+    let flags = build.split_whitespace().skip_while(|word| word.starts_with('#'));
+    let flags = flags.take_while(|word| word.starts_with("SMP") || word.starts_with("PREEMPT"));
+    let words = [release.as_str(), &kernel.architecture].into_iter().map(str::to_owned);
+    let words: Vec<String> = words
+        .chain([flags.collect::<Vec<_>>().join(" ")])
+        .filter(|word| !word.is_empty())
+        .collect();
+    let what = words.join(", ");
+    match version(release) {
+        Some(version) if version < OLDEST => new(Level::Note, what)
+            .why("ctmon is made for Linux 5.10 and newer")
+            .advice("if hooks are missing below, a newer kernel has them"),
+        _ => new(Level::Ok, what),
+    }
+}
+
+fn btf(facts: &Facts) -> Verdict {
+    const WHY: &str = "it says which functions there are and where the kernel keeps its data";
+    let new = |level, what: String| Verdict::new("BTF", level, what);
+    let vmlinux = match &facts.kernel.vmlinux_btf {
+        Fact::Known(bytes) => super::bytes(*bytes),
+        Fact::Unknown(why) => {
+            return new(Level::Warning, why.clone()).why(format!("{WHY}: without it there are no {PROGRAMS}")).advice(
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF; where sysfs is mounted elsewhere, name \
+                 the folder with --path.sysfs",
+            );
+        }
+    };
+    match (&facts.conntrack, &facts.kernel.module_btf) {
+        (_, Fact::Known(bytes)) => new(
+            Level::Ok,
+            format!("vmlinux {vmlinux}, module nf_conntrack {}", super::bytes(*bytes)),
+        ),
+        (Fact::Known(Conntrack::Module { .. }), Fact::Unknown(why)) => {
+            let attaches = facts.attach.hooks.known().is_some();
+            let level = if attaches { Level::Note } else { Level::Warning };
+            new(level, format!("vmlinux {vmlinux}, but none of the module: {why}"))
+                .why(format!("{WHY}, also in the module nf_conntrack"))
+                .advice("use a kernel built with CONFIG_DEBUG_INFO_BTF_MODULES")
+        }
+        _ => new(Level::Ok, format!("vmlinux {vmlinux}")),
+    }
+}
+
+/// Settings of the kernel that tracing programs rest on.
+fn tracing(facts: &Facts) -> Verdict {
+    let kernel = &facts.kernel;
+    let new = |level, what: String| Verdict::new("tracing", level, what);
+    let why = format!("tracing programs, which tell {PROGRAMS}, do not attach without");
+    for (name, setting) in [
+        ("net.core.bpf_jit_enable", &kernel.bpf_jit_enable),
+        ("kernel.ftrace_enabled", &kernel.ftrace_enabled),
+    ] {
+        if setting.is(&0) {
+            return new(Level::Warning, format!("{name} is 0"))
+                .why(why)
+                .advice(format!("sysctl -w {name}=1"));
+        }
+    }
+    let is_set = |name: &str| match kernel.config.known() {
+        Some(config) => config.contains_key(name),
+        None => true,
+    };
+    let missing: Vec<String> = NEEDED_OPTIONS
+        .into_iter()
+        .filter(|name| !is_set(name))
+        .map(|name| format!("CONFIG_{name}"))
+        .collect();
+    if !missing.is_empty() {
+        return new(Level::Warning, format!("built without {}", missing.join(", ")))
+            .why(why)
+            .advice("use a kernel that is built with it");
+    }
+    let state = |setting: &Fact<u32>| match setting {
+        Fact::Known(_) => "on",
+        Fact::Unknown(_) => "not known",
+    };
+    let kprobes = match kernel.kprobes {
+        Fact::Known(true) => "kprobes",
+        Fact::Known(false) => "no kprobes",
+        Fact::Unknown(_) => "kprobes not known",
+    };
+    let (jit, ftrace) = (state(&kernel.bpf_jit_enable), state(&kernel.ftrace_enabled));
+    let known = [&kernel.bpf_jit_enable, &kernel.ftrace_enabled].map(|one| one.known().is_some());
+    let level = if known == [true, true] { Level::Ok } else { Level::Note };
+    new(level, format!("JIT {jit}, ftrace {ftrace}, {kprobes}"))
+}
+
+fn conntrack(facts: &Facts) -> Verdict {
+    let new = |level, what: String| Verdict::new("nf_conntrack", level, what);
+    let why = "without it this kernel tracks no connections, and there is no table to watch";
+    match &facts.conntrack {
+        Fact::Known(Conntrack::BuiltIn) => new(Level::Ok, "built into the kernel".into()),
+        Fact::Known(Conntrack::Module { users }) if users.is_empty() => {
+            new(Level::Ok, "a module, needed by no other module".into())
+        }
+        Fact::Known(Conntrack::Module { users }) => {
+            new(Level::Ok, format!("a module, needed by {}", users.join(", ")))
+        }
+        Fact::Known(Conntrack::Absent { loadable: Fact::Known(false) }) => {
+            new(Level::Problem, "not loaded, and not among this kernel's modules".into())
+                .why(why)
+                .advice("install the package that holds the rest of this kernel's modules")
+        }
+        Fact::Known(Conntrack::Absent { .. }) => new(Level::Problem, "not loaded".into())
+            .why(why)
+            .advice(
+                "the first firewall rule that needs it loads it, or `modprobe nf_conntrack`; `ctmon \
+                 watch --wait` waits for it",
+            ),
+        Fact::Unknown(reason) => new(Level::Problem, reason.clone()).why(why).advice(NO_PROCFS),
+    }
+}
+
+fn hooks(facts: &Facts) -> Vec<Verdict> {
+    let hooks = match &facts.attach.hooks {
+        Fact::Known(hooks) => hooks,
+        Fact::Unknown(reason) => return vec![no_hooks(facts, reason)],
+    };
+    let (attached, missing): (Vec<_>, Vec<_>) =
+        hooks.iter().partition(|hook| hook.state == HookState::Attached);
+    let by_kprobe = attached.iter().any(|hook| is_kprobe(hook));
+    let mut verdicts = Vec::new();
+    for group in attached.chunk_by(|a, b| a.attached_via == b.attached_via) {
+        verdicts.push(attached_hooks(group, hooks.len()));
+    }
+    verdicts.extend(missing.into_iter().map(|hook| missing_hook(hook, by_kprobe)));
+    verdicts
+}
+
+fn is_kprobe(hook: &Hook) -> bool {
+    hook.attached_via.as_ref().is_some_and(|via| via.contains("kprobe"))
+}
+
+/// Those that attach in the same way.
+fn attached_hooks(group: &[&Hook], of: usize) -> Verdict {
+    let via = group[0].attached_via.as_deref().unwrap_or("an unknown way");
+    let mut what = format!("{} of {of} by {via}", group.len());
+    let sum = |of: fn(&Hook) -> Option<u64>| group.iter().filter_map(|hook| of(hook)).sum::<u64>();
+    let (count, time, misses) =
+        (sum(|hook| hook.run_count), sum(|hook| hook.run_time_ns), sum(|hook| hook.misses));
+    if let Some(mean) = time.checked_div(count) {
+        what.push_str(&format!(", {count} runs of {mean} ns"));
+    }
+    if misses > 0 {
+        return Verdict::new("hooks", Level::Warning, format!("{what}, {misses} calls missed"))
+            .why("a program that is running already on a CPU is skipped there: counts may be short")
+            .advice("watch the drift: `ctmon watch` shows whether entries are missing");
+    }
+    if is_kprobe(group[0]) {
+        return Verdict::new("hooks", Level::Note, what)
+            .why("the kernel can leave out calls of kprobes under load")
+            .advice("a kernel with type information of modules (5.11 and later) takes fentry");
+    }
+    Verdict::new("hooks", Level::Ok, what)
+}
+
+/// One that does not attach. `by_kprobe`: the others are attached by kprobe.
+fn missing_hook(hook: &Hook, by_kprobe: bool) -> Verdict {
+    let reason = hook.reason.clone().unwrap_or_else(|| "no reason given".into());
+    let known = ebpf::hook::Hook::ALL.into_iter().find(|one| one.name() == hook.hook);
+    let lost = known.map_or("what it counts", live::lost_without);
+    let verdict = |level| {
+        Verdict::new(&hook.hook, level, reason.clone())
+            .why(format!("it counts {lost}, which are unavailable"))
+    };
+    if by_kprobe && hook.state == HookState::Unsupported {
+        return verdict(Level::Note)
+            .advice("a kernel with type information of modules (5.11 and later) takes fentry");
+    }
+    verdict(Level::Warning)
+        .advice("report it with a bundle (--bundle FILE): other kernels have this function")
+}
+
+/// None attaches.
+fn no_hooks(facts: &Facts, reason: &str) -> Verdict {
+    let new = |level, what: &str| Verdict::new("hooks", level, what);
+    if matches!(facts.conntrack, Fact::Known(Conntrack::Absent { .. })) {
+        return new(Level::Note, reason);
+    }
+    let counts = facts.namespaces.read.iter().any(|netns| netns.count.known().is_some());
+    let (level, why) = if counts {
+        (Level::Warning, format!("they tell {PROGRAMS}; entries and fill are polled from procfs"))
+    } else {
+        (
+            Level::Problem,
+            format!("they tell {PROGRAMS}, and procfs tells no count of entries either"),
+        )
+    };
+    let process = &facts.process;
+    let causes = [
+        (btf(facts).level >= Level::Warning, "BTF"),
+        (!super::process::missing(facts).is_empty(), "capabilities"),
+        (process.initial_user_namespace.is(&false), "sandbox"),
+    ];
+    let causes: Vec<&str> =
+        causes.iter().filter(|(is_one, _)| *is_one).map(|(_, subject)| *subject).collect();
+    let advice = if !causes.is_empty() {
+        format!("see {}", causes.join(" and "))
+    } else if process.capabilities.known().is_none() {
+        NO_PROCFS.into()
+    } else if facts.attach.is_refused {
+        "all capabilities are there, so this kernel or a security policy refuses tracing programs: \
+         allow bpf(2) to ctmon, or use another kernel"
+            .into()
+    } else {
+        "report it with a bundle: --bundle FILE".into()
+    };
+    new(level, reason).why(why).advice(advice)
+}
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod tests;

@@ -1,0 +1,332 @@
+//! The verdicts of `kernel.rs`, cell by cell.
+
+use super::*;
+use crate::doctor::{
+    facts::Attach,
+    verdict::test_facts::{all_well, check, unknown},
+};
+
+#[test]
+fn releases() {
+    use Level::{Note, Ok, Warning};
+    check(
+        release,
+        &[
+            ("well", |_| {}, Ok, &["6.12.117", "x86_64", "SMP PREEMPT_DYNAMIC"]),
+            ("old", |f| f.kernel.release = Fact::Known("5.4.0-30-amd64".into()), Note, &["5.10"]),
+            ("oldest", |f| f.kernel.release = Fact::Known("5.10.0".into()), Ok, &["5.10.0"]),
+            ("odd", |f| f.kernel.release = Fact::Known("custom".into()), Ok, &["custom"]),
+            ("build", |f| f.kernel.build = unknown(), Ok, &["6.12.117, x86_64\""]),
+            ("unread", |f| f.kernel.release = unknown(), Warning, &["no reason", "--path.procfs"]),
+        ],
+    );
+}
+
+#[test]
+fn type_information() {
+    use Level::{Note, Ok, Warning};
+    check(
+        btf,
+        &[
+            ("module", |_| {}, Ok, &["vmlinux 6.0 MB", "nf_conntrack 200 kB"]),
+            (
+                "built in",
+                |f| {
+                    f.conntrack = Fact::Known(Conntrack::BuiltIn);
+                    f.kernel.module_btf = unknown();
+                },
+                Ok,
+                &["vmlinux 6.0 MB\""],
+            ),
+            (
+                "not loaded",
+                |f| {
+                    f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                    f.kernel.module_btf = unknown();
+                },
+                Ok,
+                &["vmlinux"],
+            ),
+            (
+                "none",
+                |f| f.kernel.vmlinux_btf = unknown(),
+                Warning,
+                &["CONFIG_DEBUG_INFO_BTF;", "--path.sysfs"],
+            ),
+            (
+                "none of the module",
+                |f| {
+                    f.kernel.module_btf = unknown();
+                    f.attach.hooks = unknown();
+                },
+                Warning,
+                &["CONFIG_DEBUG_INFO_BTF_MODULES"],
+            ),
+            (
+                "none of the module, and not needed",
+                |f| f.kernel.module_btf = unknown(),
+                Note,
+                &["none of the module"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn settings_for_tracing() {
+    use Level::{Note, Ok, Warning};
+    check(
+        tracing,
+        &[
+            ("well", |_| {}, Ok, &["JIT on, ftrace on, kprobes"]),
+            ("no kprobes", |f| f.kernel.kprobes = Fact::Known(false), Ok, &["no kprobes"]),
+            (
+                "no JIT",
+                |f| f.kernel.bpf_jit_enable = Fact::Known(0),
+                Warning,
+                &["sysctl -w net.core.bpf_jit_enable=1"],
+            ),
+            (
+                "no ftrace",
+                |f| f.kernel.ftrace_enabled = Fact::Known(0),
+                Warning,
+                &["sysctl -w kernel.ftrace_enabled=1"],
+            ),
+            (
+                "config",
+                |f| {
+                    f.kernel.config = Fact::Known([("BPF_SYSCALL".into(), "y".into())].into());
+                },
+                Warning,
+                &["CONFIG_BPF_JIT", "CONFIG_BPF_EVENTS", "DIRECT_CALLS"],
+            ),
+            ("config unread", |f| f.kernel.config = unknown(), Ok, &[]),
+            (
+                "unread",
+                |f| {
+                    f.kernel.bpf_jit_enable = unknown();
+                    f.kernel.kprobes = unknown();
+                },
+                Note,
+                &["JIT not known, ftrace on, kprobes not known"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn connection_tracking() {
+    use Level::{Ok, Problem};
+    check(
+        conntrack,
+        &[
+            ("module", |_| {}, Ok, &["needed by nft_ct"]),
+            (
+                "unused",
+                |f| f.conntrack = Fact::Known(Conntrack::Module { users: vec![] }),
+                Ok,
+                &["no other"],
+            ),
+            ("built in", |f| f.conntrack = Fact::Known(Conntrack::BuiltIn), Ok, &["built into"]),
+            (
+                "absent",
+                |f| {
+                    f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                },
+                Problem,
+                &["modprobe nf_conntrack", "watch --wait"],
+            ),
+            (
+                "perhaps",
+                |f| f.conntrack = Fact::Known(Conntrack::Absent { loadable: unknown() }),
+                Problem,
+                &["modprobe"],
+            ),
+            (
+                "nowhere",
+                |f| {
+                    f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(false) });
+                },
+                Problem,
+                &["install the package"],
+            ),
+            ("unread", |f| f.conntrack = unknown(), Problem, &["no reason", "--path.procfs"]),
+        ],
+    );
+}
+
+#[test]
+fn single_hooks() {
+    let all = hooks(&all_well());
+    let what =
+        format!("{0} of {0} by fentry/fexit (module nf_conntrack)", ebpf::hook::Hook::ALL.len());
+    assert_eq!(all.len(), 1);
+    assert_eq!((all[0].level, &all[0].what), (Level::Ok, &what));
+    fn early_drop(facts: &mut Facts, change: fn(&mut Hook)) {
+        let mut hook = Hook {
+            hook: "early-drop".into(),
+            function: "early_drop".into(),
+            state: HookState::Attached,
+            attached_via: Some("fentry/fexit (vmlinux)".into()),
+            reason: None,
+            hits: None,
+            misses: Some(0),
+            run_count: None,
+            run_time_ns: None,
+        };
+        change(&mut hook);
+        facts.attach.hooks = Fact::Known(vec![hook]);
+    }
+    fn missing(hook: &mut Hook, reason: Option<&str>) {
+        hook.state = HookState::Unsupported;
+        hook.attached_via = None;
+        hook.reason = reason.map(str::to_owned);
+    }
+    use Level::{Note, Ok, Warning};
+    check(
+        only,
+        &[
+            (
+                "kprobe",
+                |f| early_drop(f, |hook| hook.attached_via = Some("kprobe".into())),
+                Note,
+                &["1 of 1 by kprobe", "under load"],
+            ),
+            (
+                "timed",
+                |f| {
+                    early_drop(f, |hook| {
+                        (hook.run_count, hook.run_time_ns) = (Some(10), Some(250));
+                    });
+                },
+                Ok,
+                &["10 runs of 25 ns"],
+            ),
+            (
+                "missed",
+                |f| early_drop(f, |hook| hook.misses = Some(3)),
+                Warning,
+                &["3 calls missed", "drift"],
+            ),
+            (
+                "missing",
+                |f| early_drop(f, |hook| missing(hook, Some("inlined"))),
+                Warning,
+                &["inlined", "evictions"],
+            ),
+            (
+                "no reason",
+                |f| early_drop(f, |hook| missing(hook, None)),
+                Warning,
+                &["no reason given"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_kprobes_cannot_see_is_a_note() {
+    let mut facts = all_well();
+    let Fact::Known(hooks) = &mut facts.attach.hooks else { panic!("all are known") };
+    for hook in hooks.iter_mut() {
+        hook.attached_via = Some("kprobe".into());
+    }
+    hooks[3].state = HookState::Unsupported;
+    hooks[3].attached_via = None;
+    let levels: Vec<_> = super::hooks(&facts).iter().map(|verdict| verdict.level).collect();
+    assert_eq!(levels, [Level::Note, Level::Note]);
+}
+
+/// The verdict, where there is one.
+fn only(facts: &Facts) -> Verdict {
+    let mut all = hooks(facts);
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+#[test]
+fn no_hook_at_all() {
+    use Level::{Note, Problem, Warning};
+    fn refused(facts: &mut Facts) {
+        facts.attach = Attach { hooks: Fact::Unknown("refused".into()), is_refused: true };
+    }
+    check(
+        only,
+        &[
+            ("by policy", refused, Warning, &["refused", "security policy", "polled from procfs"]),
+            (
+                "no capability",
+                |f| {
+                    refused(f);
+                    f.process.capabilities = Fact::Known(0);
+                },
+                Warning,
+                &["see capabilities"],
+            ),
+            (
+                "no capability and no BTF of the module",
+                |f| {
+                    refused(f);
+                    f.kernel.module_btf = unknown();
+                    f.process.capabilities = Fact::Known(0);
+                },
+                Warning,
+                &["see BTF and capabilities"],
+            ),
+            (
+                "user namespace",
+                |f| {
+                    refused(f);
+                    f.process.initial_user_namespace = Fact::Known(false);
+                },
+                Warning,
+                &["see sandbox"],
+            ),
+            (
+                "no BTF",
+                |f| {
+                    refused(f);
+                    f.kernel.vmlinux_btf = unknown();
+                },
+                Warning,
+                &["see BTF"],
+            ),
+            (
+                "no BTF of the module",
+                |f| {
+                    refused(f);
+                    f.kernel.module_btf = unknown();
+                },
+                Warning,
+                &["see BTF"],
+            ),
+            (
+                "a bug",
+                |f| {
+                    refused(f);
+                    f.attach.is_refused = false;
+                },
+                Warning,
+                &["--bundle"],
+            ),
+            (
+                "nothing at all",
+                |f| {
+                    refused(f);
+                    f.namespaces.read.clear();
+                },
+                Problem,
+                &["no count"],
+            ),
+            (
+                "no conntrack",
+                |f| {
+                    refused(f);
+                    f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
+                },
+                Note,
+                &[],
+            ),
+        ],
+    );
+}
