@@ -23,7 +23,7 @@ pub(crate) const FROM_CTMON: &[&str] = &[
     "frees",
     "frees_skipped",
     "netns_events_lost",
-    "deletes_offloaded",
+    "clashes",
     "clashes_resolved",
     "insert_failed_clash",
     "insert_failed_chain_too_long",
@@ -48,6 +48,10 @@ pub(crate) const FROM_CTMON: &[&str] = &[
     "deletes_by_status_assured_udp",
     "deletes_by_status_assured_icmp",
     "deletes_by_status_assured_other",
+    "deletes_by_status_offloaded_tcp",
+    "deletes_by_status_offloaded_udp",
+    "deletes_by_status_offloaded_icmp",
+    "deletes_by_status_offloaded_other",
     // Of all namespaces.
     "events_received",
     "events_lost",
@@ -99,7 +103,9 @@ pub(crate) const ALWAYS: &[&str] = &[
      + deletes_by_status_replied_tcp + deletes_by_status_replied_udp \
      + deletes_by_status_replied_icmp + deletes_by_status_replied_other \
      + deletes_by_status_assured_tcp + deletes_by_status_assured_udp \
-     + deletes_by_status_assured_icmp + deletes_by_status_assured_other == deletes",
+     + deletes_by_status_assured_icmp + deletes_by_status_assured_other \
+     + deletes_by_status_offloaded_tcp + deletes_by_status_offloaded_udp \
+     + deletes_by_status_offloaded_icmp + deletes_by_status_offloaded_other == deletes",
     "deletes_by_cause_eviction == evictions",
 ];
 

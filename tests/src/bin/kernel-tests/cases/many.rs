@@ -202,10 +202,10 @@ fn all_alive(env: &Env, checks: &mut Checks, number: usize) -> Result<()> {
     stage::prepare(TRACK)?;
     fs::create_dir_all(NAMES).with_context(|| format!("cannot make {NAMES}"))?;
     let own = Netns::own()?.inode();
-    let mut watch = Watch::start_every(env, "1s", &[])?;
+    let mut watch = Watch::start_every(env, "200ms", &[])?;
     watch.baseline(own)?;
     send_here(checks)?;
-    let alone = cost_of_a_tick(&mut watch, 8)?;
+    let alone = cost_of_a_tick(&mut watch, 10)?;
 
     let began = Instant::now();
     let namespaces = make(number)?;
@@ -225,7 +225,7 @@ fn all_alive(env: &Env, checks: &mut Checks, number: usize) -> Result<()> {
         tick.netns_idle >= Some(number as i64),
         tick.netns_idle,
     );
-    let crowded = cost_of_a_tick(&mut watch, 8)?;
+    let crowded = cost_of_a_tick(&mut watch, 10)?;
     checks.note(format!(
         "CPU time of a tick: {:.2} ms alone, {:.2} ms with {number} idle namespaces (made in {seconds:.1} s)",
         alone * 1e3,
