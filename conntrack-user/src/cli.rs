@@ -140,6 +140,10 @@ pub(crate) struct Watch {
     /// Wait until the module nf_conntrack is loaded
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Say below each line what is behind it: inserts by path and protocol, deletes by cause and status,
+    /// drops by reason, and the kernel's own counters with their meaning
+    #[arg(long)]
+    pub(crate) causes: bool,
     /// Each tick has all namespaces, also those in which nothing was counted for 10 s
     #[arg(long)]
     all: bool,

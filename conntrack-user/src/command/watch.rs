@@ -59,7 +59,7 @@ async fn watch_on(watch: &Watch) -> Result<()> {
     let kernel = kernel_release(watch.common.procfs());
     let mut writer = Writer {
         output: watch.common.output,
-        table: Table::default(),
+        table: if watch.causes { Table::with_causes() } else { Table::default() },
         json: Json::default(),
         hooks: vec![],
     };

@@ -49,11 +49,20 @@ pub struct Reading {
     /// How the kernel programs do; read once a second.
     pub probes: Vec<Probe>,
     /// Tuples that were refused or evicted since the reading before: some of them, the last ones.
-    pub victims: Vec<FlowEvent>,
+    pub victims: Vec<Victim>,
     /// Blocks of counters that are taken, and how many there are; none when procfs is polled.
     pub blocks: Option<(u64, u64)>,
     /// Which of the totals are counted.
     pub counted: Counted,
+}
+
+/// A flow that was refused, or evicted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Victim {
+    /// Its namespace; inode 0 where it is not known any more.
+    pub netns: NetnsId,
+    /// The flow.
+    pub flow: FlowEvent,
 }
 
 /// One namespace at a tick.
@@ -123,4 +132,11 @@ pub struct KernelStat {
     pub clash_resolve: Option<u64>,
     /// Entries refused because their bucket's chain was too long.
     pub chaintoolong: Option<u64>,
+    /// Expectations that packets met: connections announced by another one (FTP, SIP). They are in a
+    /// table of their own, with a limit of its own (`nf_conntrack_expect_max`).
+    pub expect_new: Option<u64>,
+    /// Expectations made.
+    pub expect_create: Option<u64>,
+    /// Expectations taken away.
+    pub expect_delete: Option<u64>,
 }

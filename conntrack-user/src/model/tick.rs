@@ -2,10 +2,9 @@
 
 use super::{
     counts::{Counted, Totals},
-    flow::FlowEvent,
     name::Name,
     probe::Probe,
-    reading::{KernelStat, NetnsId, Time},
+    reading::{KernelStat, NetnsId, Time, Victim},
 };
 use crate::forecast::TimeToFull;
 
@@ -32,7 +31,7 @@ pub struct Tick {
     /// How the kernel programs do.
     pub probes: Vec<Probe>,
     /// Tuples that were refused or evicted in the tick: some of them, the last ones.
-    pub victims: Vec<FlowEvent>,
+    pub victims: Vec<Victim>,
     /// Blocks of counters that are taken, and how many there are.
     pub blocks: Option<(u64, u64)>,
     /// What is to be said once.

@@ -6,10 +6,9 @@ use crate::{
     forecast::TimeToFull,
     model::{
         counts::{ByProtocol, ByStatus, Counted, Totals},
-        flow::FlowEvent,
         name::NameKind,
         probe,
-        reading::{KernelStat, Time},
+        reading::{self, KernelStat, Time},
         tick::{Entries, Limit, NetnsTick, Tick},
     },
     source::{
@@ -95,7 +94,8 @@ struct Probe<'a> {
 struct Victim {
     kind: &'static str,
     monotonic_ns: u64,
-    netns_cookie: u64,
+    netns_cookie: Option<u64>,
+    netns_inode: u64,
     zone: u16,
     protocol: u8,
     original: Direction,
@@ -260,14 +260,16 @@ fn tick_record<'a>(tick: &'a Tick, hooks: &'a [Hook]) -> TickRecord<'a> {
     }
 }
 
-fn victim(event: &FlowEvent) -> Victim {
+fn victim(victim: &reading::Victim) -> Victim {
+    let reading::Victim { netns, flow } = victim;
     Victim {
-        kind: flow::name(event.kind).0,
-        monotonic_ns: event.time_ns,
-        netns_cookie: event.netns_cookie,
-        zone: event.zone,
-        protocol: event.original.protocol,
-        original: (&event.original).into(),
+        kind: flow::name(flow.kind).0,
+        monotonic_ns: flow.time_ns,
+        netns_cookie: netns.cookie,
+        netns_inode: netns.inode,
+        zone: flow.zone,
+        protocol: flow.original.protocol,
+        original: (&flow.original).into(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writing down what the model says.
 
+pub mod causes;
 pub mod doctor;
 pub mod flow;
 pub mod json;

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{flow, units};
+use super::{causes, flow, units};
 use crate::model::{
     counts::{Counted, Totals},
     flow::EventKind,
@@ -47,9 +47,16 @@ const COLUMNS: [(&str, usize); 12] = [
 #[derive(Debug, Default)]
 pub struct Table {
     lines: usize,
+    causes: bool,
 }
 
 impl Table {
+    /// A table with what is behind the numbers below each line.
+    #[must_use]
+    pub const fn with_causes() -> Self {
+        Self { lines: 0, causes: true }
+    }
+
     /// The lines of a tick. Styles are written out; the stream takes them away where they do not
     /// belong.
     #[must_use]
@@ -75,6 +82,11 @@ impl Table {
         let rows = rows(tick);
         for netns in &rows {
             let _ = writeln!(out, "{}", line(netns, &tick.counted));
+            if self.causes {
+                let causes = causes::text(netns, &tick.counted);
+                self.lines += causes.lines().count();
+                out.push_str(&causes);
+            }
         }
         self.lines += rows.len().max(1);
         let more = tick.netns.len() - rows.len();
@@ -121,10 +133,10 @@ fn rows(tick: &Tick) -> Vec<&NetnsTick> {
 fn victims(tick: &Tick) -> String {
     let mut out = String::new();
     for kind in [EventKind::Refused, EventKind::Evicted] {
-        if let Some(last) = tick.victims.iter().rev().find(|victim| victim.kind == kind) {
+        if let Some(last) = tick.victims.iter().rev().find(|victim| victim.flow.kind == kind) {
             let what = flow::name(kind).0;
-            let protocol = flow::protocol(last.original.protocol);
-            let tuple = flow::tuple(&last.original);
+            let protocol = flow::protocol(last.flow.original.protocol);
+            let tuple = flow::tuple(&last.flow.original);
             let _ = writeln!(out, "{DIM}  last {what}: {protocol} {tuple}{DIM:#}");
         }
     }

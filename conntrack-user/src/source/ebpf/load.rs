@@ -31,8 +31,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ct
 /// `netns`: how many namespaces are told apart, at most [`MAX_NETNS`].
 pub(super) fn create_maps(config: &Config, ring_bytes: u32, netns: u32) -> Result<Ebpf> {
     let blocks = blocks(config.cpus);
-    // What a CPU has in reserve of such a map, twice, however many it has.
-    let notes = 4096 + 256 * config.cpus;
+    // Each CPU keeps up to 128 elements of such a map for itself (`LOCAL_FREE_TARGET`,
+    // kernel/bpf/bpf_lru_list.c).
+    let notes = 1024 + 128 * config.cpus;
     let mut maps = EbpfLoader::new()
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("BLOCKS", blocks)

@@ -26,7 +26,7 @@ use crate::model::{
     counts::{Balance, Counted, Totals},
     flow::FlowEvent,
     probe::Probe,
-    reading::{CountRead, KernelStat, NetnsId, NetnsReading, Reading, Time},
+    reading::{CountRead, KernelStat, NetnsId, NetnsReading, Reading, Time, Victim},
 };
 use slots::{Slot, Slots};
 
@@ -112,7 +112,7 @@ pub struct Live {
     events: Option<u64>,
     victims: VecDeque<FlowEvent>,
     /// Programs are timed as long as it is open.
-    _probe_stats: Option<std::os::fd::OwnedFd>,
+    probe_stats: Option<std::os::fd::OwnedFd>,
 }
 
 /// What a reading is for.
@@ -189,7 +189,7 @@ impl Live {
             probes: Vec::new(),
             events,
             victims: VecDeque::new(),
-            _probe_stats: probe_stats,
+            probe_stats,
         };
         if let Selection::Inode(inode) = live.selection
             && !live.namespaces.iter().any(|netns| netns.inode == inode)
@@ -291,6 +291,8 @@ impl Live {
         let with_stat = self.last_stat.is_none_or(|last| last.elapsed() >= STAT_EVERY);
         if with_stat {
             self.read_stat();
+        } else if self.probe_stats.is_some() {
+            self.read_probes();
         }
         if let Some(programs) = &self.programs {
             programs.set_hits(&mut self.probes, &self.slots.total());
@@ -312,9 +314,11 @@ impl Live {
         let shown = netns.iter().filter(|netns| !netns.idle && !netns.ended).count();
         let counted = self.counted();
         let victims = match purpose {
-            Purpose::Tick => self.victims.drain(..).collect(),
-            Purpose::Settle => vec![],
+            Purpose::Tick => std::mem::take(&mut self.victims),
+            Purpose::Settle => VecDeque::new(),
         };
+        let victims =
+            victims.into_iter().map(|flow| Victim { netns: self.netns_of(&flow), flow }).collect();
         Reading {
             time,
             idle: (self.known() as u64).saturating_sub(shown as u64),
@@ -506,6 +510,12 @@ impl Live {
         self.stats.clear();
         if let Some(programs) = &self.programs {
             self.missed_at_most = programs.missed_at_most().ok().flatten();
+        }
+        self.read_probes();
+    }
+
+    fn read_probes(&mut self) {
+        if let Some(programs) = &self.programs {
             self.probes = programs.probes().unwrap_or_default();
         }
     }

@@ -31,6 +31,9 @@ pub fn parse(text: &str) -> Option<KernelStat> {
         clash_resolve: sum("clashres"),
         // Under its old name (`ct_cpu_seq_show`).
         chaintoolong: sum("chainlength"),
+        expect_new: sum("expect_new"),
+        expect_create: sum("expect_create"),
+        expect_delete: sum("expect_delete"),
     })
 }
 
