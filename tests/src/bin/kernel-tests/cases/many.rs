@@ -17,7 +17,7 @@ use crate::{
     ctmon::{ALL, Watch},
     kernel, netlink,
     netns::{self, Netns},
-    report::Tick,
+    report::{self, Tick},
     runner::{Env, Test},
     stage, wait,
 };
@@ -54,7 +54,16 @@ pub(super) fn tests() -> Vec<Test> {
         at_once("namespaces-at-once-100", 100),
         on_demand(one_after_another("namespaces-come-and-go-2000", 2000)),
         on_demand(at_once("namespaces-at-once-2000", 2000)),
-        on_demand(at_once("namespaces-at-once-4200", 4200)),
+        Test::new(
+            "namespaces-beyond-the-limit",
+            "With room for 10 namespaces, what is counted in 30 more is counted together, and nothing is lost",
+            |env, checks| beyond_the_limit(env, checks, &["--fault-max-netns", "10"], 30),
+        ),
+        on_demand(Test::new(
+            "namespaces-beyond-4096",
+            "4,300 namespaces are more than ctmon tells apart: nothing is lost. Takes a VM with 2 GiB",
+            |env, checks| beyond_the_limit(env, checks, &[], 4300),
+        )),
     ]
 }
 
@@ -238,6 +247,46 @@ fn all_alive(env: &Env, checks: &mut Checks, number: usize) -> Result<()> {
     drop(namespaces);
     until_ended(&mut watch, number)?;
     expect_ended(checks, &watch, number);
+    Ok(())
+}
+
+fn beyond_the_limit(
+    env: &Env,
+    checks: &mut Checks,
+    arguments: &[&str],
+    number: usize,
+) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let own = Netns::own()?.inode();
+    let mut watch = Watch::start_every(env, "200ms", &[ALL, arguments].concat())?;
+    watch.baseline(own)?;
+    send_here(checks)?;
+    let namespaces = make(number)?;
+    let flows = i64::from(FLOWS) * number as i64;
+    let together = |watch: &Watch, tick: &Tick, name: &str| -> Option<i64> {
+        let apart = tick.netns.iter().filter(|netns| !netns.ended).chain(watch.ended());
+        let apart: i64 = apart.filter_map(|netns| netns.total(name)).sum();
+        report::number(&tick.netns_overflow, name).map(|beyond| beyond + apart)
+    };
+    let tick = watch.quiet()?;
+    checks.equal("inserts of all", together(&watch, &tick, "inserts"), Some(flows + SENT_HERE));
+    let beyond = report::number(&tick.netns_overflow, "inserts");
+    checks.that("inserts beyond the limit", beyond > Some(0), &tick.netns_overflow);
+    checks.note(format!("{beyond:?} of {flows} flows were counted together"));
+    let netns = tick.netns(own).cloned().unwrap_or_default();
+    checks.equal("inserts of the first one", netns.total("inserts"), Some(SENT_HERE));
+    drop(namespaces);
+    wait::until("the end of all namespaces", wait::LONG, || {
+        let tick = watch.next_tick()?;
+        Ok((together(&watch, &tick, "frees") >= Some(flows)).then_some(()))
+    })?;
+    let tick = watch.quiet()?;
+    for name in ["deletes", "deletes_by_cause_netns_exit", "frees"] {
+        checks.equal(&format!("{name} of all"), together(&watch, &tick, name), Some(flows));
+    }
+    let netns = tick.netns(own).cloned().unwrap_or_default();
+    checks.equal("drift of the first one", netns.drift, Some(0));
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
     Ok(())
 }
 
