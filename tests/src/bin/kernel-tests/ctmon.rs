@@ -29,6 +29,16 @@ pub(crate) struct Watch {
     victims: Vec<Vec<Victim>>,
 }
 
+/// What is wrong by what ctmon has said on standard error. By kprobe, one line says what cannot be told.
+pub(crate) fn complaints(stderr: &str, by_kprobe: bool) -> String {
+    let expected = |line: &&str| {
+        by_kprobe
+            && line.starts_with("ctmon: source ebpf; not available:")
+            && line.contains("kprobe")
+    };
+    stderr.lines().filter(|line| !expected(line)).collect::<Vec<_>>().join("\n")
+}
+
 /// Shows namespaces in which nothing happens, too.
 pub(crate) const ALL: &[&str] = &["--all"];
 

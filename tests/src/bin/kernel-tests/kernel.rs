@@ -21,6 +21,13 @@ pub(crate) fn release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
+/// Whether network namespaces have no cookie for everybody: 5.14 is the first in which they do.
+pub(crate) fn lacks_cookies() -> bool {
+    let release = release();
+    let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|version| version < (5, 14))
+}
+
 fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
 }

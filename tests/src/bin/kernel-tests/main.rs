@@ -48,8 +48,8 @@ struct Cli {
     /// least one test must then fail. Needs a ctmon built with the feature `fault-injection`.
     #[arg(long, value_name = "HOOK")]
     fault_without: Option<String>,
-    /// How every ctmon is to attach: auto, fentry or kprobe. What kprobes cannot tell is not compared, and
-    /// named in the result line.
+    /// How every ctmon is to attach: auto, fentry or kprobe. What cannot be told that way is not
+    /// compared, and named in the result line.
     #[arg(long, value_name = "WAY")]
     attach: Option<String>,
     /// Stop at the first failure.

@@ -122,7 +122,7 @@ pub(crate) fn run(env: &Env, tests: &[&Test], how: How) -> io::Result<Tally> {
             format!("FAILED {}: {reason}", test.name)
         } else {
             tally.passed += 1;
-            let untold = checks.untold().map(|names| format!("; not told by kprobes: {names}"));
+            let untold = checks.untold().map(|names| format!("; not told here: {names}"));
             let seconds = began.elapsed().as_secs_f64();
             format!("ok {} ({seconds:.1} s){}", test.name, untold.unwrap_or_default())
         };

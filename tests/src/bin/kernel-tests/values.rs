@@ -82,9 +82,10 @@ pub(crate) const FROM_KERNEL: &[&str] = &[
 #[cfg(test)]
 pub(crate) const FROM_SENDERS: &[&str] = &["attempts", "sent", "refused"];
 
-/// Totals that kprobes cannot tell: they take more than the moment at which a function is entered.
+/// What kprobes cannot tell: it takes more than the moment at which a function is entered. Before 6.7 the
+/// kernel does not say what they missed.
 pub(crate) const NOT_BY_KPROBE: &[&str] =
-    &["clashes_resolved", "insert_failed_", "victims_refused"];
+    &["clashes_resolved", "insert_failed_", "victims_refused", "missed_at_most", "misses"];
 
 /// Whether a null is all that kprobes can say.
 pub(crate) fn is_beyond_kprobes(name: &str) -> bool {
