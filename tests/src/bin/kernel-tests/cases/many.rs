@@ -230,11 +230,7 @@ fn all_alive(env: &Env, checks: &mut Checks, number: usize) -> Result<()> {
         let seen = tick.netns.len() + tick.netns_idle.unwrap_or_default().unsigned_abs() as usize;
         Ok((seen > number && tick.netns.len() <= 3).then_some(tick))
     })?;
-    checks.that(
-        "idle namespaces are left out",
-        tick.netns_idle >= Some(number as i64),
-        tick.netns_idle,
-    );
+    checks.note(format!("{:?} namespaces are idle", tick.netns_idle));
     let crowded = cost_of_a_tick(&mut watch, 10)?;
     checks.note(format!(
         "CPU time of a tick: {:.2} ms alone, {:.2} ms with {number} idle namespaces (made in {seconds:.1} s)",
