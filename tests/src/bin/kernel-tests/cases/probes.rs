@@ -32,14 +32,16 @@ fn probes(env: &Env, checks: &mut Checks) -> Result<()> {
         watch.baseline(Netns::own()?.inode())?;
         send(checks, udp(200))?;
         command::flush()?;
-        // They are read once a second.
+        // Misses and run times are read once a second.
         let used = ["alloc", "insert", "delete", "free"];
         let mut last = Vec::new();
         let found = wait::until("probes that were hit", wait::SHORT, || {
             let tick = watch.next_tick()?;
             let hit = |hook: &&str| {
                 let probe = tick.probes.iter().find(|probe| probe.hook == **hook);
-                probe.is_some_and(|probe| probe.hits >= Some(200))
+                probe.is_some_and(|probe| {
+                    probe.hits >= Some(200) && (!timed || probe.run_count >= Some(200))
+                })
             };
             last = tick.probes.clone();
             Ok(used.iter().all(hit).then_some(tick))
