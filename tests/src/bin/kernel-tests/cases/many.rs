@@ -26,6 +26,8 @@ use crate::{
 const FLOWS: u8 = 3;
 /// Namespaces that are alive at the same time while others come and go.
 const BATCH: usize = 50;
+/// Ticks in which a number that is used again is looked for.
+const REUSES: usize = 20;
 /// Where namespaces get names that `ip netns` knows.
 const NAMES: &str = "/run/netns";
 /// More than what a few hundred namespaces leave behind in a heap.
@@ -164,6 +166,19 @@ fn come_and_go(env: &Env, checks: &mut Checks, number: usize) -> Result<()> {
             inodes.extend(make(1)?.iter().map(Netns::inode));
         }
         made += BATCH / 2 * 2;
+    }
+    // Where a namespace takes long to go, its number comes back only after a pause.
+    watch.fresh_tick()?;
+    for _ in 0..REUSES {
+        if watch.inodes_twice() > 0 {
+            break;
+        }
+        for _ in 0..6 {
+            inodes.extend(make(1)?.iter().map(Netns::inode));
+            made += 1;
+            thread::sleep(Duration::from_millis(100));
+        }
+        watch.next_tick()?;
     }
     until_ended(&mut watch, made)?;
     let tick = watch.fresh_tick()?;
