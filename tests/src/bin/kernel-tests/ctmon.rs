@@ -50,10 +50,7 @@ impl Watch {
 
     /// With an interval, and without idle namespaces.
     pub(crate) fn start_every(env: &Env, interval: &str, arguments: &[&str]) -> Result<Self> {
-        let mut own = env.arguments();
-        if arguments.contains(&"--attach") {
-            own.retain(|_| env.attach.is_none());
-        }
+        let own = env.arguments(arguments);
         let all =
             [&["watch", "--output", "json", "--interval", interval], arguments, &own].concat();
         let process = Process::start(env, &all)?;

@@ -60,6 +60,9 @@ pub(crate) struct Tick {
     /// Counts of namespaces that are not told apart.
     #[serde(deserialize_with = "or_default")]
     pub(crate) netns_overflow: BTreeMap<String, Value>,
+    /// Where per-CPU counters lie: how many are taken.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) counter_blocks: BTreeMap<String, Value>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) victims: Vec<Victim>,
     #[serde(deserialize_with = "or_default")]

@@ -31,11 +31,12 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    /// What every `ctmon watch` gets.
-    pub(crate) fn arguments(&self) -> Vec<&str> {
+    /// What every `ctmon watch` gets besides `own`, the test's.
+    pub(crate) fn arguments(&self, own: &[&str]) -> Vec<&str> {
         let fault = self.fault_without.iter().flat_map(|hook| ["--fault-without", hook]);
         let attach = self.attach.iter().flat_map(|way| ["--attach", way]);
-        fault.chain(attach).collect()
+        let chosen = own.contains(&"--attach");
+        fault.chain(attach.filter(|_| !chosen)).collect()
     }
 }
 

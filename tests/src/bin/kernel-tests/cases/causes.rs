@@ -1,10 +1,6 @@
 //! Who deleted what, where one ruleset and one namespace are not enough for a scenario.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use conntrack_tests::traffic::{Exchange, Family, Plan, Protocol};
@@ -16,7 +12,7 @@ use crate::{
     ctmon::Watch,
     kernel::{self, Limit},
     netns::{self, Netns},
-    report::{self, Victim},
+    report,
     runner::{Env, Test},
     stage::{self, Running},
     wait,
@@ -27,9 +23,6 @@ const TRACK_ANSWERS: &str = "table inet track {
   chain output { type filter hook output priority 0; ct state new counter; }
 }
 ";
-
-/// The most victims of a tick.
-const VICTIMS: usize = 16;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -43,26 +36,16 @@ pub(super) fn tests() -> Vec<Test> {
             "Evictions, flushes, resets, dumps and the end of a namespace at once: each counted as what it is",
             all_at_once,
         ),
-        Test::new(
-            "victims-are-those-that-were-hit",
-            "Victims are flows that were refused or evicted, with tuple and namespace, at most 16 a tick",
-            victims,
-        ),
-        Test::new(
-            "probes-tell-what-they-cost",
-            "Each tick has the state, hits and misses of every hook; run times only with --probe-stats",
-            probes,
-        ),
     ]
 }
 
 /// Sends in the calling thread's namespace, to the end.
-fn send(checks: &mut Checks, plan: Plan) -> Result<i64> {
+pub(super) fn send(checks: &mut Checks, plan: Plan) -> Result<i64> {
     let outcome = Running::start("flows", plan, None).join(checks)?;
     i64::try_from(outcome.sent).context("flows")
 }
 
-fn udp(flows: u64) -> Plan {
+pub(super) fn udp(flows: u64) -> Plan {
     Plan::new(Protocol::Udp, Family::Ipv4, flows)
 }
 
@@ -88,7 +71,7 @@ fn expect(checks: &mut Checks, whose: &str, netns: &report::Netns, totals: &[(&s
 }
 
 /// The inode number and the cookie of a namespace. Before 5.14 there is no cookie.
-type Id = (u64, Option<u64>);
+pub(super) type Id = (u64, Option<u64>);
 
 fn id(netns: &report::Netns) -> Id {
     (netns.inode, netns.cookie)
@@ -102,7 +85,8 @@ fn last_of(watch: &mut Watch, of: Id) -> Result<report::Netns> {
     })
 }
 
-fn id_of(watch: &mut Watch, inode: u64) -> Result<Id> {
+/// Waits for the namespace's baseline.
+pub(super) fn id_of(watch: &mut Watch, inode: u64) -> Result<Id> {
     let tick = watch.baseline(inode)?;
     tick.netns(inode).map(id).context("no namespace with a baseline")
 }
@@ -317,117 +301,6 @@ fn all_at_once(env: &Env, checks: &mut Checks) -> Result<()> {
     );
     for inode in [own, flushed.netns.inode(), reset.netns.inode(), dumped.netns.inode()] {
         checks.equal("drift", of(inode).drift, Some(0));
-    }
-    Ok(())
-}
-
-fn victims(env: &Env, checks: &mut Checks) -> Result<()> {
-    const MAX: i64 = 300;
-    stage::prepare(TRACK)?;
-    let _max = Limit::max(&env.init, MAX)?;
-    let _buckets = Limit::buckets(&env.init, 512)?;
-    let own = Netns::own()?.inode();
-    let mut watch = Watch::start(env, &[])?;
-    let (_, cookie) = id_of(&mut watch, own)?;
-
-    let source = |host: u8| [127, 0, 7, host].into();
-    let assured = Plan {
-        hold: true,
-        from: source(1),
-        ..Plan::new(Protocol::Tcp, Family::Ipv4, MAX.unsigned_abs())
-    };
-    let held = Running::start("assured", assured, None).join(checks)?;
-    let mut refused = Running::start("refused", Plan { from: source(2), ..udp(40) }, None);
-    let refused = refused.join(checks)?.refused;
-    checks.equal("flows that are refused", refused, 40);
-    watch.quiet()?;
-    let of_refused = watch.take_victims();
-    command::run("conntrack", &["-D", "-p", "tcp"])?;
-    send(checks, Plan { from: source(3), ..udp(1000) })?;
-    watch.quiet()?;
-    let of_evicted = watch.take_victims();
-    drop(held);
-
-    let told = !watch.cannot_tell("victims_refused");
-    for (kind, host, ticks) in [("refused", 2, of_refused), ("evicted", 3, of_evicted)] {
-        if kind == "refused" && !told {
-            checks.total("victims of kind refused", None, 0, true);
-            continue;
-        }
-        checks.that(&format!("victims that were {kind}"), !ticks.is_empty(), ());
-        let most = ticks.iter().map(Vec::len).max().unwrap_or_default();
-        checks.that("no more than 16 in a tick", most <= VICTIMS, most);
-        let wrong = |victim: &&Victim| {
-            victim.kind != kind
-                || victim.netns_cookie != cookie
-                || victim.protocol != Some(17)
-                || victim.zone != Some(0)
-                || victim.original.get("source") != Some(&format!("127.0.7.{host}").into())
-                || victim.original.get("destination") != Some(&"127.0.0.1".into())
-        };
-        let all: Vec<&Victim> = ticks.iter().flatten().collect();
-        checks.that(
-            &format!("every victim that was {kind} is a flow of the test"),
-            !all.iter().any(wrong),
-            all.iter().find(|victim| wrong(victim)),
-        );
-        let tuples: BTreeSet<String> =
-            all.iter().map(|victim| format!("{:?}", victim.original)).collect();
-        checks.equal(&format!("each that was {kind} once"), tuples.len(), all.len());
-    }
-    Ok(())
-}
-
-fn probes(env: &Env, checks: &mut Checks) -> Result<()> {
-    stage::prepare(TRACK)?;
-    for (arguments, timed) in [(&[][..], false), (&["--probe-stats"][..], true)] {
-        let mut watch = Watch::start(env, arguments)?;
-        watch.baseline(Netns::own()?.inode())?;
-        send(checks, udp(200))?;
-        command::flush()?;
-        // They are read once a second.
-        let used = ["alloc", "insert", "delete", "free"];
-        let mut last = Vec::new();
-        let found = wait::until("probes that were hit", wait::SHORT, || {
-            let tick = watch.next_tick()?;
-            let hit = |hook: &&str| {
-                let probe = tick.probes.iter().find(|probe| probe.hook == **hook);
-                probe.is_some_and(|probe| probe.hits >= Some(200))
-            };
-            last = tick.probes.clone();
-            Ok(used.iter().all(hit).then_some(tick))
-        });
-        let tick = found.with_context(|| format!("the last ones: {last:?}"))?;
-        let attached = watch.started().hooks.iter().filter(|hook| hook.attached_via.is_some());
-        let attached: BTreeSet<String> = attached.map(|hook| hook.hook.clone()).collect();
-        let seen = tick.probes.iter().filter(|probe| probe.state == "attached");
-        checks.equal(
-            "attached",
-            seen.map(|probe| probe.hook.clone()).collect::<BTreeSet<_>>(),
-            attached,
-        );
-        for probe in tick.probes.iter().filter(|probe| probe.state == "attached") {
-            checks.that("the way of attaching", probe.attached_via.is_some(), probe);
-            if probe.misses.is_some() || !watch.cannot_tell("misses") {
-                checks.that("misses are told", probe.misses.is_some(), probe);
-            } else {
-                checks.total("misses", None, 0, true);
-            }
-            let used = used.contains(&probe.hook.as_str());
-            // What never ran has no run time.
-            checks.equal(
-                "run time is told",
-                probe.run_time_ns.is_some(),
-                timed && (used || probe.run_time_ns.is_some()),
-            );
-            checks.equal(
-                "run count is told",
-                probe.run_count.is_some(),
-                probe.run_time_ns.is_some(),
-            );
-            let ran = probe.run_count >= Some(200) && probe.run_time_ns > Some(0);
-            checks.that("a run time of what ran", !(timed && used) || ran, probe);
-        }
     }
     Ok(())
 }

@@ -150,7 +150,8 @@ fn track(checks: &mut Checks) -> Result<()> {
 
 fn everything(env: &Env, checks: &mut Checks) -> Result<()> {
     track(checks)?;
-    let watch = Watch::start(env, &["--source", "ebpf"])?;
+    // As doctor tries it.
+    let watch = Watch::start(env, &["--source", "ebpf", "--attach", "auto"])?;
     let hooks = watch.started().hooks.clone();
     watch.terminate()?;
     let modules = kernel::modules()?;

@@ -14,7 +14,9 @@ mod modules;
 mod namespaces;
 mod output;
 mod privileges;
+mod probes;
 mod status;
+mod victims;
 mod ways;
 
 use anyhow::{Context as _, Result};
@@ -48,6 +50,8 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     }
     tests.extend(ctnetlink::tests());
     tests.extend(causes::tests());
+    tests.extend(victims::tests());
+    tests.extend(probes::tests());
     tests.extend(ways::tests());
     tests.extend(events::tests());
     tests.extend(namespaces::tests());

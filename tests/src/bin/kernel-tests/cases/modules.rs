@@ -146,7 +146,7 @@ fn kprobe_lets_go(env: &Env, checks: &mut Checks) -> Result<()> {
     let mut unloaded = Unloaded::nothing()?;
     let traffic = Traffic { env };
     let mut watch = start(env, &["--attach", "kprobe"])?;
-    for when in ["before", "after a reload", "after another reload"] {
+    for when in ["before", "after a reload"] {
         traffic.send(&mut watch, checks, when)?;
         let notices = watch.notices().len();
         wait::until("nf_conntrack unloaded", wait::SHORT, || unloaded.try_remove(MODULE))?;
