@@ -29,6 +29,8 @@ use crate::cli::{Output, Watch};
 const DRAIN: u64 = 8192;
 /// How often --wait looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long the programs are tried after the module was loaded again.
+const REOPEN: Duration = Duration::from_secs(5);
 /// Longest time between two looks into the ring.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
 
@@ -68,10 +70,12 @@ async fn watch_on(watch: &Watch) -> Result<()> {
     if watch.debug_bpf {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
+    let mut with_programs = false;
     loop {
-        let mut live = Live::open(&options)?;
+        let mut live = reopen(&options, with_programs).await?;
         let next = follow(&mut live, watch, &kernel, &mut writer, &mut left, &mut release).await?;
         let had_programs = live.name() == "ebpf";
+        with_programs |= had_programs;
         let now = live.now();
         // Detached before anything is said: who reads it may go on.
         drop(live);
@@ -96,6 +100,22 @@ async fn watch_on(watch: &Watch) -> Result<()> {
             return Ok(());
         }
         wait_for_conntrack(watch.common.procfs()).await;
+    }
+}
+
+/// Opens the source. A module that is being loaded shows its files before it takes programs: where they
+/// were attached before, they are tried for a while.
+async fn reopen(options: &live::Options, with_programs: bool) -> Result<Live> {
+    let started = Instant::now();
+    loop {
+        let outcome = Live::open(options);
+        let falls_back = outcome.as_ref().map_or(true, |live| live.name() != "ebpf");
+        let is_asked_for = with_programs && options.choice != Choice::Procfs;
+        if !falls_back || !is_asked_for || started.elapsed() >= REOPEN {
+            return outcome;
+        }
+        drop(outcome);
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::ebpf::plan::State;
+
 /// Something that is known, or why it is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -155,7 +157,7 @@ pub struct Hook {
     /// The kernel function.
     pub function: String,
     /// How it stands.
-    pub state: HookState,
+    pub state: State,
     /// How it attaches.
     pub attached_via: Option<String>,
     /// Why it does not.
@@ -168,18 +170,6 @@ pub struct Hook {
     pub run_count: Option<u64>,
     /// How long in all, in nanoseconds.
     pub run_time_ns: Option<u64>,
-}
-
-/// How a hook stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HookState {
-    /// It attaches.
-    Attached,
-    /// This kernel has not what it takes, or not for the way that the programs are attached.
-    Unsupported,
-    /// The kernel has what it takes, and refuses the program.
-    Broken,
 }
 
 /// What this process may do.

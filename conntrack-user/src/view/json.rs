@@ -13,7 +13,7 @@ use crate::{
     },
     source::{
         Lost,
-        ebpf::plan::{HookReport, Lack},
+        ebpf::plan::{HookReport, State},
     },
     view::flow::{self, Direction},
 };
@@ -57,7 +57,7 @@ pub struct Start<'a> {
 pub struct Hook {
     hook: &'static str,
     function: &'static str,
-    state: &'static str,
+    state: State,
     attached_via: Option<String>,
     reason: Option<String>,
 }
@@ -67,11 +67,7 @@ impl From<&HookReport> for Hook {
         Self {
             hook: report.hook.name(),
             function: report.hook.function(),
-            state: match report.outcome.as_ref().map_err(|error| error.kind) {
-                Ok(_) => "attached",
-                Err(Lack::Unsupported) => "unsupported",
-                Err(Lack::Broken | Lack::Refused) => "broken",
-            },
+            state: report.state(),
             attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
             reason: report.outcome.as_ref().err().map(|error| error.reason.clone()),
         }

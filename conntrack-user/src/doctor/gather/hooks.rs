@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use super::Roots;
 use crate::{
-    doctor::facts::{Attach, Fact, Hook, HookState},
+    doctor::facts::{Attach, Fact, Hook},
     model::counts::Totals,
-    source::ebpf::{
-        self, EbpfSource,
-        plan::{HookReport, Lack},
-    },
+    source::ebpf::{self, EbpfSource, plan::HookReport},
 };
 
 /// Of the ring buffer, which nobody reads: a page of any kernel.
@@ -51,11 +48,7 @@ pub(super) fn attach(roots: &Roots, observe: Option<Duration>) -> Attach {
         Hook {
             hook: report.hook.name().into(),
             function: report.hook.function().into(),
-            state: match report.outcome.as_ref().map_err(|error| error.kind) {
-                Ok(_) => HookState::Attached,
-                Err(Lack::Unsupported) => HookState::Unsupported,
-                Err(Lack::Broken | Lack::Refused) => HookState::Broken,
-            },
+            state: report.state(),
             attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
             reason: report.outcome.as_ref().err().map(ToString::to_string),
             hits: probe.and_then(|probe| probe.hits),

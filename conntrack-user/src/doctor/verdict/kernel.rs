@@ -2,8 +2,11 @@
 
 use super::{Level, NO_PROCFS, Verdict};
 use crate::{
-    doctor::facts::{Conntrack, Fact, Facts, Hook, HookState},
-    source::{ebpf, live},
+    doctor::facts::{Conntrack, Fact, Facts, Hook},
+    source::{
+        ebpf::{self, plan::State},
+        live,
+    },
 };
 
 /// The oldest kernel that ctmon is made for.
@@ -157,7 +160,7 @@ fn hooks(facts: &Facts) -> Vec<Verdict> {
         Fact::Unknown(reason) => return vec![no_hooks(facts, reason)],
     };
     let (attached, missing): (Vec<_>, Vec<_>) =
-        hooks.iter().partition(|hook| hook.state == HookState::Attached);
+        hooks.iter().partition(|hook| hook.state == State::Attached);
     let by_kprobe = attached.iter().any(|hook| is_kprobe(hook));
     let mut verdicts = Vec::new();
     for group in attached.chunk_by(|a, b| a.attached_via == b.attached_via) {
@@ -203,7 +206,7 @@ fn missing_hook(hook: &Hook, by_kprobe: bool) -> Verdict {
         Verdict::new(&hook.hook, level, reason.clone())
             .why(format!("it counts {lost}, which are unavailable"))
     };
-    if by_kprobe && hook.state == HookState::Unsupported {
+    if by_kprobe && hook.state == State::Unsupported {
         return verdict(Level::Note)
             .advice("a kernel with type information of modules (5.11 and later) takes fentry");
     }

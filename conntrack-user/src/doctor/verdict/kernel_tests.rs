@@ -166,7 +166,7 @@ fn single_hooks() {
         let mut hook = Hook {
             hook: "early-drop".into(),
             function: "early_drop".into(),
-            state: HookState::Attached,
+            state: State::Attached,
             attached_via: Some("fentry/fexit (vmlinux)".into()),
             reason: None,
             hits: None,
@@ -178,7 +178,7 @@ fn single_hooks() {
         facts.attach.hooks = Fact::Known(vec![hook]);
     }
     fn missing(hook: &mut Hook, reason: Option<&str>) {
-        hook.state = HookState::Unsupported;
+        hook.state = State::Unsupported;
         hook.attached_via = None;
         hook.reason = reason.map(str::to_owned);
     }
@@ -231,7 +231,7 @@ fn what_kprobes_cannot_see_is_a_note() {
     for hook in hooks.iter_mut() {
         hook.attached_via = Some("kprobe".into());
     }
-    hooks[3].state = HookState::Unsupported;
+    hooks[3].state = State::Unsupported;
     hooks[3].attached_via = None;
     let levels: Vec<_> = super::hooks(&facts).iter().map(|verdict| verdict.level).collect();
     assert_eq!(levels, [Level::Note, Level::Note]);

@@ -4,12 +4,12 @@ use super::Level;
 use crate::{
     doctor::{
         facts::{
-            Attach, Conntrack, EntryBytes, Fact, Facts, Hook, HookState, Kernel, Limit, Namespace,
-            Namespaces, Process, Statistics, Surroundings, Table,
+            Attach, Conntrack, EntryBytes, Fact, Facts, Hook, Kernel, Limit, Namespace, Namespaces,
+            Process, Statistics, Surroundings, Table,
         },
         verdict::Verdict,
     },
-    source::ebpf::hook,
+    source::ebpf::{hook, plan::State},
 };
 
 /// A fact that is not known.
@@ -43,7 +43,7 @@ pub(crate) fn all_well() -> Facts {
     let hooks = hook::Hook::ALL.map(|hook| Hook {
         hook: hook.name().into(),
         function: hook.function().into(),
-        state: HookState::Attached,
+        state: State::Attached,
         attached_via: Some("fentry/fexit (module nf_conntrack)".into()),
         reason: None,
         hits: Some(1),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
@@ -82,7 +83,29 @@ impl From<String> for NotAttached {
     }
 }
 
+/// How a hook stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It counts.
+    Attached,
+    /// This kernel has not what it takes, or not for the way that the programs are attached.
+    Unsupported,
+    /// The kernel has what it takes, and refuses the program.
+    Broken,
+}
+
 impl HookReport {
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.outcome.as_ref().map_err(|error| error.kind) {
+            Ok(_) => State::Attached,
+            Err(Lack::Unsupported) => State::Unsupported,
+            Err(Lack::Broken | Lack::Refused) => State::Broken,
+        }
+    }
+
     /// Whether it counts.
     #[must_use]
     pub const fn is_attached(&self) -> bool {
