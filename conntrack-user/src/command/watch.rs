@@ -54,26 +54,29 @@ enum Next {
 
 /// Follows one source after the other.
 async fn watch_on(watch: &Watch) -> Result<()> {
-    let mut release = Release::listen()?;
+    let release = Release::listen()?;
     if watch.wait {
         wait_for_conntrack(watch.common.procfs()).await;
     }
-    let kernel = kernel_release(watch.common.procfs());
-    let mut writer = Writer {
+    if watch.debug_bpf {
+        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
+    }
+    let writer = Writer {
         output: watch.common.output,
         table: if watch.causes { Table::with_causes() } else { Table::default() },
         json: Json::default(),
         hooks: vec![],
     };
-    let mut left = watch.count;
+    let kernel = kernel_release(watch.common.procfs());
+    let mut session = Session { watch, kernel, writer, left: watch.count, release };
     let mut options = watch.options();
-    if watch.debug_bpf {
-        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
-    }
     let mut with_programs = false;
     loop {
         let mut live = reopen(&options, with_programs).await?;
-        let next = follow(&mut live, watch, &kernel, &mut writer, &mut left, &mut release).await?;
+        if live.name() != "ebpf" && options.choice != Choice::Procfs {
+            anstream::eprintln!("ctmon: `ctmon doctor` tells what is missing and what to do");
+        }
+        let next = session.follow(&mut live).await?;
         let had_programs = live.name() == "ebpf";
         with_programs |= had_programs;
         let now = live.now();
@@ -96,7 +99,7 @@ async fn watch_on(watch: &Watch) -> Result<()> {
                  once it is loaded again"
             }
         };
-        if writer.notice(now, said)? == Reader::Gone {
+        if session.writer.notice(now, said)? == Reader::Gone {
             return Ok(());
         }
         wait_for_conntrack(watch.common.procfs()).await;
@@ -130,61 +133,66 @@ async fn wait_for_conntrack(procfs: &Path) {
     }
 }
 
-/// Follows one source, until it ends or another one is needed.
-async fn follow(
-    live: &mut Live,
-    watch: &Watch,
-    kernel: &str,
-    writer: &mut Writer,
-    left: &mut Option<u64>,
-    release: &mut Release,
-) -> Result<Next> {
-    for lost in live.lost() {
-        let source = live.name();
-        anstream::eprintln!(
-            "ctmon: source {source}; not available: {}, because {}",
-            lost.what,
-            lost.why
-        );
-    }
-    let mut debug_log = if watch.debug_bpf { live.debug_log()? } else { None };
-    let mut monitor = new_monitor();
-    settle(live, &mut monitor).await;
-    if writer.start(live, kernel)? == Reader::Gone {
-        return Ok(Next::End);
-    }
-    let ring = live.ring_fd()?.map(register).transpose()?;
-    // The first tick is the first interval's end: there is no rate before it.
-    monitor.observe(&live.read(Purpose::Settle));
-    let mut ticks = interval_at(Instant::now() + watch.interval, watch.interval);
-    // A tick that comes late is not made up for: its interval is in the output.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut collect = tokio::time::interval(COLLECT_EVERY);
-    collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while *left != Some(0) {
-        tokio::select! {
-            // The tick first: a flood of events must not put it off.
-            biased;
-            _ = ticks.tick() => {
-                if live.is_stale() {
-                    return Ok(Next::Reloaded);
-                }
-                drain(live).await;
-                let tick = monitor.observe(&live.read(Purpose::Tick));
-                if writer.tick(&tick)? == Reader::Gone {
-                    return Ok(Next::End);
-                }
-                if let Some(log) = &mut debug_log {
-                    log.flush();
-                }
-                *left = left.map(|left| left - 1);
-            }
-            () = release.requested() => return Ok(Next::LetGo),
-            _ = collect.tick() => drain(live).await,
-            () = filling(ring.as_ref()) => drain(live).await,
+/// What lasts longer than a source.
+struct Session<'a> {
+    watch: &'a Watch,
+    kernel: String,
+    writer: Writer,
+    /// Ticks until the end.
+    left: Option<u64>,
+    release: Release,
+}
+
+impl Session<'_> {
+    /// Follows one source, until it ends or another one is needed.
+    async fn follow(&mut self, live: &mut Live) -> Result<Next> {
+        for lost in live.lost() {
+            let source = live.name();
+            anstream::eprintln!(
+                "ctmon: source {source}; not available: {}, because {}",
+                lost.what,
+                lost.why
+            );
         }
+        let mut debug_log = if self.watch.debug_bpf { live.debug_log()? } else { None };
+        let mut monitor = new_monitor();
+        settle(live, &mut monitor).await;
+        if self.writer.start(live, &self.kernel)? == Reader::Gone {
+            return Ok(Next::End);
+        }
+        let ring = live.ring_fd()?.map(register).transpose()?;
+        // The first tick is the first interval's end: there is no rate before it.
+        monitor.observe(&live.read(Purpose::Settle));
+        let mut ticks = interval_at(Instant::now() + self.watch.interval, self.watch.interval);
+        // A tick that comes late is not made up for: its interval is in the output.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut collect = tokio::time::interval(COLLECT_EVERY);
+        collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.left != Some(0) {
+            tokio::select! {
+                // The tick first: a flood of events must not put it off.
+                biased;
+                _ = ticks.tick() => {
+                    if live.is_stale() {
+                        return Ok(Next::Reloaded);
+                    }
+                    drain(live).await;
+                    let tick = monitor.observe(&live.read(Purpose::Tick));
+                    if self.writer.tick(&tick)? == Reader::Gone {
+                        return Ok(Next::End);
+                    }
+                    if let Some(log) = &mut debug_log {
+                        log.flush();
+                    }
+                    self.left = self.left.map(|left| left - 1);
+                }
+                () = self.release.requested() => return Ok(Next::LetGo),
+                _ = collect.tick() => drain(live).await,
+                () = filling(ring.as_ref()) => drain(live).await,
+            }
+        }
+        Ok(Next::End)
     }
-    Ok(Next::End)
 }
 
 /// Empties the ring, giving way to other tasks after every [`DRAIN`] events. What comes in meanwhile

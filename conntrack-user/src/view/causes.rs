@@ -13,20 +13,23 @@ use crate::model::{
 
 const DIM: Style = Style::new().dimmed();
 
-/// What happened in the tick, and what the kernel has counted itself, a few lines. What is nothing is
-/// left out, and what cannot be told is said.
+/// What happened in the tick, a few lines. What is nothing is left out, and what cannot be told is said.
 #[must_use]
-pub fn text(netns: &NetnsTick, counted: &Counted) -> String {
+pub fn change(netns: &NetnsTick, counted: &Counted) -> String {
+    let lines = netns.change.as_ref().map(|change| ours(change, counted));
+    indented(lines.unwrap_or_default())
+}
+
+/// What the kernel has counted itself since the namespace began, with what each number means.
+#[must_use]
+pub fn kernel(stat: &KernelStat) -> String {
+    indented(kernels(stat))
+}
+
+fn indented(lines: Vec<String>) -> String {
     let mut out = String::new();
-    if let Some(change) = &netns.change {
-        for line in ours(change, counted) {
-            let _ = writeln!(out, "{DIM}  {line}{DIM:#}");
-        }
-    }
-    if let Some(kernel) = &netns.kernel {
-        for line in kernels(kernel) {
-            let _ = writeln!(out, "{DIM}  {line}{DIM:#}");
-        }
+    for line in lines {
+        let _ = writeln!(out, "{DIM}  {line}{DIM:#}");
     }
     out
 }
@@ -91,7 +94,6 @@ fn line(what: &str, counts: &[(&str, Option<u64>)]) -> Option<String> {
     is_something.then(|| format!("{what}: {}", told.join(", ")))
 }
 
-/// What the kernel counts itself, since the namespace began, with what each means.
 fn kernels(stat: &KernelStat) -> Vec<String> {
     let all = [
         ("drop", stat.drop, "packets dropped: table full, or a clash not resolved"),

@@ -1,6 +1,6 @@
 //! `watch` for people: one line a namespace and tick, 80 columns wide.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 
@@ -8,6 +8,7 @@ use super::{causes, flow, units};
 use crate::model::{
     counts::{Counted, Totals},
     flow::EventKind,
+    reading::{KernelStat, NetnsId},
     tick::{Entries, Limit, NetnsTick, Tick},
 };
 
@@ -47,14 +48,16 @@ const COLUMNS: [(&str, usize); 12] = [
 #[derive(Debug, Default)]
 pub struct Table {
     lines: usize,
-    causes: bool,
+    /// Whether causes are shown, and the kernel's counters of each namespace as last shown: they are
+    /// shown again when they have changed.
+    causes: Option<HashMap<NetnsId, KernelStat>>,
 }
 
 impl Table {
     /// A table with what is behind the numbers below each line.
     #[must_use]
-    pub const fn with_causes() -> Self {
-        Self { lines: 0, causes: true }
+    pub fn with_causes() -> Self {
+        Self { lines: 0, causes: Some(HashMap::new()) }
     }
 
     /// The lines of a tick. Styles are written out; the stream takes them away where they do not
@@ -80,13 +83,23 @@ impl Table {
             let _ = writeln!(out, "{BOLD}{}{BOLD:#}", cells.join(" "));
         }
         let rows = rows(tick);
+        let mut shown = HashMap::new();
         for netns in &rows {
             let _ = writeln!(out, "{}", line(netns, &tick.counted));
-            if self.causes {
-                let causes = causes::text(netns, &tick.counted);
-                self.lines += causes.lines().count();
-                out.push_str(&causes);
+            if let Some(before) = &self.causes {
+                let mut below = causes::change(netns, &tick.counted);
+                if let Some(kernel) = netns.kernel
+                    && shown.insert(netns.id, kernel).is_none()
+                    && before.get(&netns.id) != Some(&kernel)
+                {
+                    below.push_str(&causes::kernel(&kernel));
+                }
+                self.lines += below.lines().count();
+                out.push_str(&below);
             }
+        }
+        if let Some(before) = &mut self.causes {
+            *before = shown;
         }
         self.lines += rows.len().max(1);
         let more = tick.netns.len() - rows.len();
