@@ -92,12 +92,12 @@ pub(crate) fn is_first_eviction(stack: u64) -> bool {
     }
 }
 
-/// `nf_ct_delete` is called on `stack` for `ct`, because of `cause`.
+/// `nf_ct_delete` is called on `stack` for the entry at `ct`, because of `cause`.
 #[inline(always)]
-pub(crate) fn announce(stack: u64, ct: Ptr, cause: u8) {
+pub(crate) fn announce(stack: u64, ct: u64, cause: u8) {
     if cause != CAUSE_KERNEL {
         note_time();
-        let announced = Announced { ct: ct as u64, cause: cause.into() };
+        let announced = Announced { ct, cause: cause.into() };
         let _ = ANNOUNCED.insert(stack, announced, BPF_ANY.into());
     } else if lately() {
         // One that was announced and not carried out: somebody else was first.

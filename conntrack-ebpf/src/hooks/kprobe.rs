@@ -118,7 +118,7 @@ fn ctmon_k_cause(ctx: ProbeContext) -> u32 {
     } else {
         CAUSE_KERNEL
     };
-    causes::announce(stack(&ctx), argument(&ctx, 0), cause);
+    causes::announce(stack(&ctx), argument(&ctx, 0) as u64, cause);
     0
 }
 

@@ -4,7 +4,7 @@
 //! and fexit) and `kprobe`.
 
 use conntrack_ebpf::{
-    CAUSE_EVICTION, CAUSE_NETNS_EXIT, CAUSE_USER, EVENT_DESTROY, EVENT_EVICTED,
+    CAUSE_EVICTION, CAUSE_KERNEL, CAUSE_NETNS_EXIT, CAUSE_USER, EVENT_DESTROY, EVENT_EVICTED,
     EVENT_INSERT_CTNETLINK, EVENT_INSERT_PACKET,
 };
 
@@ -55,7 +55,9 @@ fn insert<R: Read>(ct: Ptr, cpu: *mut Cpu) {
         return;
     };
     add!(counters, inserts_packet[kernel::protocol::<R>(ct)]);
-    if config::events() == 1 && !events::send::<R>(ct, counters.cookie, EVENT_INSERT_PACKET, 0) {
+    if config::events() == 1
+        && !events::send::<R>(ct, counters.cookie, EVENT_INSERT_PACKET, CAUSE_KERNEL)
+    {
         add_atomic!(counters, events_lost);
     }
 }
@@ -68,7 +70,9 @@ fn hash_insert<R: Read>(ct: Ptr, cpu: *mut Cpu, program: usize) {
         return;
     };
     add_atomic!(counters, inserts_ctnetlink[kernel::protocol::<R>(ct)]);
-    if config::events() == 1 && !events::send::<R>(ct, counters.cookie, EVENT_INSERT_CTNETLINK, 0) {
+    if config::events() == 1
+        && !events::send::<R>(ct, counters.cookie, EVENT_INSERT_CTNETLINK, CAUSE_KERNEL)
+    {
         add_atomic!(counters, events_lost);
     }
 }

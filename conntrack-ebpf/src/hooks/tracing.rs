@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use conntrack_ebpf::{CAUSE_USER, COPIES, IPS_DYING};
+use conntrack_ebpf::{CAUSE_KERNEL, CAUSE_USER, COPIES, IPS_DYING};
 
 use crate::{
     causes, config,
@@ -116,8 +116,8 @@ fn ctmon_cause(ctx: FEntryContext) -> i32 {
     {
         let address = percpu::address(cpu, Program::Cause as usize, ctx.as_ptr());
         let ct = percpu::address(cpu, Program::Cause as usize, ctx.arg(0));
-        let cause = if portid != 0 { CAUSE_USER } else { 0 };
-        causes::announce(percpu::stack(address), ct as Ptr, cause);
+        let cause = if portid != 0 { CAUSE_USER } else { CAUSE_KERNEL };
+        causes::announce(percpu::stack(address), ct, cause);
     }
     0
 }

@@ -305,7 +305,6 @@ impl Live {
         for (inode, cookie, idle) in self.choose(purpose, started) {
             netns.extend(self.read_one(inode, cookie, idle, with_stat, overflow.is_some()));
         }
-        self.has_ended |= netns.iter().any(|netns| netns.counts.is_empty());
         if purpose == Purpose::Tick {
             self.take_ended(&mut netns);
         }
@@ -439,6 +438,7 @@ impl Live {
         }
         let counts =
             netns.map_or_else(Vec::new, |netns| counts(netns, slot, self.programs.as_ref()));
+        self.has_ended |= netns.is_some() && counts.is_empty();
         if counts.is_empty() && slot.is_none() {
             return None;
         }
