@@ -1,9 +1,15 @@
 //! What is remembered of each namespace that the programs count in.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use super::super::ebpf::EbpfSource;
 use crate::model::{counts::Totals, name::Name, reading::NetnsReading};
+
+/// After this time without a count a namespace is idle.
+const IDLE_AFTER: Duration = Duration::from_secs(10);
 
 /// A namespace that the programs count in.
 #[derive(Debug, Clone)]
@@ -31,9 +37,12 @@ pub(super) struct Slots {
     slots: HashMap<u32, Slot>,
     by_cookie: HashMap<u64, u32>,
     by_inode: HashMap<u64, u32>,
+    /// Those in which something was counted less than [`IDLE_AFTER`] ago.
+    busy: HashSet<u32>,
     /// What was counted in all namespaces, ended ones too.
     total: Totals,
     has_new: bool,
+    has_ended: bool,
 }
 
 impl Slots {
@@ -60,10 +69,26 @@ impl Slots {
                 self.total = self.total.plus(&totals.since(&slot.totals));
                 slot.totals = totals;
                 slot.changed = now;
+                self.busy.insert(number);
             }
             slot.spilled = netns.spilled != 0;
             slot.ended = netns.ended != 0;
+            self.has_ended |= slot.ended;
         }
+        let slots = &self.slots;
+        self.busy.retain(|number| {
+            let slot = slots.get(number).filter(|slot| !slot.ended);
+            slot.is_some_and(|slot| now.duration_since(slot.changed) < IDLE_AFTER)
+        });
+    }
+
+    /// Those in which something was counted lately, and that have not ended.
+    pub(super) fn busy(&self) -> impl Iterator<Item = &Slot> {
+        self.busy.iter().filter_map(|number| self.slots.get(number))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
@@ -97,6 +122,9 @@ impl Slots {
 
     /// Those that have ended; they are forgotten.
     pub(super) fn take_ended(&mut self) -> Vec<Slot> {
+        if !std::mem::take(&mut self.has_ended) {
+            return Vec::new();
+        }
         let ended: Vec<Slot> =
             self.slots.extract_if(|_, slot| slot.ended).map(|(_, slot)| slot).collect();
         for slot in &ended {

@@ -1,0 +1,350 @@
+//! What is read at a tick: of what has changed everything, of the rest next to nothing.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{
+        ebpf::{
+            EbpfSource,
+            hook::{Family, Hook},
+        },
+        procfs::Namespace,
+    },
+    Live, Purpose, Selection,
+    slots::Slot,
+};
+use crate::model::{
+    counts::{Balance, Counted, Totals},
+    reading::{CountRead, NetnsId, NetnsReading, Reading, Victim},
+};
+
+/// Between two looks for new namespaces.
+const SCAN_EVERY: Duration = Duration::from_secs(5);
+/// The same when a namespace counts that was not found yet.
+const SCAN_SOON: Duration = Duration::from_millis(500);
+/// Between two reads of the kernel's statistics, which cost a line of text a CPU, and of the missed
+/// calls, which cost a system call a program.
+const STAT_EVERY: Duration = Duration::from_secs(1);
+/// Reads of the count in one reading, at most, and how many of a single moment are enough.
+const COUNT_READS: usize = 8;
+const AGREEING_READS: usize = 4;
+/// Time in which the drift of each idle namespace is looked at once.
+const REVIEW: Duration = Duration::from_secs(60);
+/// Victims kept of a reading.
+const VICTIMS: usize = 16;
+
+impl Live {
+    /// Reads what has changed, or for [`Purpose::Settle`] everything.
+    pub fn read(&mut self, purpose: Purpose) -> Reading {
+        let started = Instant::now();
+        if let Some(programs) = &mut self.programs {
+            self.slots.update(programs, started);
+        }
+        self.scan_when_due();
+        self.take_victims();
+        let with_stat = self.last_stat.is_none_or(|last| last.elapsed() >= STAT_EVERY);
+        if with_stat {
+            self.read_stat();
+        } else if self.probe_stats.is_some() {
+            self.read_probes();
+        }
+        if let Some(programs) = &self.programs {
+            programs.set_hits(&mut self.probes, &self.slots.total());
+        }
+
+        let time = self.now();
+        let mut netns = Vec::new();
+        let overflow =
+            self.programs.as_ref().map(EbpfSource::overflow).filter(|o| *o != Totals::default());
+        for (inode, cookie, idle) in self.choose(purpose, started) {
+            netns.extend(self.read_one(inode, cookie, idle, with_stat, overflow.is_some()));
+        }
+        if purpose == Purpose::Tick {
+            self.take_ended(&mut netns);
+        }
+        // One that has ended before one that has its inode now.
+        netns.sort_by_key(|reading| (reading.id.inode, !reading.ended, reading.id));
+        let shown = netns.iter().filter(|netns| !netns.idle && !netns.ended).count();
+        let counted = self.counted();
+        let idle = (self.known() as u64).saturating_sub(shown as u64);
+        let victims = match purpose {
+            Purpose::Tick => std::mem::take(&mut self.victims),
+            Purpose::Settle => VecDeque::new(),
+        };
+        let victims =
+            victims.into_iter().map(|flow| Victim { netns: self.netns_of(&flow), flow }).collect();
+        Reading {
+            time,
+            idle,
+            netns,
+            gone: std::mem::take(&mut self.gone),
+            events_received: self.events,
+            missed_at_most: self.missed_at_most,
+            events_lost: self.slots.total().events_lost
+                + overflow.map_or(0, |overflow| overflow.events_lost),
+            overflow: overflow.unwrap_or_default(),
+            probes: self.probes.clone(),
+            victims,
+            blocks: self.programs.as_ref().map(EbpfSource::blocks),
+            counted,
+        }
+    }
+
+    /// What the hooks that are attached count.
+    fn counted(&self) -> Counted {
+        let attached = |hook| self.hooks().iter().any(|one| one.hook == hook && one.is_attached());
+        let returns = self.programs.as_ref().is_some_and(|p| p.family() == Family::Tracing);
+        Counted {
+            inserts_packet: attached(Hook::Insert),
+            inserts_ctnetlink: attached(Hook::HashInsert),
+            deletes: attached(Hook::Delete),
+            early_drops: attached(Hook::EarlyDrop),
+            causes: attached(Hook::Delete) && attached(Hook::DeleteCause),
+            clashes: attached(Hook::Clash),
+            clash_outcomes: attached(Hook::Clash) && returns,
+            failed_inserts: attached(Hook::Confirm) && attached(Hook::Clash),
+        }
+    }
+
+    /// Namespaces that there are, as far as can be told.
+    fn known(&mut self) -> usize {
+        let changes = (self.scans, self.slots.len());
+        if let Some((known, of)) = self.known
+            && of == changes
+        {
+            return known;
+        }
+        let known = self.count_known();
+        self.known = Some((known, changes));
+        known
+    }
+
+    fn count_known(&self) -> usize {
+        let unseen = self.slots.iter().filter(|slot| {
+            let cookie = self.cookie(slot.cookie);
+            !slot.ended && self.namespaces.get(slot.inode, cookie).is_none()
+        });
+        let seen = match self.selection {
+            Selection::All | Selection::Own => self.namespaces.len(),
+            Selection::Inode(inode) => usize::from(self.namespaces.get(inode, None).is_some()),
+        };
+        seen + unseen.filter(|slot| self.is_selected(slot.inode)).count()
+    }
+
+    /// Inode and cookie of the namespaces to read, and whether each is read for its drift alone.
+    fn choose(&mut self, purpose: Purpose, now: Instant) -> Vec<(u64, Option<u64>, bool)> {
+        let everything = purpose == Purpose::Settle || self.idle_too || self.programs.is_none();
+        let mut chosen: Vec<(u64, Option<u64>, bool)> = Vec::new();
+        let mut inodes = HashSet::new();
+        let slots: Vec<&Slot> = if everything {
+            self.slots.iter().filter(|slot| !slot.ended).collect()
+        } else {
+            self.slots.busy().collect()
+        };
+        for slot in slots {
+            if self.is_selected(slot.inode) && inodes.insert(slot.inode) {
+                chosen.push((slot.inode, Some(slot.cookie), false));
+            }
+        }
+        let always =
+            |inode: u64| Some(inode) == self.own || self.selection == Selection::Inode(inode);
+        if everything {
+            let others = self.namespaces.iter().filter(|netns| self.is_selected(netns.inode));
+            let others = others.filter(|netns| inodes.insert(netns.inode));
+            chosen.extend(others.map(|netns| (netns.inode, netns.cookie, false)));
+            return chosen;
+        }
+        let named = match self.selection {
+            Selection::Inode(inode) => Some(inode),
+            Selection::All | Selection::Own => self.own,
+        };
+        chosen.extend(
+            named.filter(|inode| always(*inode) && inodes.insert(*inode)).map(|i| (i, None, false)),
+        );
+        for inode in self.due_for_review(now) {
+            if self.is_selected(inode) && inodes.insert(inode) {
+                chosen.push((inode, None, true));
+            }
+        }
+        chosen
+    }
+
+    /// Some of the idle namespaces, so that each comes once in [`REVIEW`].
+    fn due_for_review(&mut self, now: Instant) -> Vec<u64> {
+        if self.to_review.is_empty() {
+            self.to_review.extend(self.namespaces.iter().map(|netns| netns.inode));
+        }
+        let share = now.duration_since(self.last_review).as_secs_f64() / REVIEW.as_secs_f64();
+        let count = (share * self.namespaces.len() as f64) as usize;
+        if count > 0 {
+            self.last_review = now;
+        }
+        let count = count.min(self.to_review.len());
+        self.to_review.drain(..count).collect()
+    }
+
+    /// None: the namespace tracks nothing and never has.
+    fn read_one(
+        &mut self,
+        inode: u64,
+        cookie: Option<u64>,
+        idle: bool,
+        with_stat: bool,
+        is_overflowing: bool,
+    ) -> Option<NetnsReading> {
+        let slot = match cookie.and_then(|cookie| self.slots.of_cookie(cookie)) {
+            Some(slot) => Some(slot),
+            None => self.slots.of_inode(inode),
+        };
+        let shown = slot.and_then(|slot| self.cookie(slot.cookie));
+        let netns = self.namespaces.get(inode, shown);
+        if netns.is_none() && slot.is_none() {
+            return None;
+        }
+        let id = NetnsId { cookie: netns.and_then(|netns| netns.cookie).or(shown), inode };
+        if with_stat && !idle {
+            let stat = netns.and_then(Namespace::stat);
+            self.stats.extend(stat.map(|stat| (id, stat)));
+        }
+        let counts =
+            netns.map_or_else(Vec::new, |netns| counts(netns, slot, self.programs.as_ref(), idle));
+        self.has_ended |= netns.is_some() && counts.is_empty();
+        if counts.is_empty() && slot.is_none() {
+            return None;
+        }
+        let totals = match slot {
+            // What it counted is counted together with others.
+            Some(slot) if slot.spilled => None,
+            None if is_overflowing => None,
+            Some(slot) => self.programs.as_ref().map(|programs| programs.counters(slot.number)),
+            None => self.programs.as_ref().map(|_| Totals::default()),
+        };
+        let reading = NetnsReading {
+            id,
+            name: netns.and_then(|netns| netns.name.clone()),
+            ended: false,
+            idle,
+            totals,
+            counts,
+            max: netns.and_then(|netns| netns.max().ok()),
+            kernel: self.stats.get(&id).copied(),
+        };
+        if let Some(slot) = slot.map(|slot| slot.number) {
+            self.slots.remember(slot, &reading);
+        }
+        Some(reading)
+    }
+
+    /// Adds those that have ended, with their last counts, and forgets them.
+    fn take_ended(&mut self, netns: &mut Vec<NetnsReading>) {
+        let Some(programs) = &mut self.programs else {
+            return;
+        };
+        for slot in self.slots.take_ended() {
+            // What cannot be given back stays taken, and is told by the number of blocks.
+            let _ = programs.release(slot.number);
+            let is_address = programs.cookie_is_address();
+            let selected = match self.selection {
+                Selection::Inode(wanted) => slot.inode == wanted,
+                Selection::All | Selection::Own => true,
+            };
+            if selected {
+                netns.push(NetnsReading {
+                    id: NetnsId { cookie: (!is_address).then_some(slot.cookie), inode: slot.inode },
+                    name: slot.name,
+                    ended: true,
+                    idle: false,
+                    totals: (!slot.spilled).then_some(slot.totals),
+                    counts: vec![],
+                    max: None,
+                    kernel: None,
+                });
+            }
+        }
+    }
+
+    fn take_victims(&mut self) {
+        let Some(programs) = &mut self.programs else {
+            return;
+        };
+        programs.drain_victims(|event| {
+            if self.victims.len() == VICTIMS {
+                self.victims.pop_front();
+            }
+            self.victims.push_back(event);
+        });
+    }
+
+    fn read_stat(&mut self) {
+        self.last_stat = Some(Instant::now());
+        self.stats.clear();
+        if let Some(programs) = &self.programs {
+            self.missed_at_most = programs.missed_at_most().ok().flatten();
+        }
+        self.read_probes();
+    }
+
+    fn read_probes(&mut self) {
+        if let Some(programs) = &self.programs {
+            self.probes = programs.probes().unwrap_or_default();
+        }
+    }
+
+    fn is_selected(&self, inode: u64) -> bool {
+        match self.selection {
+            Selection::Inode(wanted) => inode == wanted,
+            Selection::All | Selection::Own => true,
+        }
+    }
+
+    fn scan_when_due(&mut self) {
+        let due = self.last_scan.elapsed();
+        // One that could not be found the first time is left to the regular scan.
+        let is_new = self.slots.has_new() || self.has_ended;
+        if due >= SCAN_EVERY || due >= SCAN_SOON && is_new {
+            self.last_scan = Instant::now();
+            self.has_ended = false;
+            self.slots.forget_new();
+            self.scans += 1;
+            let ended = self.namespaces.scan();
+            // One with a slot is told by the programs, after its last count.
+            let gone = ended.into_iter().filter(|netns| match netns.cookie {
+                Some(cookie) => self.slots.of_cookie(cookie).is_none(),
+                None => self.slots.of_inode(netns.inode).is_none(),
+            });
+            self.gone
+                .extend(gone.map(|netns| NetnsId { cookie: netns.cookie, inode: netns.inode }));
+        }
+    }
+}
+
+/// Reads the kernel's count, often enough to tell what belongs to one moment.
+fn counts(
+    netns: &Namespace,
+    slot: Option<&Slot>,
+    programs: Option<&EbpfSource>,
+    idle: bool,
+) -> Vec<CountRead> {
+    let balance = || match (programs, slot) {
+        (Some(programs), Some(slot)) => programs.balance(slot.number),
+        _ => Balance::default(),
+    };
+    let mut counts = Vec::with_capacity(COUNT_READS);
+    let mut before = balance();
+    for _ in 0..COUNT_READS {
+        let Ok(count) = netns.count() else { break };
+        let after = balance();
+        counts.push(CountRead { before, count, after });
+        before = after;
+        let agreeing = counts.iter().filter(|read| read.agrees()).count();
+        // One is enough where nothing is counted beside it.
+        let enough = if idle || programs.is_none() { 1 } else { AGREEING_READS };
+        if agreeing >= enough {
+            break;
+        }
+    }
+    counts
+}
