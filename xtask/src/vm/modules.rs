@@ -18,7 +18,7 @@ use crate::{
 const REQUIRED: [&str; 3] = ["nf_conntrack", "nf_tables", "nft_ct"];
 
 /// Loaded where the kernel has them: some became part of others, some are built in.
-const WANTED: [&str; 18] = [
+const WANTED: [&str; 21] = [
     "crc32c_generic",
     "libcrc32c",
     "nfnetlink",
@@ -35,6 +35,9 @@ const WANTED: [&str; 18] = [
     "nft_log",
     "nft_limit",
     "nft_connlimit",
+    "nf_flow_table",
+    "nf_flow_table_inet",
+    "nft_flow_offload",
     "veth",
     "dummy",
 ];

@@ -12,6 +12,7 @@ mod limit;
 mod many;
 mod modules;
 mod namespaces;
+mod offload;
 mod output;
 mod privileges;
 mod probes;
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(probes::tests());
     tests.extend(ways::tests());
     tests.extend(events::tests());
+    tests.extend(offload::tests());
     tests.extend(namespaces::tests());
     tests.extend(many::tests());
     tests.extend(limit::tests());
