@@ -1,12 +1,9 @@
 //! Counts from programs inside the kernel.
 
 use std::{
-    collections::HashSet,
-    fs::File,
-    io::{self, BufReader},
+    io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -14,12 +11,13 @@ use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
-use conntrack_ebpf::{Config, MAX_NETNS, Netns, OVERFLOW_SLOT};
+use conntrack_ebpf::{MAX_NETNS, Netns, OVERFLOW_SLOT};
 
 pub mod bpf;
 pub mod btf;
 pub mod flow;
 pub mod hook;
+mod kernel;
 pub mod layout;
 mod load;
 pub mod plan;
@@ -32,14 +30,10 @@ use crate::model::{
     flow::FlowEvent,
     probe::{Probe, Run},
 };
-use btf::Btf;
-use hook::{EARLY_DROP, Family, HASH_CHECK_INSERT, Hook};
+use hook::{Family, Hook};
+use kernel::{Kernel, MODULE};
 use plan::{HookReport, Lack, NotAttached, Way};
-use symbols::Symbols;
 use table::Table;
-
-/// The module, where conntrack is one.
-const MODULE: &str = "nf_conntrack";
 
 /// Size of the ring buffer unless asked otherwise: a good second of events at 15,000 flows/s.
 pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
@@ -101,13 +95,6 @@ pub struct EbpfSource {
     maps: Ebpf,
 }
 
-/// What there is to attach to.
-struct Kernel {
-    vmlinux: Arc<Btf>,
-    module: Option<Arc<Btf>>,
-    symbols: Symbols,
-}
-
 /// Why the programs are attached in neither way.
 #[derive(Debug, thiserror::Error)]
 #[error("by fentry: {fentry}; by kprobe: {kprobe}")]
@@ -160,7 +147,7 @@ impl EbpfSource {
             require(hook, family, &found)?;
             ways.push((hook, found));
         }
-        let config = config(options, kernel, family)?;
+        let config = kernel::config(options, kernel, family)?;
         let netns = Some(options.fault.max_netns).filter(|netns| *netns > 0).unwrap_or(MAX_NETNS);
         let mut maps = load::create_maps(&config, options.ring_bytes, netns)?;
         // Before the programs are attached: they note the number of the tick.
@@ -364,49 +351,6 @@ impl AsFd for EbpfSource {
     }
 }
 
-impl Kernel {
-    fn read(options: &Options) -> Result<Self> {
-        let (vmlinux, module) = read_btf(&options.sysfs)?;
-        let path = options.procfs.join("kallsyms");
-        let wanted: HashSet<&str> = Hook::ALL
-            .iter()
-            .flat_map(|hook| {
-                let kprobe = hook.kprobe().map_or(&[][..], |(_, functions)| functions);
-                hook.functions().iter().chain(kprobe)
-            })
-            .chain(&[EARLY_DROP, HASH_CHECK_INSERT])
-            .copied()
-            .collect();
-        // Without it kprobes are not to be had, and each hook says so.
-        let symbols = File::open(path).and_then(|file| {
-            Symbols::read(BufReader::with_capacity(1 << 16, file), MODULE, |name| {
-                wanted.contains(name)
-            })
-        });
-        Ok(Self { vmlinux, module, symbols: symbols.unwrap_or_default() })
-    }
-}
-
-/// What the programs are told.
-fn config(options: &Options, kernel: &Kernel, family: Family) -> Result<Config> {
-    let types = kernel.module.as_ref().unwrap_or(&kernel.vmlinux);
-    let mut config = layout::resolve(types)
-        .context("cannot tell where this kernel keeps its connection tracking data")?;
-    config.cpus = possible_cpus(&options.sysfs)?;
-    config.events = options.events.into();
-    config.ring_wakeup = options.ring_bytes / 2;
-    config.debug_log = options.debug_log.into();
-    config.fault_skip_frees = options.fault.skip_frees;
-    if family == Family::Kprobe {
-        let span = |name| kernel.symbols.get(name).unwrap_or_default();
-        let (early_drop, hash_check_insert) = (span(EARLY_DROP), span(HASH_CHECK_INSERT));
-        (config.early_drop, config.early_drop_len) = (early_drop.start, early_drop.len);
-        config.hash_check_insert = hash_check_insert.start;
-        config.hash_check_insert_len = hash_check_insert.len;
-    }
-    Ok(config)
-}
-
 /// Calls that none of `copies` saw, at most: a call is missed when all copies are skipped, so not more
 /// often than any one of them is.
 fn misses(copies: &[load::Attached]) -> io::Result<Option<u64>> {
@@ -457,57 +401,4 @@ pub fn is_refused(error: &anyhow::Error) -> bool {
             || cause.downcast_ref::<NeitherWay>().is_some_and(|error| error.is_refused)
             || cause.downcast_ref::<NotAttached>().is_some_and(|error| error.kind == Lack::Refused)
     })
-}
-
-/// The BTF of the kernel, and of the module where conntrack is one.
-fn read_btf(sysfs: &Path) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
-    let folder = sysfs.join("kernel/btf");
-    let path = folder.join("vmlinux");
-    let why = "it says where this kernel keeps its data";
-    let bytes = std::fs::read(&path).with_context(|| {
-        format!("cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF)", path.display())
-    })?;
-    let vmlinux =
-        Btf::parse(bytes).with_context(|| format!("{} is of no use: {why}", path.display()))?;
-    let vmlinux = Arc::new(vmlinux);
-
-    let path = folder.join(MODULE);
-    let module = match std::fs::read(&path) {
-        // Built in, or a kernel without BTF of modules; what is missing shows at the hooks.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        bytes => {
-            let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
-            let module = Btf::parse_split(bytes, Arc::clone(&vmlinux))
-                .with_context(|| format!("{} is of no use: {why}", path.display()))?;
-            Some(Arc::new(module))
-        }
-    };
-    Ok((vmlinux, module))
-}
-
-/// One more than the highest number of a CPU that can ever be there: `nr_cpu_ids`.
-fn possible_cpus(sysfs: &Path) -> Result<u32> {
-    let path = sysfs.join("devices/system/cpu/possible");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}: it sizes the counters", path.display()))?;
-    last_cpu(&text)
-        .map(|last| last + 1)
-        .with_context(|| format!("{} is not a list of CPUs: {text:?}", path.display()))
-}
-
-/// The highest number in a list such as `0-3,8`.
-fn last_cpu(list: &str) -> Option<u32> {
-    list.trim().rsplit([',', '-']).next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_cpu_of_a_list() {
-        for (list, last) in [("0\n", Some(0)), ("0-3", Some(3)), ("0,2-5,9", Some(9)), ("", None)] {
-            assert_eq!(last_cpu(list), last, "{list:?}");
-        }
-    }
 }
