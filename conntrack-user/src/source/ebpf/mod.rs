@@ -266,11 +266,6 @@ impl EbpfSource {
         self.table.active()
     }
 
-    /// All namespaces that have a slot, with it.
-    pub fn netns(&self) -> impl Iterator<Item = (u32, Netns)> {
-        self.table.all()
-    }
-
     /// What was counted in `slot` since attaching.
     #[must_use]
     pub fn counters(&self, slot: u32) -> Totals {

@@ -123,11 +123,6 @@ impl Table {
         }
     }
 
-    /// The namespaces that have a slot, with it.
-    pub(super) fn all(&self) -> impl Iterator<Item = (u32, Netns)> {
-        (0..SLOTS).filter_map(|slot| Some((slot, self.netns(slot)?)))
-    }
-
     /// The namespace of `slot`.
     fn netns(&self, slot: u32) -> Option<Netns> {
         let netns: Netns = read(&self.netns, slot as usize);
