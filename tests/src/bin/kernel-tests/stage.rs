@@ -57,10 +57,13 @@ pub(crate) fn play(env: &Env, scenario: &Scenario, checks: &mut Checks) -> Resul
 
 /// Keeps entries until a test removes them, and loads the ruleset.
 pub(crate) fn prepare(ruleset: &str) -> Result<()> {
-    for name in TIMEOUTS {
-        set_sysctl(name, TIMEOUT)?;
-    }
+    keep_entries()?;
     command::nft(ruleset)
+}
+
+/// Lets no entry of the calling thread's namespace expire before a test removes it.
+pub(crate) fn keep_entries() -> Result<()> {
+    TIMEOUTS.iter().try_for_each(|name| set_sysctl(name, TIMEOUT))
 }
 
 fn set_sysctl(name: &str, value: i64) -> Result<()> {

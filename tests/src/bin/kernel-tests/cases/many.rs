@@ -75,6 +75,8 @@ fn make(number: usize) -> Result<Vec<Netns>> {
         netns::unshare()?;
         netlink::loopback_up()?;
         netlink::track()?;
+        // Making thousands may take longer than an entry lives by default.
+        stage::keep_entries()?;
         open_flows()?;
         Netns::own()
     };
