@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::RingBuf,
 };
-use conntrack_ebpf::{CAUSE_KERNEL, EVENT_REFUSED, FlowEvent};
+use conntrack_ebpf::{CAUSE_KERNEL, EVENT_REFUSED, EVERY_FLOW, FlowEvent};
 
 use crate::{
     config,
@@ -73,6 +73,7 @@ pub(crate) fn send_refused<R: Read>(
         R::tuple(reply, 0, &raw mut (*event).reply);
         (&raw mut (*event).status).write(0);
         (&raw mut (*event).zone).write(zone);
+        (&raw mut (*event).entry).write(0);
         write_rest(event, netns_cookie, EVENT_REFUSED, CAUSE_KERNEL);
     }
     entry.submit(BPF_RB_NO_WAKEUP.into());
@@ -103,6 +104,7 @@ unsafe fn write<R: Read>(event: *mut FlowEvent, ct: Ptr, netns_cookie: u64, kind
         R::tuple(ct, config::nf_conn_reply(), &raw mut (*event).reply);
         (&raw mut (*event).status).write(kernel::status::<R>(ct));
         (&raw mut (*event).zone).write(kernel::zone::<R>(ct));
+        (&raw mut (*event).entry).write(ct as u64);
         write_rest(event, netns_cookie, kind, cause);
     }
 }
@@ -117,9 +119,9 @@ unsafe fn write_rest(event: *mut FlowEvent, netns_cookie: u64, kind: u8, cause: 
     unsafe {
         (&raw mut (*event).time_ns).write(bpf_ktime_get_ns());
         (&raw mut (*event).netns_cookie).write(netns_cookie);
-        (&raw mut (*event).sample_threshold).write(u32::MAX);
+        (&raw mut (*event).sample_hash).write(0);
+        (&raw mut (*event).sample_threshold).write(EVERY_FLOW);
         (&raw mut (*event).kind).write(kind);
         (&raw mut (*event).cause).write(cause);
-        (&raw mut (*event).reserved).write([0; 4]);
     }
 }

@@ -264,13 +264,18 @@ pub struct FlowEvent {
     pub time_ns: u64,
     /// `net->net_cookie` of the entry's namespace.
     pub netns_cookie: u64,
+    /// The address of its `struct nf_conn`: no two entries that are there at the same time share one. 0
+    /// where there was no entry ([`EVENT_REFUSED`]).
+    pub entry: u64,
     /// The tuple of the first packet.
     pub original: Tuple,
     /// The tuple of the answers, final once the entry is hashed (after NAT).
     pub reply: Tuple,
     /// `nf_conn.status`: `IPS_*` bits (include/uapi/linux/netfilter/nf_conntrack_common.h).
     pub status: u32,
-    /// Flows whose hash is below this are in the sample; `u32::MAX`: all are.
+    /// [`FlowHash`] of the entry, the same at its insert and at its destroy. 0 while all are sent.
+    pub sample_hash: u32,
+    /// Entries whose hash is below this were sent at that moment; [`EVERY_FLOW`]: all were.
     pub sample_threshold: u32,
     /// Zone id; 0 is the default zone.
     pub zone: u16,
@@ -278,13 +283,52 @@ pub struct FlowEvent {
     pub kind: u8,
     /// `CAUSE_*`, of an [`EVENT_DESTROY`].
     pub cause: u8,
-    /// Zero.
-    pub reserved: [u8; 4],
 }
 
-const _: () = assert!(size_of::<FlowEvent>() == 112);
-const _: () = assert!(offset_of!(FlowEvent, original) == 16);
-const _: () = assert!(offset_of!(FlowEvent, reply) == 56);
+const _: () = assert!(size_of::<FlowEvent>() == 120);
+const _: () = assert!(offset_of!(FlowEvent, original) == 24);
+const _: () = assert!(offset_of!(FlowEvent, reply) == 64);
+
+/// [`FlowEvent::sample_threshold`] when every entry is in the sample.
+pub const EVERY_FLOW: u32 = u32::MAX;
+
+/// Whether an entry with `hash` is in the sample at `threshold`.
+#[must_use]
+#[inline(always)]
+pub const fn is_sampled(hash: u32, threshold: u32) -> bool {
+    threshold == EVERY_FLOW || hash < threshold
+}
+
+/// The hash of an entry's identity by which it is in the sample or not: a multiplication and a shift a
+/// word, as in MurmurHash3's finalizer, from a seed that nobody outside can guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowHash(u64);
+
+impl FlowHash {
+    const MULTIPLIER: u64 = 0xff51_afd7_ed55_8ccd;
+
+    /// Begins with the seed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Takes in a word.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with(self, word: u64) -> Self {
+        let mixed = (self.0 ^ word).wrapping_mul(Self::MULTIPLIER);
+        Self(mixed ^ (mixed >> 32))
+    }
+
+    /// The hash.
+    #[must_use]
+    #[inline(always)]
+    pub const fn finish(self) -> u32 {
+        (self.with(0).0 >> 32) as u32
+    }
+}
 
 /// `IPS_SEEN_REPLY`: packets have been seen in both directions.
 pub const IPS_SEEN_REPLY: u32 = 1 << 1;

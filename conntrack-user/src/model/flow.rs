@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use conntrack_ebpf::{IPS_ASSURED, IPS_HW_OFFLOAD, IPS_OFFLOAD, IPS_SEEN_REPLY};
+use conntrack_ebpf::{EVERY_FLOW, IPS_ASSURED, IPS_HW_OFFLOAD, IPS_OFFLOAD, IPS_SEEN_REPLY};
 
 /// Something happened to an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,9 @@ pub struct FlowEvent {
     pub time_ns: u64,
     /// The namespace (`net->net_cookie`; on kernels that make it on demand, up to 5.11, its address).
     pub netns_cookie: u64,
+    /// Tells the entry from all others that are there at the same time; a later one may have it again. 0
+    /// where there was none.
+    pub entry: u64,
     /// What happened.
     pub kind: EventKind,
     /// The tuple of the first packet.
@@ -21,6 +24,35 @@ pub struct FlowEvent {
     pub status: Status,
     /// The original direction's zone.
     pub zone: u16,
+    /// How it came into the sample.
+    pub sample: Sample,
+}
+
+/// How an event came into the sample. Insert and destroy of an entry have the same hash, so that both or
+/// none are in the sample as long as the threshold stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Of the entry's identity ([`conntrack_ebpf::FlowHash`]); 0 when every entry was in the sample.
+    pub hash: u32,
+    /// In the sample were entries whose hash is below; [`EVERY_FLOW`]: all.
+    pub threshold: u32,
+}
+
+impl Sample {
+    /// Without sampling.
+    pub const EVERY: Self = Self { hash: 0, threshold: EVERY_FLOW };
+
+    /// The probability with which an entry was in the sample: above 0, at most 1.
+    #[must_use]
+    pub fn ratio(self) -> f64 {
+        ratio(self.threshold)
+    }
+}
+
+/// The probability with which an entry is in the sample at `threshold`: at most 1.
+#[must_use]
+pub fn ratio(threshold: u32) -> f64 {
+    if threshold == EVERY_FLOW { 1.0 } else { f64::from(threshold) / 4_294_967_296.0 }
 }
 
 /// What happened to an entry.

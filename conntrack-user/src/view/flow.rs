@@ -142,7 +142,7 @@ pub fn protocol(number: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::flow::Status;
+    use crate::model::flow::{Sample, Status};
 
     #[test]
     fn an_event_as_a_line_and_as_json() {
@@ -156,11 +156,13 @@ mod tests {
         let event = FlowEvent {
             time_ns: 1_500_000_000,
             netns_cookie: 1,
+            entry: 9,
             kind: EventKind::Destroy(Cause::User),
             original: direction("10.0.0.1", "10.96.0.10"),
             reply: direction("2001:db8::1", "10.0.0.1"),
             status: Status(0x2),
             zone: 3,
+            sample: Sample::EVERY,
         };
         let netns = NetnsId { cookie: Some(1), inode: 7 };
         assert_eq!(

@@ -6,7 +6,7 @@ use conntrack_ebpf as abi;
 use thiserror::Error;
 use zerocopy::FromBytes as _;
 
-use crate::model::flow::{Cause, EventKind, FlowEvent, Status, Tuple};
+use crate::model::flow::{Cause, EventKind, FlowEvent, Sample, Status, Tuple};
 
 /// Why a record is no event.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -41,11 +41,13 @@ pub fn decode(record: &[u8]) -> Result<FlowEvent, DecodeError> {
     Ok(FlowEvent {
         time_ns: event.time_ns,
         netns_cookie: event.netns_cookie,
+        entry: event.entry,
         kind: kind(event.kind, event.cause)?,
         original: event.original.try_into()?,
         reply: event.reply.try_into()?,
         status: Status(event.status),
         zone: event.zone,
+        sample: Sample { hash: event.sample_hash, threshold: event.sample_threshold },
     })
 }
 
@@ -89,12 +91,16 @@ impl TryFrom<abi::Tuple> for Tuple {
 mod tests {
     use super::*;
 
+    /// Where a record says its kind, and the cause behind it.
+    const KIND: usize = 118;
+
     /// A record as the programs write it: UDP, 10.0.0.1:4660 -> 10.0.0.2:53.
     fn record() -> Vec<u8> {
         let mut bytes = vec![0; size_of::<abi::FlowEvent>()];
         bytes[..8].copy_from_slice(&7u64.to_ne_bytes());
         bytes[8..16].copy_from_slice(&1u64.to_ne_bytes());
-        for at in [16, 56] {
+        bytes[16..24].copy_from_slice(&9u64.to_ne_bytes());
+        for at in [24, 64] {
             bytes[at..at + 4].copy_from_slice(&[10, 0, 0, 1]);
             bytes[at + 16..at + 18].copy_from_slice(&[0x12, 0x34]);
             bytes[at + 18..at + 20].copy_from_slice(&2u16.to_ne_bytes());
@@ -102,9 +108,11 @@ mod tests {
             bytes[at + 36..at + 38].copy_from_slice(&[0, 53]);
             bytes[at + 38] = 17;
         }
-        bytes[96..100].copy_from_slice(&0x8u32.to_ne_bytes());
-        bytes[104..106].copy_from_slice(&5u16.to_ne_bytes());
-        bytes[106] = abi::EVENT_INSERT_PACKET;
+        for (at, number) in [(104, 8u32), (108, 3), (112, 6)] {
+            bytes[at..at + 4].copy_from_slice(&number.to_ne_bytes());
+        }
+        bytes[116..118].copy_from_slice(&5u16.to_ne_bytes());
+        bytes[KIND] = abi::EVENT_INSERT_PACKET;
         bytes
     }
 
@@ -121,11 +129,13 @@ mod tests {
         let expected = FlowEvent {
             time_ns: 7,
             netns_cookie: 1,
+            entry: 9,
             kind: EventKind::InsertPacket,
             original,
             reply: original,
             status: Status(8),
             zone: 5,
+            sample: Sample { hash: 3, threshold: 6 },
         };
         assert_eq!(event, expected);
         assert!(!event.status.is_replied() && !event.status.is_assured());
@@ -144,13 +154,13 @@ mod tests {
     #[test]
     fn unknown_numbers_are_refused() {
         let mut other = record();
-        other[106] = 9;
+        other[KIND] = 9;
         assert_eq!(decode(&other), Err(DecodeError::Kind(9)));
         let mut other = record();
-        other[106..108].copy_from_slice(&[abi::EVENT_DESTROY, 4]);
+        other[KIND..KIND + 2].copy_from_slice(&[abi::EVENT_DESTROY, 4]);
         assert_eq!(decode(&other), Err(DecodeError::Cause(4)));
         let mut other = record();
-        other[34..36].copy_from_slice(&77u16.to_ne_bytes());
+        other[42..44].copy_from_slice(&77u16.to_ne_bytes());
         assert_eq!(decode(&other), Err(DecodeError::Family(77)));
     }
 }
