@@ -9,6 +9,7 @@ static CONFIG: Config = Config {
     early_drop_len: 0,
     hash_check_insert: 0,
     hash_check_insert_len: 0,
+    sample_seed: 0,
     nf_conn_original: 0,
     nf_conn_reply: 0,
     nf_conn_status: 0,
@@ -16,6 +17,7 @@ static CONFIG: Config = Config {
     nf_conn_net: 0,
     nf_conn_zone: 0,
     zone_id: 0,
+    nf_conn_tcp_state: 0,
     skb_nfct: 0,
     net_cookie: 0,
     net_inode: 0,
@@ -23,10 +25,11 @@ static CONFIG: Config = Config {
     cookie_is_address: 0,
     cpus: 0,
     events: 0,
+    rings: 0,
     ring_wakeup: 0,
+    window_jiffies: 0,
     debug_log: 0,
     fault_skip_frees: 0,
-    reserved: 0,
 };
 
 macro_rules! fields {
@@ -41,11 +44,11 @@ macro_rules! fields {
 }
 
 fields! {
-    u64: early_drop early_drop_len hash_check_insert hash_check_insert_len
+    u64: early_drop early_drop_len hash_check_insert hash_check_insert_len sample_seed
 }
 
 fields! {
     u32: nf_conn_original nf_conn_reply nf_conn_status nf_conn_timeout nf_conn_net nf_conn_zone
-    zone_id skb_nfct net_cookie net_inode net_references cookie_is_address
-    cpus events ring_wakeup debug_log fault_skip_frees
+    zone_id nf_conn_tcp_state skb_nfct net_cookie net_inode net_references cookie_is_address
+    cpus events rings ring_wakeup window_jiffies debug_log fault_skip_frees
 }

@@ -20,6 +20,7 @@ static BLOCKS: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub(crate) struct Handle {
     /// See `netns::cookie`.
     pub(crate) cookie: u64,
+    pub(crate) slot: u32,
     counters: *mut Counters,
 }
 
@@ -71,8 +72,8 @@ impl Handle {
 pub(crate) fn of<R: Read>(net: Ptr, cpu: *mut Cpu, program: usize) -> Option<Handle> {
     let number = percpu::number();
     let cookie = netns::cookie::<R>(net);
-    let block = netns::block::<R>(net, cookie, number, cpu, program)?;
-    Some(Handle { cookie, counters: BLOCKS.get_ptr_mut(block)? })
+    let (slot, block) = netns::block::<R>(net, cookie, number, cpu, program)?;
+    Some(Handle { cookie, slot, counters: BLOCKS.get_ptr_mut(block)? })
 }
 
 /// Writes a refused allocation to the debug log.

@@ -1,13 +1,14 @@
-//! The detail: one record an insert and one a destroy, through the ring buffer; and some of the tuples
-//! that were refused or evicted, through another one, which a flood of the first does not fill.
+//! The detail: one record an insert and one a destroy of each entry in the sample, through ring buffers;
+//! and some of the tuples that were refused or evicted, through another one, which a flood of the first
+//! does not fill.
 
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_F_MMAPABLE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
-    maps::RingBuf,
+    maps::{Array, RingBuf, ring_buf::RingBufEntry},
 };
-use conntrack_ebpf::{CAUSE_KERNEL, EVENT_REFUSED, EVERY_FLOW, FlowEvent};
+use conntrack_ebpf::{CAUSE_KERNEL, EVENT_REFUSED, EVERY_FLOW, FlowEvent, RINGS, is_sampled};
 
 use crate::{
     config,
@@ -15,28 +16,101 @@ use crate::{
     percpu::Cpu,
 };
 
-/// The size is the loader's choice.
+/// Declares the rings and what picks one of them. Their size is the loader's choice.
+macro_rules! rings {
+    ($($name:ident $index:literal)*) => {
+        $(
+            #[map]
+            static $name: RingBuf = RingBuf::with_byte_size(4096, 0);
+        )*
+
+        /// The ring of the CPU `number`. One ring for all would be what many CPUs wait for: its producers
+        /// take turns under a lock.
+        #[inline(always)]
+        fn ring(number: u32) -> &'static RingBuf {
+            let index = number & (config::rings() - 1);
+            $(
+                // Without the fence the compiler makes a table of the rings' addresses, which would have to
+                // be relocated.
+                core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+                if index == $index && $index < RINGS as u32 {
+                    return &$name;
+                }
+            )*
+            &EVENTS
+        }
+    };
+}
+
+rings!(EVENTS 0 EVENTS_1 1 EVENTS_2 2 EVENTS_3 3 EVENTS_4 4 EVENTS_5 5 EVENTS_6 6 EVENTS_7 7);
+
+const _: () = assert!(RINGS == 8, "the rings above");
+
+/// Entries whose hash is below it are in the sample; set by user space at any time.
 #[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+static THRESHOLD: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Victims of a full table: at most one a jiffy and CPU.
 #[map]
 static VICTIMS: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 
-/// Sends the event `kind` of the entry `ct`. False: the ring was full and the event is lost.
+/// What became of an event.
+pub(crate) enum Outcome {
+    /// It is in the ring.
+    Sent,
+    /// Its entry is not in the sample.
+    SampledOut,
+    /// The ring was full.
+    Lost,
+}
+
+/// Sends the event `kind` of the entry `ct`, if that is in the sample. `entry`: the address of `ct` as a
+/// number; `number`: this CPU's.
 #[inline(always)]
-pub(crate) fn send<R: Read>(ct: Ptr, netns_cookie: u64, kind: u8, cause: u8) -> bool {
-    let Some(mut entry) = EVENTS.reserve::<FlowEvent>(0) else {
-        return false;
+pub(crate) fn send<R: Read>(
+    ct: Ptr,
+    entry: u64,
+    netns_cookie: u64,
+    number: u32,
+    kind: u8,
+    cause: u8,
+) -> Outcome {
+    let hash = kernel::hash::<R>(ct, entry, netns_cookie);
+    let threshold = threshold();
+    if !is_sampled(hash, threshold) {
+        return Outcome::SampledOut;
+    }
+    let ring = ring(number);
+    let Some(mut record) = ring.reserve::<FlowEvent>(0) else {
+        return Outcome::Lost;
     };
+    let event = record.as_mut_ptr();
     // SAFETY: reserved memory of the event's size.
-    unsafe { write::<R>(entry.as_mut_ptr(), ct, netns_cookie, kind, cause) };
-    // A wake-up a record would cost more than the record: the reader comes by itself on a timer, and
-    // is called only when the ring fills up before that.
-    let full = EVENTS.query(BPF_RB_AVAIL_DATA.into()) >= u64::from(config::ring_wakeup());
+    unsafe {
+        write::<R>(event, ct, netns_cookie, kind, cause);
+        (&raw mut (*event).sample_hash).write(hash);
+        (&raw mut (*event).sample_threshold).write(threshold);
+    }
+    submit(ring, record);
+    Outcome::Sent
+}
+
+#[inline(always)]
+fn threshold() -> u32 {
+    match THRESHOLD.get_ptr(0) {
+        // SAFETY: a map value; one aligned load.
+        Some(threshold) => unsafe { threshold.read_volatile() },
+        None => EVERY_FLOW,
+    }
+}
+
+/// A wake-up a record would cost more than the record: the reader comes by itself on a timer, and is called
+/// only when the ring fills up before that.
+#[inline(always)]
+fn submit(ring: &RingBuf, record: RingBufEntry<FlowEvent>) {
+    let full = ring.query(BPF_RB_AVAIL_DATA.into()) >= u64::from(config::ring_wakeup());
     let flags = if full { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    entry.submit(flags.into());
-    true
+    record.submit(flags.into());
 }
 
 /// Sends the entry `ct` as a victim of the kind `kind`, unless there was one in this jiffy.

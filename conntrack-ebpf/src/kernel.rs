@@ -4,8 +4,8 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use conntrack_ebpf::{
-    ABSENT, ASSURED, ICMP, IPS_ASSURED, IPS_HW_OFFLOAD, IPS_OFFLOAD, IPS_SEEN_REPLY, OFFLOADED,
-    OTHER, REPLIED, TCP, Tuple, UDP, UNREPLIED,
+    ABSENT, ASSURED, FlowHash, ICMP, IPS_ASSURED, IPS_HW_OFFLOAD, IPS_OFFLOAD, IPS_SEEN_REPLY,
+    OFFLOADED, OTHER, REPLIED, TCP, Tuple, UDP, UNREPLIED,
 };
 
 use crate::config;
@@ -23,6 +23,9 @@ pub(crate) trait Read {
     /// # Safety
     /// `to` is writable.
     unsafe fn tuple(base: Ptr, offset: u32, to: *mut Tuple);
+
+    /// [`Tuple::words`] of the tuple that lies `offset` bytes behind `base`.
+    fn tuple_words(base: Ptr, offset: u32) -> [u64; 5];
 }
 
 /// Through pointers whose type the verifier knows: arguments of fentry and fexit programs, and what
@@ -59,6 +62,25 @@ impl Read for Typed {
             (&raw mut (*to).direction).write(Self::value(base, offset + 39));
         }
     }
+
+    #[inline(always)]
+    fn tuple_words(base: Ptr, offset: u32) -> [u64; 5] {
+        let two = |offset| {
+            let half = |offset| u64::from(Self::value::<u32>(base, offset));
+            half(offset) | half(offset + 4) << 32
+        };
+        [
+            Self::value(base, offset),
+            Self::value(base, offset + 8),
+            two(offset + 20),
+            two(offset + 28),
+            Tuple::ports(
+                Self::value(base, offset + 16),
+                Self::value(base, offset + 36),
+                Self::value(base, offset + 38),
+            ),
+        ]
+    }
 }
 
 /// Through any pointer, by a helper: what kprobes have, and pointers that were numbers.
@@ -82,6 +104,16 @@ impl Read for Probed {
         unsafe {
             let from = base.wrapping_byte_add(offset as usize);
             bpf_probe_read_kernel(to.cast(), size_of::<Tuple>() as u32, from);
+        }
+    }
+
+    #[inline(always)]
+    fn tuple_words(base: Ptr, offset: u32) -> [u64; 5] {
+        let mut tuple = MaybeUninit::<Tuple>::uninit();
+        // SAFETY: `tuple` writes every byte of it, and any bytes are a tuple.
+        unsafe {
+            Self::tuple(base, offset, tuple.as_mut_ptr());
+            tuple.assume_init_ref().words()
         }
     }
 }
@@ -124,6 +156,16 @@ pub(crate) fn protocol<R: Read>(ct: Ptr) -> usize {
         1 | 58 => ICMP,
         _ => OTHER,
     }
+}
+
+/// What puts the entry `ct` into the sample or not: the same at its insert and at its destroy, and another
+/// one when its memory is an entry's again, unless that has the same tuple.
+#[inline(always)]
+pub(crate) fn hash<R: Read>(ct: Ptr, entry: u64, netns_cookie: u64) -> u32 {
+    FlowHash::new(config::sample_seed())
+        .with(entry ^ netns_cookie)
+        .with_tuple(R::tuple_words(ct, config::nf_conn_original()))
+        .finish()
 }
 
 /// `ct->status` as the index of its counters.

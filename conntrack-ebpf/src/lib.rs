@@ -37,6 +37,30 @@ pub const fn blocks(cpus: u32) -> u32 {
     if every_one < enough { every_one } else { enough }
 }
 
+/// Ring buffers for events that the programs know; as many as `Config::rings` are used.
+pub const RINGS: usize = 8;
+
+/// Windows kept of each namespace and CPU: what user space has not read when as many more have begun is
+/// gone.
+pub const WINDOWS: usize = 64;
+
+/// Namespaces whose inserts and deletes are also counted by windows, on a machine with `cpus` possible
+/// CPUs: 4 MiB of them at the most, up to 256 CPUs.
+#[must_use]
+pub const fn window_slots(cpus: u32) -> u32 {
+    let slots = 4096 / cpus;
+    if slots > 64 {
+        64
+    } else if slots < 16 {
+        16
+    } else {
+        slots
+    }
+}
+
+/// Live entries that are read again in one call.
+pub const REREADS: u32 = 256;
+
 /// An offset in [`Config`] whose member the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -112,8 +136,11 @@ pub struct Counters {
     pub events_lost: u64,
     /// Frees left out on purpose: see [`Config::fault_skip_frees`].
     pub frees_skipped: u64,
+    /// Events of entries that are not in the sample: of inserts by a packet, of inserts through ctnetlink
+    /// (atomic), of destroys.
+    pub events_sampled_out: [u64; 3],
     /// Zero.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 3],
 }
 
 const _: () = assert!(size_of::<Counters>() == 384, "Counters is six cache lines");
@@ -154,6 +181,79 @@ pub struct Activity {
 
 const _: () = assert!(size_of::<Activity>() == 320);
 
+/// How often something was counted in one window: the number of the window in the upper 32 bits, the count
+/// in the lower ones, so that both change by one store. A window is [`Config::window_jiffies`] long, and its
+/// number is `jiffies_64` divided by that, in its lower 32 bits.
+pub type Bucket = u64;
+
+/// What one CPU has counted lately in one namespace by one program, by windows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
+pub struct Windows {
+    /// When the window that was written last began, in jiffies.
+    pub start: u64,
+    /// Its number.
+    pub number: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The window with the number `n` at `n % WINDOWS`.
+    pub buckets: [Bucket; WINDOWS],
+}
+
+const _: () = assert!(size_of::<Windows>() == 528);
+
+/// The windows of one namespace on one CPU; one program writes each.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
+pub struct NetnsWindows {
+    /// Inserts by a packet.
+    pub inserts: Windows,
+    /// Deletes.
+    pub deletes: Windows,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+const _: () = assert!(size_of::<NetnsWindows>() == 1088);
+
+/// What the kernel's clocks showed at one moment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
+pub struct Clock {
+    /// `jiffies_64`
+    pub jiffies: u64,
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub monotonic_ns: u64,
+}
+
+/// A live entry that is read again. User space fills in the first three members, the program the others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
+pub struct Reread {
+    /// [`FlowEvent::entry`]; 0: the list ends here.
+    pub entry: u64,
+    /// [`FlowEvent::netns_cookie`]
+    pub netns_cookie: u64,
+    /// [`FlowEvent::sample_hash`]
+    pub hash: u32,
+    /// 1: the entry is still there, and what follows is of it.
+    pub found: u8,
+    /// `enum tcp_conntrack` (include/uapi/linux/netfilter/nf_conntrack_tcp.h), of a TCP entry.
+    pub tcp_state: u8,
+    /// Zero.
+    pub reserved: u16,
+    /// `nf_conn.status`
+    pub status: u32,
+    /// Jiffies until it expires; not positive: it has.
+    pub expires: i32,
+}
+
+const _: () = assert!(size_of::<Reread>() == 32);
+
 /// What the loader tells the programs, frozen before they are loaded: the verifier takes every
 /// field for a constant, so an offset costs no look-up and a switch that is off costs nothing.
 ///
@@ -170,6 +270,8 @@ pub struct Config {
     pub hash_check_insert: u64,
     /// Bytes of it.
     pub hash_check_insert_len: u64,
+    /// What [`FlowHash`] begins with: random.
+    pub sample_seed: u64,
     /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].tuple`
     pub nf_conn_original: u32,
     /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].tuple`
@@ -184,6 +286,8 @@ pub struct Config {
     pub nf_conn_zone: u32,
     /// `nf_conntrack_zone.id`
     pub zone_id: u32,
+    /// `nf_conn.proto.tcp.state`
+    pub nf_conn_tcp_state: u32,
     /// `sk_buff._nfct`
     pub skb_nfct: u32,
     /// `net.net_cookie`
@@ -199,17 +303,19 @@ pub struct Config {
     pub cpus: u32,
     /// 1: each insert and destroy also goes through the ring buffer.
     pub events: u32,
-    /// Bytes waiting in the ring above which its reader is woken up at once.
+    /// Ring buffers in use: a power of two, at most [`RINGS`].
+    pub rings: u32,
+    /// Bytes waiting in a ring above which its reader is woken up at once.
     pub ring_wakeup: u32,
+    /// Length of a window; 0: nothing is counted by windows.
+    pub window_jiffies: u32,
     /// 1: rare paths write to the log of aya-log.
     pub debug_log: u32,
     /// Only for the tests of the drift: of every so many frees the last is left out. 0: none.
     pub fault_skip_frees: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 104);
+const _: () = assert!(size_of::<Config>() == 120);
 
 /// `struct nf_conntrack_tuple` (include/net/netfilter/nf_conntrack_tuple.h), the same on all kernels
 /// from 5.10 to 7.3; the loader refuses a kernel on which it is not.
@@ -234,6 +340,33 @@ pub struct Tuple {
 }
 
 const _: () = assert!(size_of::<Tuple>() == 40);
+
+impl Tuple {
+    /// The tuple but for its direction, as numbers.
+    #[must_use]
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 5] {
+        let [s, d] = [&self.source, &self.destination];
+        [
+            u64::from_ne_bytes([s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]]),
+            u64::from_ne_bytes([s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]]),
+            u64::from_ne_bytes([d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]]),
+            u64::from_ne_bytes([d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15]]),
+            Self::ports(
+                u16::from_ne_bytes(self.source_port),
+                u16::from_ne_bytes(self.destination_port),
+                self.protocol,
+            ),
+        ]
+    }
+
+    /// The last of [`Tuple::words`], from ports as they lie in memory.
+    #[must_use]
+    #[inline(always)]
+    pub const fn ports(source: u16, destination: u16, protocol: u8) -> u64 {
+        source as u64 | (destination as u64) << 16 | (protocol as u64) << 32
+    }
+}
 
 /// [`FlowEvent::kind`]: the entry was hashed by a packet.
 pub const EVENT_INSERT_PACKET: u8 = 1;
@@ -322,6 +455,14 @@ impl FlowHash {
         Self(mixed ^ (mixed >> 32))
     }
 
+    /// Takes in a tuple, as [`Tuple::words`] has it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with_tuple(self, words: [u64; 5]) -> Self {
+        let [a, b, c, d, e] = words;
+        self.with(a).with(b).with(c).with(d).with(e)
+    }
+
     /// The hash.
     #[must_use]
     #[inline(always)]
@@ -334,6 +475,8 @@ impl FlowHash {
 pub const IPS_SEEN_REPLY: u32 = 1 << 1;
 /// `IPS_ASSURED`: never evicted early.
 pub const IPS_ASSURED: u32 = 1 << 2;
+/// `IPS_CONFIRMED`: in the hash, as long as it is not dying.
+pub const IPS_CONFIRMED: u32 = 1 << 3;
 /// `IPS_DYING`: being deleted.
 pub const IPS_DYING: u32 = 1 << 9;
 /// `IPS_OFFLOAD`: in a flow table.

@@ -23,6 +23,8 @@ mod netns;
 mod once;
 #[cfg(target_arch = "bpf")]
 mod percpu;
+#[cfg(target_arch = "bpf")]
+mod windows;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

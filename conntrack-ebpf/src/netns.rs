@@ -11,6 +11,7 @@ use crate::{
     config,
     kernel::{Ptr, Read},
     percpu::{Cpu, Last},
+    windows,
 };
 
 /// Which namespace each slot belongs to; mapped by user space.
@@ -58,7 +59,7 @@ pub(crate) fn cookie<R: Read>(net: Ptr) -> u64 {
     if config::cookie_is_address() == 1 { net as u64 } else { R::value(net, config::net_cookie()) }
 }
 
-/// The block of the namespace `net` on the CPU `number`, for a program that keeps `cpu.last[program]`.
+/// The slot of the namespace `net`, and its block on the CPU `number`, for a program that keeps `cpu.last[program]`.
 #[inline(always)]
 pub(crate) fn block<R: Read>(
     net: Ptr,
@@ -66,7 +67,7 @@ pub(crate) fn block<R: Read>(
     number: u32,
     cpu: *mut Cpu,
     program: usize,
-) -> Option<u32> {
+) -> Option<(u32, u32)> {
     // SAFETY: `cpu` is a map value and `program` an index of it.
     let last = unsafe { &raw mut (*cpu).last[program] };
     // SAFETY: as above; only this program writes it.
@@ -74,7 +75,7 @@ pub(crate) fn block<R: Read>(
     let ended = if config::cookie_is_address() == 1 { number_of_ended() } else { 0 };
     if known.cookie == cookie && known.ended == ended && cookie != 0 {
         mark(number, known.slot);
-        return Some(known.block);
+        return Some((known.slot, known.block));
     }
     let slot = slot::<R>(net, cookie);
     let block = if slot == OVERFLOW_SLOT { number } else { block_of(slot, number)? };
@@ -84,7 +85,7 @@ pub(crate) fn block<R: Read>(
         unsafe { last.write(Last { cookie, slot, block, ended, reserved: 0 }) };
     }
     mark(number, slot);
-    Some(block)
+    Some((slot, block))
 }
 
 /// The slot from the shared map; a namespace not seen before gets one.
@@ -107,6 +108,7 @@ fn add(cookie: u64, inode: u32) -> u32 {
     let netns = Netns { cookie, inode, ended: 0, spilled: 0, reserved: 0 };
     let _ = NETNS.set(slot, netns, 0);
     if SLOT_OF.insert(cookie, slot, BPF_NOEXIST.into()).is_ok() {
+        windows::begin(slot);
         return slot;
     }
     // Another CPU was first: its slot it is, and this one goes back.

@@ -41,13 +41,13 @@ Columns:
   ENTRIES  entries in the table; <=N: at most N, while the start is being counted
   MAX      nf_conntrack_max; none: no limit
   INS/s    entries put into the table, a second
+  PEAK     highest such rate in the tick, by packets, within some 10 ms
   DEL/s    entries taken out of the table, a second
   NET/s    change of the count, a second
   DROPS    packets dropped in the tick because the table was full
   EVICT    entries evicted early in the tick to make room
   FULLIN   time until the table is full if it goes on like this; -: it does not grow
   DRIFT    the kernel's count less ours: 0 unless something was missed; ~: not to be told now
-  LOST     events lost in the tick because the ring buffer was full; no count suffers
 A question mark stands for what cannot be told.
 
 SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second one, or
@@ -162,9 +162,18 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Args)]
 struct Ring {
-    /// Size of the ring buffer: a power of two, at least 4096 bytes
+    /// Size of the ring buffers together: a power of two, at least 4096 bytes
     #[arg(long, value_name = "BYTES", value_parser = parse_ring, default_value_t = ebpf::DEFAULT_RING_BYTES)]
     ring_size: u32,
+    /// How many ring buffers the CPUs share: 1, 2, 4 or 8 [default: one for 16 CPUs]
+    #[arg(long, value_name = "N", value_parser = parse_rings)]
+    rings: Option<u32>,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self { ring_size: ebpf::DEFAULT_RING_BYTES, rings: None }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -235,7 +244,7 @@ pub(crate) enum Output {
 }
 
 impl Common {
-    fn options(&self, ring_bytes: u32, events: bool, debug_log: bool) -> live::Options {
+    fn options(&self, ring: &Ring, events: bool, debug_log: bool) -> live::Options {
         #[cfg(feature = "fault-injection")]
         let fault = ebpf::Fault {
             skip_frees: self.fault.fault_skip_frees,
@@ -259,7 +268,8 @@ impl Common {
                     Attach::Kprobe => Some(Family::Kprobe),
                 },
                 sysfs: self.paths.sysfs.clone(),
-                ring_bytes,
+                ring_bytes: ring.ring_size,
+                rings: ring.rings,
                 events,
                 debug_log,
                 fault,
@@ -277,17 +287,14 @@ impl Watch {
         live::Options {
             idle_too: self.all,
             probe_stats: self.probe_stats,
-            ..self.common.options(self.ring.ring_size, !self.no_events, self.debug_bpf)
+            ..self.common.options(&self.ring, !self.no_events, self.debug_bpf)
         }
     }
 }
 
 impl Status {
     pub(crate) fn options(&self) -> live::Options {
-        live::Options {
-            idle_too: true,
-            ..self.common.options(ebpf::DEFAULT_RING_BYTES, false, false)
-        }
+        live::Options { idle_too: true, ..self.common.options(&Ring::default(), false, false) }
     }
 
     pub(crate) fn limits(&self) -> anyhow::Result<Limits> {
@@ -304,7 +311,7 @@ impl Status {
 
 impl Events {
     pub(crate) fn options(&self) -> live::Options {
-        self.common.options(self.ring.ring_size, true, false)
+        self.common.options(&self.ring, true, false)
     }
 }
 
@@ -349,6 +356,15 @@ fn parse_ring(text: &str) -> Result<u32, String> {
     }
 }
 
+fn parse_rings(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(rings) if rings.is_power_of_two() && rings as usize <= conntrack_ebpf::RINGS => {
+            Ok(rings)
+        }
+        _ => Err("it must be 1, 2, 4 or 8".into()),
+    }
+}
+
 fn parse_percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse::<f64>() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
@@ -374,6 +390,7 @@ mod tests {
             (vec!["watch", "--netns", "blue"], "all, self, or an inode number"),
             (vec!["watch", "--ring-size", "5000"], "a power of two"),
             (vec!["watch", "--ring-size", "2048"], "a power of two"),
+            (vec!["watch", "--rings", "3"], "1, 2, 4 or 8"),
             (vec!["watch", "--count", "0"], "0 is not in 1"),
             (vec!["watch", "--source", "ebfp"], "ebpf"),
             (vec!["status", "--warn", "101"], "between 0 and 100"),

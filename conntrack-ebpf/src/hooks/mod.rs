@@ -11,12 +11,14 @@ use conntrack_ebpf::{
 use crate::{
     causes, config,
     counters::{self, Handle, add, add_atomic},
-    events,
+    events::{self, Outcome},
     kernel::{self, Ptr, Read},
-    percpu::{Cpu, Program},
+    percpu::{self, Cpu, Program},
+    windows,
 };
 
 mod kprobe;
+mod reread;
 mod tracing;
 
 /// An entry is freed; it is what the copy `copy` of the program sees.
@@ -47,6 +49,28 @@ fn skip_for_test(counters: &Handle) -> bool {
     skip
 }
 
+/// Sends an event where that is wanted, and counts those that did not get through: plainly where one
+/// program sends events of its kind (`add`), else atomically.
+macro_rules! send {
+    ($add:ident, $counters:ident: $reader:ident $ct:ident $entry:expr, $kind:ident $cause:expr) => {
+        if config::events() == 1 {
+            let number = percpu::number();
+            let outcome =
+                events::send::<$reader>($ct, $entry, $counters.cookie, number, $kind, $cause);
+            match outcome {
+                Outcome::Sent => {}
+                Outcome::SampledOut => {
+                    $add!(
+                        $counters,
+                        events_sampled_out[$kind as usize - EVENT_INSERT_PACKET as usize]
+                    );
+                }
+                Outcome::Lost => add_atomic!($counters, events_lost),
+            }
+        }
+    };
+}
+
 /// A packet's entry is put into the hash.
 #[inline(always)]
 fn insert<R: Read>(ct: Ptr, cpu: *mut Cpu) {
@@ -55,11 +79,9 @@ fn insert<R: Read>(ct: Ptr, cpu: *mut Cpu) {
         return;
     };
     add!(counters, inserts_packet[kernel::protocol::<R>(ct)]);
-    if config::events() == 1
-        && !events::send::<R>(ct, counters.cookie, EVENT_INSERT_PACKET, CAUSE_KERNEL)
-    {
-        add_atomic!(counters, events_lost);
-    }
+    windows::note_insert(counters.slot);
+    send!(add, counters: R ct percpu::address(cpu, Program::Insert as usize, ct),
+        EVENT_INSERT_PACKET CAUSE_KERNEL);
 }
 
 /// An entry was put into the hash through ctnetlink or a BPF kfunc.
@@ -70,11 +92,8 @@ fn hash_insert<R: Read>(ct: Ptr, cpu: *mut Cpu, program: usize) {
         return;
     };
     add_atomic!(counters, inserts_ctnetlink[kernel::protocol::<R>(ct)]);
-    if config::events() == 1
-        && !events::send::<R>(ct, counters.cookie, EVENT_INSERT_CTNETLINK, CAUSE_KERNEL)
-    {
-        add_atomic!(counters, events_lost);
-    }
+    send!(add_atomic, counters: R ct percpu::address(cpu, program, ct),
+        EVENT_INSERT_CTNETLINK CAUSE_KERNEL);
 }
 
 /// An entry is taken out of the hash, on `stack`; `ct_number` is its address as a number.
@@ -86,6 +105,7 @@ fn delete<R: Read>(ct: Ptr, ct_number: u64, stack: u64, cpu: *mut Cpu) {
     };
     let status = kernel::status::<R>(ct);
     add!(counters, deletes[kernel::kind_of(status)][kernel::protocol::<R>(ct)]);
+    windows::note_delete(counters.slot);
     let timeout = R::value(ct, config::nf_conn_timeout());
     let cause = causes::of::<R>(stack, ct_number, net, status, timeout);
     match cause {
@@ -101,7 +121,5 @@ fn delete<R: Read>(ct: Ptr, ct_number: u64, stack: u64, cpu: *mut Cpu) {
         }
         _ => {}
     }
-    if config::events() == 1 && !events::send::<R>(ct, counters.cookie, EVENT_DESTROY, cause) {
-        add_atomic!(counters, events_lost);
-    }
+    send!(add, counters: R ct ct_number, EVENT_DESTROY cause);
 }

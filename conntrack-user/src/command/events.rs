@@ -31,7 +31,7 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
         () = shutdown.requested() => {}
         outcome = follow(&mut live, options) => outcome?,
     }
-    let lost = live.read(Purpose::Settle).events_lost;
+    let lost = live.read(Purpose::Settle).events.map_or(0, |events| events.lost);
     if lost > 0 {
         anstream::eprintln!("ctmon: {lost} events were lost because the ring buffer was full");
     }

@@ -1,6 +1,6 @@
 //! `ctmon watch`
 
-use std::{os::fd::OwnedFd, path::Path, time::Duration};
+use std::{future::poll_fn, os::fd::OwnedFd, path::Path, task::Poll, time::Duration};
 
 use anyhow::Result;
 use conntrack_user::{
@@ -160,7 +160,7 @@ impl Session<'_> {
         if self.writer.start(live, &self.kernel)? == Reader::Gone {
             return Ok(Next::End);
         }
-        let ring = live.ring_fd()?.map(register).transpose()?;
+        let rings: Vec<_> = live.ring_fds()?.into_iter().map(register).collect::<Result<_>>()?;
         // The first tick is the first interval's end: there is no rate before it.
         monitor.observe(&live.read(Purpose::Settle));
         let mut ticks = interval_at(Instant::now() + self.watch.interval, self.watch.interval);
@@ -187,15 +187,18 @@ impl Session<'_> {
                     self.left = self.left.map(|left| left - 1);
                 }
                 () = self.release.requested() => return Ok(Next::LetGo),
-                _ = collect.tick() => drain(live).await,
-                () = filling(ring.as_ref()) => drain(live).await,
+                _ = collect.tick() => {
+                    live.collect();
+                    drain(live).await;
+                }
+                () = filling(&rings) => drain(live).await,
             }
         }
         Ok(Next::End)
     }
 }
 
-/// Empties the ring, giving way to other tasks after every [`DRAIN`] events. What comes in meanwhile
+/// Empties the rings, giving way to other tasks after every [`DRAIN`] events. What comes in meanwhile
 /// is left for the next time, so that it ends.
 async fn drain(live: &mut Live) {
     const ROUNDS: u32 = 16;
@@ -207,14 +210,20 @@ async fn drain(live: &mut Live) {
     }
 }
 
-/// Returns when the programs call because the ring fills up; never without a ring.
-async fn filling(ring: Option<&AsyncFd<OwnedFd>>) {
-    let Some(ring) = ring else {
-        return std::future::pending().await;
-    };
-    if let Ok(mut ready) = ring.readable().await {
-        ready.clear_ready();
-    }
+/// Returns when the programs call because one of the rings fills up; never without a ring.
+async fn filling(rings: &[AsyncFd<OwnedFd>]) {
+    poll_fn(|context| {
+        let mut called = false;
+        // All of them, so that each knows whom to wake.
+        for ring in rings {
+            if let Poll::Ready(Ok(mut ready)) = ring.poll_read_ready(context) {
+                ready.clear_ready();
+                called = true;
+            }
+        }
+        if called { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Registers the ring's descriptor with the runtime.

@@ -111,6 +111,8 @@ pub struct Totals {
     pub frees: u64,
     /// Frees that a test had left out of `frees`.
     pub frees_skipped: u64,
+    /// Events of entries that are not in the sample.
+    pub events_sampled_out: u64,
     /// Events that found the ring buffer full.
     pub events_lost: u64,
 }
@@ -167,6 +169,7 @@ impl Totals {
             failed_dying: f(self.failed_dying, other.failed_dying),
             frees: f(self.frees, other.frees),
             frees_skipped: f(self.frees_skipped, other.frees_skipped),
+            events_sampled_out: f(self.events_sampled_out, other.events_sampled_out),
             events_lost: f(self.events_lost, other.events_lost),
         }
     }

@@ -8,3 +8,4 @@ pub mod name;
 pub mod probe;
 pub mod reading;
 pub mod tick;
+pub mod windows;

@@ -6,7 +6,7 @@ use super::{
     baseline::{Baseline, Known},
     counts::{Counted, Totals},
     reading::{CountRead, NetnsId, NetnsReading, Reading, Time},
-    tick::{Entries, Events, Limit, NetnsTick, Rates, Tick},
+    tick::{Entries, Limit, NetnsTick, Rates, Tick},
 };
 use crate::forecast::{Forecast, Point, TimeToFull};
 
@@ -96,14 +96,12 @@ impl Monitor {
                     .into(),
             );
         }
-        let events =
-            reading.events_received.map(|received| Events { received, lost: reading.events_lost });
         Tick {
             time: reading.time,
             interval_ns,
             netns,
             idle: reading.idle,
-            events,
+            events: reading.events,
             missed_at_most: reading.missed_at_most,
             counted: reading.counted,
             overflow: Some(reading.overflow).filter(|overflow| *overflow != Totals::default()),
@@ -187,6 +185,7 @@ impl Monitor {
             limit,
             change,
             rates,
+            windows: reading.windows.clone(),
             totals: reading.totals,
             baseline,
             drift,

@@ -1,7 +1,7 @@
 use super::{
     super::{
         counts::{Balance, ByProtocol},
-        reading::{CountRead, NetnsReading},
+        reading::{CountRead, Events, NetnsReading},
     },
     *,
 };
@@ -9,6 +9,8 @@ use crate::forecast::growth::Growth;
 
 const SECOND: u64 = 1_000_000_000;
 const INIT: NetnsId = NetnsId { cookie: Some(1), inode: 4_026_531_840 };
+
+const EVENTS: Events = Events { seen: 9, received: 7, sampled_out: 1, lost: 1, threshold: 5 };
 
 fn monitor() -> Monitor {
     Monitor::new(2, || Box::new(Growth::default()))
@@ -29,6 +31,7 @@ fn netns(id: NetnsId, count: u32, max: u32, allocs: u64) -> NetnsReading {
         totals: Some(Totals { allocs, inserts_packet: udp(allocs), ..Totals::default() }),
         counts: vec![CountRead { before: balance, count, after: balance }; 6],
         max: Some(max),
+        windows: None,
         kernel: None,
     }
 }
@@ -40,10 +43,9 @@ fn at(second: u64, netns: Vec<NetnsReading>) -> Reading {
         netns,
         idle: 0,
         gone: vec![],
-        events_received: Some(7),
+        events: Some(EVENTS),
         missed_at_most: Some(0),
         overflow: Totals::default(),
-        events_lost: 0,
         probes: vec![],
         victims: vec![],
         blocks: None,
@@ -70,7 +72,7 @@ fn the_first_tick_has_counts_and_no_rates() {
     assert_eq!((one.baseline, one.drift), (Some(100), Some(0)));
     assert_eq!((one.change, one.rates), (None, Rates::default()));
     assert_eq!(one.time_to_full, TimeToFull::Unknown);
-    assert_eq!(tick.events, Some(Events { received: 7, lost: 0 }));
+    assert_eq!(tick.events, Some(EVENTS));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{
     flow::FlowEvent,
     name::Name,
     probe::Probe,
+    windows::Windows,
 };
 
 /// A moment, on both clocks.
@@ -38,14 +39,12 @@ pub struct Reading {
     pub idle: u64,
     /// Namespaces that are gone, besides those that say so in `netns`.
     pub gone: Vec<NetnsId>,
-    /// Events taken out of the ring buffer since the programs were attached; none without events.
-    pub events_received: Option<u64>,
+    /// What became of the events since the programs were attached; none without events.
+    pub events: Option<Events>,
     /// Calls that the programs missed in all namespaces; none when it cannot be told.
     pub missed_at_most: Option<u64>,
     /// What was counted in namespaces beyond those that can be told apart.
     pub overflow: Totals,
-    /// Events that found the ring buffer full, in all namespaces.
-    pub events_lost: u64,
     /// How the kernel programs do; read once a second.
     pub probes: Vec<Probe>,
     /// Tuples that were refused or evicted since the reading before: some of them, the last ones.
@@ -54,6 +53,22 @@ pub struct Reading {
     pub blocks: Option<(u64, u64)>,
     /// Which of the totals are counted.
     pub counted: Counted,
+}
+
+/// What became of the events of all namespaces since the programs were attached. When nothing happens,
+/// `seen` is the sum of the next three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Events {
+    /// Inserts and deletes.
+    pub seen: u64,
+    /// Events taken out of the ring buffers.
+    pub received: u64,
+    /// Events of entries that are not in the sample.
+    pub sampled_out: u64,
+    /// Events that found their ring buffer full.
+    pub lost: u64,
+    /// Entries whose hash is below this are in the sample now: see [`super::flow::Sample`].
+    pub threshold: u32,
 }
 
 /// A flow that was refused, or evicted.
@@ -83,6 +98,8 @@ pub struct NetnsReading {
     pub counts: Vec<CountRead>,
     /// `nf_conntrack_max`.
     pub max: Option<u32>,
+    /// What was counted by windows since the tick before; none where that is not told.
+    pub windows: Option<Windows>,
     /// The kernel's own statistics.
     pub kernel: Option<KernelStat>,
 }

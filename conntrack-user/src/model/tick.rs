@@ -4,7 +4,8 @@ use super::{
     counts::{Counted, Totals},
     name::Name,
     probe::Probe,
-    reading::{KernelStat, NetnsId, Time, Victim},
+    reading::{Events, KernelStat, NetnsId, Time, Victim},
+    windows::Windows,
 };
 use crate::forecast::TimeToFull;
 
@@ -19,7 +20,7 @@ pub struct Tick {
     pub netns: Vec<NetnsTick>,
     /// Namespaces in which nothing was counted lately.
     pub idle: u64,
-    /// The ring buffer; none without events.
+    /// What became of the events; none without.
     pub events: Option<Events>,
     /// Calls that the programs missed; 0: every count is exact. None when it cannot be told.
     pub missed_at_most: Option<u64>,
@@ -36,15 +37,6 @@ pub struct Tick {
     pub blocks: Option<(u64, u64)>,
     /// What is to be said once.
     pub notices: Vec<String>,
-}
-
-/// The ring buffer since the programs were attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Events {
-    /// Events taken out of it.
-    pub received: u64,
-    /// Events that found it full.
-    pub lost: u64,
 }
 
 /// One namespace at a tick.
@@ -64,6 +56,8 @@ pub struct NetnsTick {
     pub change: Option<Totals>,
     /// Entries a second, as far as they can be told.
     pub rates: Rates,
+    /// What was counted by windows since the tick before; none where that is not told.
+    pub windows: Option<Windows>,
     /// What was counted since the programs were attached; none when procfs is polled.
     pub totals: Option<Totals>,
     /// Entries before the programs counted, once settled.

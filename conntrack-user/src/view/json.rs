@@ -6,10 +6,12 @@ use crate::{
     forecast::TimeToFull,
     model::{
         counts::{ByProtocol, ByStatus, Counted, Totals},
+        flow::ratio,
         name::NameKind,
         probe,
         reading::{self, KernelStat, Time},
         tick::{Entries, Limit, NetnsTick, Tick},
+        windows,
     },
     source::{
         Lost,
@@ -131,8 +133,32 @@ struct Blocks {
 
 #[derive(Debug, Serialize)]
 struct Events {
+    seen: u64,
     received: u64,
+    sampled_out: u64,
     lost: u64,
+    sample_ratio: f64,
+}
+
+impl From<reading::Events> for Events {
+    fn from(events: reading::Events) -> Self {
+        Self {
+            seen: events.seen,
+            received: events.received,
+            sampled_out: events.sampled_out,
+            lost: events.lost,
+            sample_ratio: ratio(events.threshold),
+        }
+    }
+}
+
+/// What was counted within a tick.
+#[derive(Debug, Serialize)]
+struct Windows<'a> {
+    #[serde(flatten)]
+    windows: &'a windows::Windows,
+    peak_insert_rate: Option<f64>,
+    peak_delete_rate: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,6 +177,7 @@ struct Netns<'a> {
     insert_rate: Option<f64>,
     delete_rate: Option<f64>,
     net_rate: Option<f64>,
+    windows: Option<Windows<'a>>,
     forecast: &'static str,
     seconds_to_full: Option<f64>,
     baseline: Option<i64>,
@@ -179,6 +206,7 @@ struct Counts {
     insert_failed: ByReason,
     frees: u64,
     frees_skipped: u64,
+    events_sampled_out: u64,
     events_lost: u64,
 }
 
@@ -245,7 +273,7 @@ impl<'a> Line<'a> {
 fn tick_record<'a>(tick: &'a Tick, hooks: &'a [Hook]) -> TickRecord<'a> {
     TickRecord {
         interval_ns: tick.interval_ns,
-        events: tick.events.map(|e| Events { received: e.received, lost: e.lost }),
+        events: tick.events.map(Events::from),
         missed_at_most: tick.missed_at_most,
         netns: tick.netns.iter().map(|netns| self::netns(netns, &tick.counted)).collect(),
         netns_idle: tick.idle,
@@ -305,6 +333,11 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
         insert_rate: netns.rates.insert,
         delete_rate: netns.rates.delete,
         net_rate: netns.rates.net,
+        windows: netns.windows.as_ref().map(|windows| Windows {
+            windows,
+            peak_insert_rate: windows.peak_insert_rate(),
+            peak_delete_rate: windows.peak_delete_rate(),
+        }),
         forecast: match netns.time_to_full {
             TimeToFull::Unknown => "unknown",
             TimeToFull::NotGrowing => "not_growing",
@@ -355,6 +388,7 @@ fn counts(totals: &Totals, counted: &Counted) -> Counts {
         },
         frees: totals.frees,
         frees_skipped: totals.frees_skipped,
+        events_sampled_out: totals.events_sampled_out,
         events_lost: totals.events_lost,
     }
 }

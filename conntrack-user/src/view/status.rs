@@ -138,6 +138,7 @@ mod tests {
             limit: *limit,
             change: None,
             rates: Rates::default(),
+            windows: None,
             totals: None,
             baseline: None,
             drift: None,

@@ -7,9 +7,10 @@ use anstyle::{AnsiColor, Style};
 use super::{causes, flow, units};
 use crate::model::{
     counts::{Counted, Totals},
-    flow::EventKind,
+    flow::{EventKind, ratio},
     reading::{KernelStat, NetnsId},
     tick::{Entries, Limit, NetnsTick, Tick},
+    windows::Windows,
 };
 
 /// Lines after which the headings are repeated.
@@ -35,13 +36,13 @@ const COLUMNS: [(&str, usize); 12] = [
     ("MAX", 7),
     ("FILL", 4),
     ("INS/s", 5),
+    ("PEAK", 5),
     ("DEL/s", 5),
-    ("NET/s", 6),
+    ("NET/s", 5),
     ("DROPS", 5),
     ("EVICT", 5),
     ("FULLIN", 6),
     ("DRIFT", 5),
-    ("LOST", 4),
 ];
 
 /// Writes ticks, with headings every now and then.
@@ -118,9 +119,10 @@ impl Table {
             let _ = writeln!(out, "{WARNING}{text}{WARNING:#}");
             self.lines += 1;
         }
-        let victims = victims(tick);
-        self.lines += victims.lines().count();
-        out.push_str(&victims);
+        for below in [events(tick), victims(tick)] {
+            self.lines += below.lines().count();
+            out.push_str(&below);
+        }
         out
     }
 }
@@ -140,6 +142,30 @@ fn rows(tick: &Tick) -> Vec<&NetnsTick> {
         rows.truncate(ROWS);
     }
     rows
+}
+
+/// What there is to know of the events: that some are missing, wanted or not.
+fn events(tick: &Tick) -> String {
+    let mut out = String::new();
+    let changes = tick.netns.iter().filter_map(|netns| netns.change);
+    let lost: u64 = changes.map(|change| change.events_lost).sum();
+    if lost > 0 {
+        let lost = units::short(lost as f64);
+        let _ = writeln!(
+            out,
+            "{BAD}  {lost} events lost: the ring buffers were full; no count suffers{BAD:#}"
+        );
+    }
+    let ratio = tick.events.map_or(1.0, |events| ratio(events.threshold));
+    if ratio < 1.0 {
+        let one_in = 1.0 / ratio;
+        let decimals = usize::from(one_in < 9.95);
+        let _ = writeln!(
+            out,
+            "{DIM}  events of 1 flow in {one_in:.decimals$}; counts are of all{DIM:#}"
+        );
+    }
+    out
 }
 
 /// The last tuple that was refused and the last that was evicted in the tick.
@@ -184,13 +210,13 @@ fn line(netns: &NetnsTick, counted: &Counted) -> String {
         (limit(netns.limit), PLAIN),
         (fill.map_or("-".into(), units::percent), fill_style),
         (rate(netns.rates.insert), PLAIN),
+        (rate(netns.windows.as_ref().and_then(Windows::peak_insert_rate)), PLAIN),
         (rate(netns.rates.delete), PLAIN),
         (netns.rates.net.map_or("?".into(), units::signed), PLAIN),
         events(counted.early_drops, |change| change.table_full),
         events(counted.early_drops && counted.deletes, |change| change.evictions),
         (units::time_to_full(netns.time_to_full), fill_style),
         drift,
-        events(true, |change| change.events_lost),
     ];
     let padded = cells.iter().zip(COLUMNS).map(|((text, style), (_, width))| {
         // Padded inside the style: its characters take no room on the screen.

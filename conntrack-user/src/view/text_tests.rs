@@ -3,8 +3,9 @@ use crate::{
     forecast::TimeToFull,
     model::{
         name::{Name, NameKind},
-        reading::{NetnsId, Time},
+        reading::{Events, NetnsId, Time},
         tick::Rates,
+        windows::Windows,
     },
 };
 
@@ -17,6 +18,12 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
         limit: Limit::Entries(max),
         change: Some(Totals::default()),
         rates: Rates { insert: Some(1200.0), delete: Some(800.0), net: Some(400.0) },
+        windows: Some(Windows {
+            width_ns: 8_000_000,
+            number: 125,
+            peak_inserts: 50,
+            ..Windows::default()
+        }),
         totals: Some(Totals::default()),
         baseline: Some(0),
         drift: Some(0),
@@ -62,9 +69,10 @@ fn a_table_is_aligned_and_80_columns_wide() {
     let text = plain(&Table::default().tick(&tick(vec![netns(12_345, 262_144), worst])));
     let expected = "\
 2025-11-24 16:00:00 UTC
-     NETNS ENTRIES     MAX FILL INS/s DEL/s  NET/s DROPS EVICT FULLIN DRIFT LOST
-4026531840   12345  262144   5%  1.2k   800   +400     0     0 10m20s     0    0
-a-name-th~ 1048576 1048576 100%  123k  1.2M  -1.1M  100k   12k   FULL   -50  123
+     NETNS ENTRIES     MAX FILL INS/s  PEAK DEL/s NET/s DROPS EVICT FULLIN DRIFT
+4026531840   12345  262144   5%  1.2k  6.2k   800  +400     0     0 10m20s     0
+a-name-th~ 1048576 1048576 100%  123k  6.2k  1.2M -1.1M  100k   12k   FULL   -50
+  123 events lost: the ring buffers were full; no count suffers
 ";
     assert_eq!(text, expected);
     assert!(text.lines().all(|line| line.chars().count() <= 80));
@@ -77,6 +85,7 @@ fn what_is_not_known_is_no_zero() {
         limit: Limit::Unavailable,
         change: None,
         rates: Rates::default(),
+        windows: None,
         totals: None,
         baseline: None,
         drift: None,
@@ -95,8 +104,8 @@ fn what_is_not_known_is_no_zero() {
     assert_eq!(
         rows,
         [
-            "4026531840       ?       ?    -     ?     ?      ?     ?     ?      ?     ?    ?",
-            "4026531840   <=100    none    -  1.2k   800   +400     0     0  never     ~    0",
+            "4026531840       ?       ?    -     ?     ?     ?     ?     ?     ?      ?     ?",
+            "4026531840   <=100    none    -  1.2k  6.2k   800  +400     0     0  never     ~",
         ]
     );
 }
@@ -109,8 +118,19 @@ fn a_hook_that_is_not_attached_leaves_a_question_mark() {
     let row = text.lines().last().unwrap_or_default();
     assert_eq!(
         row,
-        "4026531840       5      10  50%  1.2k   800   +400     ?     ? 10m20s     0    0"
+        "4026531840       5      10  50%  1.2k  6.2k   800  +400     ?     ? 10m20s     0"
     );
+}
+
+#[test]
+fn a_sample_is_said() {
+    let mut tick = tick(vec![netns(5, 10)]);
+    let events = Events { seen: 9, received: 2, sampled_out: 7, lost: 0, threshold: 1 << 30 };
+    tick.events = Some(events);
+    let text = plain(&Table::default().tick(&tick));
+    assert_eq!(text.lines().last(), Some("  events of 1 flow in 4.0; counts are of all"));
+    tick.events = Some(Events { threshold: conntrack_ebpf::EVERY_FLOW, ..events });
+    assert_eq!(plain(&Table::default().tick(&tick)).lines().count(), 3);
 }
 
 #[test]

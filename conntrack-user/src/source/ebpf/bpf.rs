@@ -149,6 +149,19 @@ pub fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr) }
 }
 
+/// `BPF_PROG_TEST_RUN`: runs a raw tracepoint program once, without arguments. From 5.10 on.
+///
+/// # Errors
+/// The kernel's.
+pub fn test_run(program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed();
+    // SAFETY: a field of plain integers in a zeroed union.
+    let u = unsafe { &mut attr.test };
+    u.prog_fd = program.as_raw_fd() as u32;
+    // SAFETY: no address is passed.
+    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }.map(drop)
+}
+
 /// The BTF of the module `name`, found by walking all BTF that the kernel holds.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fs::File,
+    hash::{BuildHasher as _, RandomState},
     io::{self, BufReader},
     path::Path,
     sync::Arc,
@@ -15,8 +16,9 @@ use super::{
     Options,
     btf::Btf,
     hook::{EARLY_DROP, Family, HASH_CHECK_INSERT, Hook},
-    layout,
+    layout, rings,
     symbols::Symbols,
+    windows,
 };
 
 /// The module, where conntrack is one.
@@ -59,7 +61,11 @@ pub(super) fn config(options: &Options, kernel: &Kernel, family: Family) -> Resu
         .context("cannot tell where this kernel keeps its connection tracking data")?;
     config.cpus = possible_cpus(&options.sysfs)?;
     config.events = options.events.into();
-    config.ring_wakeup = options.ring_bytes / 2;
+    config.rings = options.rings.unwrap_or_else(|| rings::number(config.cpus));
+    config.ring_wakeup = ring_bytes(options.ring_bytes, config.rings) / 2;
+    config.sample_seed = RandomState::new().hash_one(0);
+    // What cannot be asked for the time cannot tell when a window was.
+    config.window_jiffies = windows::jiffy().map_or(0, windows::jiffies);
     config.debug_log = options.debug_log.into();
     config.fault_skip_frees = options.fault.skip_frees;
     if family == Family::Kprobe {
@@ -70,6 +76,11 @@ pub(super) fn config(options: &Options, kernel: &Kernel, family: Family) -> Resu
         config.hash_check_insert_len = hash_check_insert.len;
     }
     Ok(config)
+}
+
+/// Bytes of each of `rings`, which share `bytes`: a page at least.
+pub(super) fn ring_bytes(bytes: u32, rings: u32) -> u32 {
+    (bytes / rings).max(4096)
 }
 
 /// The BTF of the kernel, and of the module where conntrack is one.

@@ -77,6 +77,10 @@ pub fn resolve(btf: &Btf) -> Result<Config, LayoutError> {
             Err(LayoutError::Btf(BtfError::NoMember { .. })) => ABSENT,
             other => other?,
         },
+        nf_conn_tcp_state: match member("nf_conn", "proto.tcp.state", 1) {
+            Err(LayoutError::Btf(BtfError::NoMember { .. })) => ABSENT,
+            other => other?,
+        },
         zone_id: member("nf_conntrack_zone", "id", 2)?,
         skb_nfct: member("sk_buff", "_nfct", 8)?,
         net_cookie: member("net", "net_cookie", 8)?,

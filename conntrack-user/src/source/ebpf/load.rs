@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, Queue},
+    maps::{Map, MapData},
     programs::{KProbe, kprobe::KProbeLink},
 };
 use aya_obj::{Object, generated::bpf_attach_type};
-use conntrack_ebpf::{Config, MAX_NETNS, SLOTS, blocks};
+use conntrack_ebpf::{Config, MAX_NETNS, SLOTS, blocks, window_slots};
 use zerocopy::IntoBytes as _;
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     btf::Function,
     hook::{At, Hook, Program},
     plan::Image,
+    rings, table,
 };
 
 /// The object file, built by build.rs.
@@ -30,11 +31,16 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ct
 /// Creates the maps and freezes `config`. Of the programs in the result, only kprobes are used.
 /// `netns`: how many namespaces are told apart, at most [`MAX_NETNS`].
 pub(super) fn create_maps(config: &Config, ring_bytes: u32, netns: u32) -> Result<Ebpf> {
+    let places = window_slots(config.cpus);
     let blocks = blocks(config.cpus);
     // Each CPU keeps up to 128 elements of such a map for itself (`LOCAL_FREE_TARGET`,
     // kernel/bpf/bpf_lru_list.c).
     let notes = 1024 + 128 * config.cpus;
-    let mut maps = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for name in rings::EVENTS.iter().take(config.rings as usize) {
+        loader.map_max_entries(name, ring_bytes);
+    }
+    let mut maps = loader
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("BLOCKS", blocks)
         .map_max_entries("OWNERS", blocks)
@@ -44,7 +50,8 @@ pub(super) fn create_maps(config: &Config, ring_bytes: u32, netns: u32) -> Resul
         .map_max_entries("EVICTING", notes)
         .map_max_entries("ANNOUNCED", notes)
         .map_max_entries("CPUS", config.cpus)
-        .map_max_entries("EVENTS", ring_bytes)
+        .map_max_entries("FREE_WINDOWS", places)
+        .map_max_entries("WINDOWS_OF", places * config.cpus)
         .load(OBJECT)
         .map_err(|error| {
             // aya's words repeat themselves; the kernel's are enough where there are any.
@@ -56,19 +63,9 @@ pub(super) fn create_maps(config: &Config, ring_bytes: u32, netns: u32) -> Resul
             }
         })
         .context("cannot create the maps of the kernel programs")?;
-    fill(&mut maps, "FREE_SLOTS", 1..=netns.min(MAX_NETNS))?;
-    fill(&mut maps, "FREE_BLOCKS", config.cpus..=blocks - 1)?;
+    table::fill(&mut maps, "FREE_SLOTS", 1..=netns.min(MAX_NETNS))?;
+    table::fill(&mut maps, "FREE_BLOCKS", config.cpus..=blocks - 1)?;
     Ok(maps)
-}
-
-/// Puts `numbers` into the queue `name`.
-fn fill(maps: &mut Ebpf, name: &str, numbers: std::ops::RangeInclusive<u32>) -> Result<()> {
-    let map = maps.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
-    let mut queue = Queue::<_, u32>::try_from(map)?;
-    for number in numbers {
-        queue.push(number, 0).with_context(|| format!("cannot fill the map {name}"))?;
-    }
-    Ok(())
 }
 
 /// The programs, relocated against the maps and ready to be loaded one by one.

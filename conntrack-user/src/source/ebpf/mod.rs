@@ -1,18 +1,15 @@
 //! Counts from programs inside the kernel.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
-    path::PathBuf,
-};
+use std::{collections::HashSet, io, os::fd::BorrowedFd, path::PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
-use conntrack_ebpf::{MAX_NETNS, Netns, OVERFLOW_SLOT};
+use conntrack_ebpf::{EVERY_FLOW, MAX_NETNS, Netns, OVERFLOW_SLOT, RINGS, Reread};
 
+mod asked;
 pub mod bpf;
 pub mod btf;
 pub mod flow;
@@ -20,22 +17,29 @@ pub mod hook;
 mod kernel;
 pub mod layout;
 mod load;
+mod mapped;
 pub mod plan;
+mod rings;
 pub mod symbols;
 mod table;
+mod windows;
 
 use super::limits;
 use crate::model::{
     counts::{Balance, Totals},
     flow::FlowEvent,
     probe::{Probe, Run},
+    windows::Windows,
 };
+use asked::Asked;
 use hook::{Family, Hook};
 use kernel::{Kernel, MODULE};
+use mapped::Numbers32;
 use plan::{HookReport, Lack, NotAttached, Way};
+use rings::Rings;
 use table::Table;
 
-/// Size of the ring buffer unless asked otherwise: a good second of events at 15,000 flows/s.
+/// Size of the ring buffers together unless asked otherwise: a good second of events at 15,000 flows/s.
 pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
 
 /// What to attach and how.
@@ -47,8 +51,10 @@ pub struct Options {
     pub sysfs: PathBuf,
     /// The way to attach; none: trampolines where the kernel takes them, else kprobes.
     pub family: Option<Family>,
-    /// Bytes of the ring buffer: a power of two and at least a page.
+    /// Bytes of the ring buffers together: a power of two and at least a page.
     pub ring_bytes: u32,
+    /// How many ring buffers: a power of two, at most [`RINGS`]. None: one for 16 CPUs.
+    pub rings: Option<u32>,
     /// Whether each insert and destroy is also sent as an event.
     pub events: bool,
     /// Whether the programs write their debug log.
@@ -64,6 +70,7 @@ impl Default for Options {
             sysfs: "/sys".into(),
             family: None,
             ring_bytes: DEFAULT_RING_BYTES,
+            rings: None,
             events: true,
             debug_log: false,
             fault: Fault::default(),
@@ -85,7 +92,10 @@ pub struct Fault {
 /// The programs, attached, and what they count.
 pub struct EbpfSource {
     table: Table,
-    ring: RingBuf<MapData>,
+    rings: Rings,
+    threshold: Numbers32,
+    windows: Option<windows::Reader>,
+    asked: Result<Asked>,
     victims: RingBuf<MapData>,
     family: Family,
     cookie_is_address: bool,
@@ -119,6 +129,10 @@ impl EbpfSource {
     /// # Errors
     /// Says what is missing and what it was for: BTF, a function, a capability, the kernel's consent.
     pub fn attach(options: &Options) -> Result<Self> {
+        ensure!(
+            options.rings.is_none_or(|rings| rings.is_power_of_two() && rings as usize <= RINGS),
+            "there are 1, 2, 4 or {RINGS} ring buffers"
+        );
         // Before 5.11 maps count as locked memory.
         limits::raise(libc::RLIMIT_MEMLOCK);
         let kernel = Kernel::read(options)?;
@@ -149,9 +163,18 @@ impl EbpfSource {
         }
         let config = kernel::config(options, kernel, family)?;
         let netns = Some(options.fault.max_netns).filter(|netns| *netns > 0).unwrap_or(MAX_NETNS);
-        let mut maps = load::create_maps(&config, options.ring_bytes, netns)?;
+        let ring_bytes = kernel::ring_bytes(options.ring_bytes, config.rings);
+        let mut maps = load::create_maps(&config, ring_bytes, netns)?;
         // Before the programs are attached: they note the number of the tick.
         let table = Table::map(&maps, config.cpus, family)?;
+        let threshold = Numbers32::new(&maps, "THRESHOLD", 1)?;
+        threshold.write(0, EVERY_FLOW);
+        let asked = Asked::load(&mut maps);
+        // When a window was is told by the clocks that are asked for.
+        let windows = match (&asked, windows::jiffy()) {
+            (Ok(_), Some(jiffy)) => Some(windows::Reader::new(&mut maps, config.cpus, jiffy)?),
+            _ => None,
+        };
         let programs = match family {
             Family::Tracing => {
                 Some(load::Programs::prepare(&maps, kernel.module.as_ref().map(|_| MODULE))?)
@@ -183,10 +206,22 @@ impl EbpfSource {
             hooks.push(HookReport { hook, outcome });
         }
 
-        let ring = ring_of(&mut maps, "EVENTS")?;
-        let victims = ring_of(&mut maps, "VICTIMS")?;
+        let rings = Rings::take(&mut maps, config.rings)?;
+        let victims = rings::take(&mut maps, "VICTIMS")?;
         let cookie_is_address = config.cookie_is_address == 1;
-        Ok(Self { table, ring, victims, family, cookie_is_address, hooks, attached, maps })
+        Ok(Self {
+            table,
+            rings,
+            threshold,
+            windows,
+            asked,
+            victims,
+            family,
+            cookie_is_address,
+            hooks,
+            attached,
+            maps,
+        })
     }
 
     /// How the programs are attached.
@@ -289,6 +324,9 @@ impl EbpfSource {
     /// # Errors
     /// Those of bpf(2).
     pub fn release(&mut self, slot: u32) -> Result<()> {
+        if let Some(windows) = &mut self.windows {
+            windows.release(&mut self.maps, slot)?;
+        }
         self.table.release(&mut self.maps, slot)
     }
 
@@ -314,19 +352,51 @@ impl EbpfSource {
     }
 
     /// Hands at most `limit` waiting events to `take`. Fewer were there if fewer were received.
-    pub fn drain(&mut self, limit: u64, mut take: impl FnMut(FlowEvent)) -> Drained {
-        let mut drained = Drained::default();
-        while drained.received < limit {
-            let Some(record) = self.ring.next() else {
-                break;
-            };
-            drained.received += 1;
-            match flow::decode(&record) {
-                Ok(event) => take(event),
-                Err(_) => drained.malformed += 1,
-            }
+    pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> Drained {
+        self.rings.drain(limit, monotonic_ns(), take)
+    }
+
+    /// Descriptors that are readable when a ring buffer should be drained before its time.
+    pub fn ring_descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.rings.descriptors()
+    }
+
+    /// From now on, entries whose hash is below `threshold` are in the sample.
+    pub fn set_threshold(&self, threshold: u32) {
+        self.threshold.write(0, threshold);
+    }
+
+    /// Takes in the windows that have ended since the last call; it must not be longer ago than
+    /// [`conntrack_ebpf::WINDOWS`] windows. `busy`: slots in which something is counted lately.
+    pub fn read_windows(&mut self, busy: &HashSet<u32>) {
+        if let (Some(windows), Ok(asked)) = (&mut self.windows, &self.asked)
+            && let Ok(clock) = asked.clock()
+        {
+            windows.update(busy, clock);
         }
-        drained
+    }
+
+    /// The windows of `slot` that were read since the last call; none where they are not counted.
+    /// `unix_ns`: what to add to `CLOCK_MONOTONIC` for nanoseconds since 1970.
+    pub fn take_windows(&mut self, slot: u32, unix_ns: i64) -> Option<Windows> {
+        self.windows.as_mut()?.take(slot, unix_ns)
+    }
+
+    /// Reads live entries again, [`conntrack_ebpf::REREADS`] at most.
+    ///
+    /// # Errors
+    /// The kernel's, and why it did not take the program.
+    pub fn reread(&self, entries: &mut [Reread]) -> Result<()> {
+        match &self.asked {
+            Ok(asked) => asked.reread(entries),
+            Err(error) => bail!("{error:#}"),
+        }
+    }
+
+    /// Why live entries cannot be read again, and windows not be told; none where they can.
+    #[must_use]
+    pub fn not_asked(&self) -> Option<String> {
+        self.asked.as_ref().err().map(|error| format!("{error:#}"))
     }
 
     /// Connects the programs' debug log with the crate `log`; the caller polls and flushes it.
@@ -338,12 +408,13 @@ impl EbpfSource {
     }
 }
 
-/// Readable when the ring fills up faster than a timer empties it.
-impl AsFd for EbpfSource {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring keeps its map's descriptor open as long as it lives.
-        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
-    }
+/// `CLOCK_MONOTONIC`, as the programs' `bpf_ktime_get_ns` has it.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes the structure that it is given. It cannot fail: the clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Calls that none of `copies` saw, at most: a call is missed when all copies are skipped, so not more
@@ -370,12 +441,6 @@ const fn hits(hook: Hook, totals: &Totals) -> Option<u64> {
         Hook::Clash => totals.clashes,
         Hook::DeleteCause | Hook::EarlyDrop | Hook::Confirm | Hook::NetnsEnd => return None,
     })
-}
-
-/// The ring buffer `name`.
-fn ring_of(maps: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>> {
-    let map = maps.take_map(name).with_context(|| format!("the object has no map {name}"))?;
-    RingBuf::try_from(map).with_context(|| format!("cannot map the ring buffer {name}"))
 }
 
 /// An error where a hook is not attached that everything rests on.

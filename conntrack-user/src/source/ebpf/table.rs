@@ -2,8 +2,6 @@
 //! namespaces there are, and looking for those in which something was counted does not depend on how
 //! many there are without.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
-
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
@@ -12,30 +10,29 @@ use aya::{
 use conntrack_ebpf::{
     Activity, COPIES, Counters, GROUP, GROUPS, Netns, OVERFLOW_SLOT, SLOTS, blocks,
 };
-use memmap2::{MmapOptions, MmapRaw};
 
-use super::{hook::Family, load};
+use super::{
+    hook::Family,
+    mapped::{Mapped, Numbers32},
+};
 use crate::model::counts::{Balance, ByProtocol, ByStatus, Totals};
-
-/// Bytes of an element of an array map of 32-bit numbers: the kernel rounds up to eight.
-const NUMBER: usize = 8;
 
 /// Ticks back to which activity is looked at. What was noted in one tick may be counted in the next, so
 /// one more than the last.
 const LOOK_BACK: u32 = 2;
 
 /// Counters as numbers to be added up.
-type Numbers = [u64; size_of::<Counters>() / 8];
+type Sums = [u64; size_of::<Counters>() / 8];
 
 /// The maps of the counters.
 #[derive(Debug)]
 pub(super) struct Table {
-    blocks: MmapRaw,
-    netns: MmapRaw,
-    owners: MmapRaw,
-    block_of: MmapRaw,
-    activity: MmapRaw,
-    tick: MmapRaw,
+    blocks: Mapped<Counters>,
+    netns: Mapped<Netns>,
+    owners: Numbers32,
+    block_of: Numbers32,
+    activity: Mapped<Activity>,
+    tick: Numbers32,
     cpus: usize,
     family: Family,
     /// The number of the tick, as the programs see it.
@@ -54,21 +51,16 @@ impl Table {
     pub(super) fn map(maps: &Ebpf, cpus: u32, family: Family) -> Result<Self> {
         let all_blocks = blocks(cpus) as usize;
         let cpus = cpus as usize;
-        let map = |name: &str, bytes: usize| {
-            let found = maps.map(name).with_context(|| format!("the object has no map {name}"))?;
-            let fd = load::map_data(found)?.fd().as_fd().as_raw_fd();
-            MmapOptions::new().len(bytes).map_raw(fd).with_context(|| format!("cannot map {name}"))
-        };
         let slots = SLOTS as usize;
         let mut blocks_of = vec![Vec::new(); slots];
         blocks_of[OVERFLOW_SLOT as usize] = (0..cpus as u32).collect();
         let mut table = Self {
-            blocks: map("BLOCKS", all_blocks * size_of::<Counters>())?,
-            netns: map("NETNS", slots * size_of::<Netns>())?,
-            owners: map("OWNERS", all_blocks * NUMBER)?,
-            block_of: map("BLOCK_OF", slots * cpus * NUMBER)?,
-            activity: map("ACTIVITY", cpus * size_of::<Activity>())?,
-            tick: map("TICK", NUMBER)?,
+            blocks: Mapped::new(maps, "BLOCKS", all_blocks)?,
+            netns: Mapped::new(maps, "NETNS", slots)?,
+            owners: Numbers32::new(maps, "OWNERS", all_blocks)?,
+            block_of: Numbers32::new(maps, "BLOCK_OF", slots * cpus)?,
+            activity: Mapped::new(maps, "ACTIVITY", cpus)?,
+            tick: Numbers32::new(maps, "TICK", 1)?,
             cpus,
             family,
             now: LOOK_BACK,
@@ -82,7 +74,7 @@ impl Table {
     fn next_tick(&mut self) {
         // 0 is never a tick.
         self.now = self.now.checked_add(1).unwrap_or(1);
-        write(&self.tick, 0, self.now);
+        self.tick.write(0, self.now);
     }
 
     /// Begins a tick: the slots in which something may have been counted since the one before last,
@@ -93,7 +85,7 @@ impl Table {
         let mut groups = [false; GROUPS];
         let mut has_new_blocks = false;
         for cpu in 0..self.cpus {
-            let activity: Activity = read(&self.activity, cpu);
+            let activity = self.activity.read(cpu);
             has_new_blocks |= is_recent(activity.blocks);
             for (group, tick) in groups.iter_mut().zip(activity.groups) {
                 *group |= is_recent(tick);
@@ -113,7 +105,7 @@ impl Table {
     /// Learns which blocks were taken since.
     fn find_blocks(&mut self) {
         for block in self.cpus..self.owner_of.len() {
-            let owner: u32 = read_number(&self.owners, block);
+            let owner = self.owners.read(block);
             if owner != self.owner_of[block] {
                 self.owner_of[block] = owner;
                 if let Some(blocks) = self.blocks_of.get_mut(owner as usize) {
@@ -125,15 +117,15 @@ impl Table {
 
     /// The namespace of `slot`.
     fn netns(&self, slot: u32) -> Option<Netns> {
-        let netns: Netns = read(&self.netns, slot as usize);
+        let netns = self.netns.read(slot as usize);
         (netns.cookie != 0).then_some(netns)
     }
 
     /// What all CPUs have counted in `slot`. Each field is exact at some moment during the call.
     pub(super) fn counters(&self, slot: u32) -> Totals {
-        let mut sum: Numbers = [0; _];
+        let mut sum: Sums = [0; _];
         for block in self.blocks_of(slot) {
-            let block: Numbers = zerocopy::transmute!(block);
+            let block: Sums = zerocopy::transmute!(block);
             for (sum, number) in sum.iter_mut().zip(block) {
                 *sum += number;
             }
@@ -155,7 +147,7 @@ impl Table {
     }
 
     fn blocks_of(&self, slot: u32) -> impl Iterator<Item = Counters> {
-        self.blocks_of[slot as usize].iter().map(|block| read(&self.blocks, *block as usize))
+        self.blocks_of[slot as usize].iter().map(|block| self.blocks.read(*block as usize))
     }
 
     /// Blocks that are taken, without those of the overflow slot, and how many there are.
@@ -170,31 +162,44 @@ impl Table {
     /// Those of bpf(2); what could not be given back stays taken.
     pub(super) fn release(&mut self, maps: &mut Ebpf, slot: u32) -> Result<()> {
         self.find_blocks();
-        let netns: Netns = read(&self.netns, slot as usize);
+        let netns = self.netns.read(slot as usize);
         let mut free = queue(maps, "FREE_BLOCKS")?;
         for block in std::mem::take(&mut self.blocks_of[slot as usize]) {
-            write(&self.blocks, block as usize, Counters::default());
-            write_number(&self.owners, block as usize, 0);
+            self.blocks.write(block as usize, Counters::default());
+            self.owners.write(block as usize, 0);
             self.owner_of[block as usize] = 0;
             free.push(block, 0)?;
         }
         let first = slot as usize * self.cpus;
-        (first..first + self.cpus).for_each(|place| write_number(&self.block_of, place, 0));
+        (first..first + self.cpus).for_each(|place| self.block_of.write(place, 0));
         // Left by the program when the namespace is one that it did not see end.
         let slot_of = maps.map_mut("SLOT_OF").context("the object has no map SLOT_OF")?;
         let mut slot_of = HashMap::<_, u64, u32>::try_from(slot_of)?;
         if slot_of.get(&netns.cookie, 0).is_ok_and(|found| found == slot) {
             slot_of.remove(&netns.cookie)?;
         }
-        write(&self.netns, slot as usize, Netns::default());
+        self.netns.write(slot as usize, Netns::default());
         queue(maps, "FREE_SLOTS")?.push(slot, 0)?;
         Ok(())
     }
 }
 
-fn queue<'a>(maps: &'a mut Ebpf, name: &str) -> Result<Queue<&'a mut MapData, u32>> {
+pub(super) fn queue<'a>(maps: &'a mut Ebpf, name: &str) -> Result<Queue<&'a mut MapData, u32>> {
     let map = maps.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
     Ok(Queue::try_from(map)?)
+}
+
+/// Puts `numbers` into the queue `name`.
+pub(super) fn fill(
+    maps: &mut Ebpf,
+    name: &str,
+    numbers: std::ops::RangeInclusive<u32>,
+) -> Result<()> {
+    let mut queue = queue(maps, name)?;
+    for number in numbers {
+        queue.push(number, 0).with_context(|| format!("cannot fill the map {name}"))?;
+    }
+    Ok(())
 }
 
 /// What the copies of a program have counted together.
@@ -236,41 +241,9 @@ fn totals(counters: &Counters, family: Family) -> Totals {
         failed_dying: counters.confirm_dying,
         frees: copies(counters.frees),
         frees_skipped: counters.frees_skipped,
+        events_sampled_out: counters.events_sampled_out.iter().sum(),
         events_lost: counters.events_lost,
     }
-}
-
-/// A map value that is integers only.
-trait Plain: Copy {}
-impl Plain for Counters {}
-impl Plain for Netns {}
-impl Plain for Activity {}
-impl Plain for u32 {}
-
-/// The value at `index`.
-fn read<T: Plain>(map: &MmapRaw, index: usize) -> T {
-    assert!((index + 1) * size_of::<T>() <= map.len(), "index {index} is outside the map");
-    // SAFETY: inside the mapping, which starts at a page, and the size of `T` is a multiple of its
-    // alignment. `T` is integers only, so any bytes are a value. The programs write meanwhile, each
-    // field by one aligned store; volatile, so that every call reads anew.
-    unsafe { map.as_ptr().cast::<T>().add(index).read_volatile() }
-}
-
-/// Sets the value at `index`.
-fn write<T: Plain>(map: &MmapRaw, index: usize, value: T) {
-    assert!((index + 1) * size_of::<T>() <= map.len(), "index {index} is outside the map");
-    // SAFETY: as for `read`; the mapping is writable.
-    unsafe { map.as_mut_ptr().cast::<T>().add(index).write_volatile(value) }
-}
-
-/// The 32-bit number at `index`.
-fn read_number(map: &MmapRaw, index: usize) -> u32 {
-    read(map, index * (NUMBER / size_of::<u32>()))
-}
-
-/// Sets the 32-bit number at `index`.
-fn write_number(map: &MmapRaw, index: usize, value: u32) {
-    write(map, index * (NUMBER / size_of::<u32>()), value);
 }
 
 #[cfg(test)]

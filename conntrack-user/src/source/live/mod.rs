@@ -3,12 +3,12 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    os::fd::AsFd as _,
     path::{Path, PathBuf},
     time::{Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
+use conntrack_ebpf::EVERY_FLOW;
 
 mod read;
 mod slots;
@@ -91,7 +91,9 @@ pub struct Live {
     scans: u64,
     missed_at_most: Option<u64>,
     probes: Vec<Probe>,
-    events: Option<u64>,
+    /// Events taken out of the rings; none without events.
+    received: Option<u64>,
+    threshold: u32,
     victims: VecDeque<FlowEvent>,
     /// Programs are timed as long as it is open.
     probe_stats: Option<std::os::fd::OwnedFd>,
@@ -135,7 +137,11 @@ impl Live {
         };
         let (programs, lost) = match attached {
             Ok(programs) => {
-                let lost = lost_hooks(programs.hooks());
+                let mut lost = lost_hooks(programs.hooks());
+                lost.extend(programs.not_asked().map(|why| Lost {
+                    what: "peaks within a tick, and the state of live entries".into(),
+                    why,
+                }));
                 (Some(programs), lost)
             }
             Err(why) => {
@@ -143,7 +149,7 @@ impl Live {
                 (None, vec![Lost { what, why }])
             }
         };
-        let events = (programs.is_some() && options.ebpf.events).then_some(0);
+        let received = (programs.is_some() && options.ebpf.events).then_some(0);
         let probe_stats = (programs.is_some() && options.probe_stats)
             .then(ebpf::bpf::enable_statistics)
             .transpose()
@@ -171,7 +177,8 @@ impl Live {
             scans: 0,
             missed_at_most: None,
             probes: Vec::new(),
-            events,
+            received,
+            threshold: EVERY_FLOW,
             victims: VecDeque::new(),
             probe_stats,
         };
@@ -208,21 +215,30 @@ impl Live {
         &self.lost
     }
 
-    /// A descriptor that is readable when the ring buffer should be drained before its time.
+    /// Descriptors that are readable when a ring buffer should be drained before its time.
     ///
     /// # Errors
     /// Those of dup(2).
-    pub fn ring_fd(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
-        self.programs.as_ref().map(|programs| programs.as_fd().try_clone_to_owned()).transpose()
+    pub fn ring_fds(&self) -> io::Result<Vec<std::os::fd::OwnedFd>> {
+        let rings = self.programs.iter().flat_map(EbpfSource::ring_descriptors);
+        rings.map(|ring| ring.try_clone_to_owned()).collect()
+    }
+
+    /// From now on, entries whose hash is below `threshold` are in the sample.
+    pub fn set_threshold(&mut self, threshold: u32) {
+        if let Some(programs) = &self.programs {
+            programs.set_threshold(threshold);
+            self.threshold = threshold;
+        }
     }
 
     /// Hands at most `limit` waiting events to `take`; how many there were.
     pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> u64 {
-        let (Some(programs), Some(events)) = (&mut self.programs, &mut self.events) else {
+        let (Some(programs), Some(received)) = (&mut self.programs, &mut self.received) else {
             return 0;
         };
         let drained = programs.drain(limit, take);
-        *events += drained.received;
+        *received += drained.received;
         drained.received
     }
 

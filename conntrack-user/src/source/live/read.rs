@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
     super::{
         ebpf::{
-            EbpfSource,
+            self, EbpfSource,
             hook::{Family, Hook},
         },
         procfs::Namespace,
@@ -18,7 +18,8 @@ use super::{
 };
 use crate::model::{
     counts::{Balance, Counted, Totals},
-    reading::{CountRead, NetnsId, NetnsReading, Reading, Victim},
+    reading::{CountRead, Events, NetnsId, NetnsReading, Reading, Victim},
+    windows::Windows,
 };
 
 /// Between two looks for new namespaces.
@@ -40,9 +41,7 @@ impl Live {
     /// Reads what has changed, or for [`Purpose::Settle`] everything.
     pub fn read(&mut self, purpose: Purpose) -> Reading {
         let started = Instant::now();
-        if let Some(programs) = &mut self.programs {
-            self.slots.update(programs, started);
-        }
+        self.collect();
         self.scan_when_due();
         self.take_victims();
         let with_stat = self.last_stat.is_none_or(|last| last.elapsed() >= STAT_EVERY);
@@ -81,16 +80,41 @@ impl Live {
             idle,
             netns,
             gone: std::mem::take(&mut self.gone),
-            events_received: self.events,
+            events: self.events(&overflow.unwrap_or_default()),
             missed_at_most: self.missed_at_most,
-            events_lost: self.slots.total().events_lost
-                + overflow.map_or(0, |overflow| overflow.events_lost),
             overflow: overflow.unwrap_or_default(),
             probes: self.probes.clone(),
             victims,
             blocks: self.programs.as_ref().map(EbpfSource::blocks),
             counted,
         }
+    }
+
+    /// Takes in what was counted since the last call. At least twice a second, so that no window is missed.
+    pub fn collect(&mut self) {
+        if let Some(programs) = &mut self.programs {
+            self.slots.update(programs, Instant::now());
+            programs.read_windows(self.slots.busy_numbers());
+        }
+    }
+
+    /// What became of the events, if there are any.
+    fn events(&self, overflow: &Totals) -> Option<Events> {
+        let received = self.received?;
+        let totals = self.slots.total().plus(overflow);
+        Some(Events {
+            seen: totals.inserts() + totals.deletes.sum(),
+            received,
+            sampled_out: totals.events_sampled_out,
+            lost: totals.events_lost,
+            threshold: self.threshold,
+        })
+    }
+
+    fn take_windows(&mut self, slot: u32) -> Option<Windows> {
+        let now = SystemTime::UNIX_EPOCH.elapsed().ok()?.as_nanos() as i64;
+        let unix_ns = now - ebpf::monotonic_ns() as i64;
+        self.programs.as_mut()?.take_windows(slot, unix_ns)
     }
 
     /// What the hooks that are attached count.
@@ -230,12 +254,15 @@ impl Live {
             totals,
             counts,
             max: netns.and_then(|netns| netns.max().ok()),
+            windows: None,
             kernel: self.stats.get(&id).copied(),
         };
-        if let Some(slot) = slot.map(|slot| slot.number) {
+        let slot = slot.map(|slot| slot.number);
+        if let Some(slot) = slot {
             self.slots.remember(slot, &reading);
         }
-        Some(reading)
+        let windows = slot.filter(|_| !idle).and_then(|slot| self.take_windows(slot));
+        Some(NetnsReading { windows, ..reading })
     }
 
     /// Adds those that have ended, with their last counts, and forgets them.
@@ -260,6 +287,7 @@ impl Live {
                     totals: (!slot.spilled).then_some(slot.totals),
                     counts: vec![],
                     max: None,
+                    windows: None,
                     kernel: None,
                 });
             }

@@ -87,6 +87,11 @@ impl Slots {
         self.busy.iter().filter_map(|number| self.slots.get(number))
     }
 
+    /// The numbers of those in which something was counted lately.
+    pub(super) const fn busy_numbers(&self) -> &HashSet<u32> {
+        &self.busy
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
