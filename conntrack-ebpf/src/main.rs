@@ -1,7 +1,7 @@
 //! The kernel programs. On the host this is an empty program, so that the workspace builds as one.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-// For one instruction: see `counters::increment`. The target itself needs the same switch of the
+// For `counters::increment` and `percpu::opaque`. The target itself needs the same switch of the
 // compiler, which conntrack-user/build.rs sets.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 

@@ -10,7 +10,7 @@ use conntrack_ebpf::{Activity, GROUP, GROUPS, MAX_NETNS, Netns, OVERFLOW_SLOT, S
 use crate::{
     config,
     kernel::{Ptr, Read},
-    percpu::{Cpu, Last},
+    percpu::{self, Cpu, Last},
     windows,
 };
 
@@ -151,7 +151,8 @@ fn block_of(slot: u32, number: u32) -> Option<u32> {
 /// Notes that something is counted in `slot` on this CPU.
 #[inline(always)]
 fn mark(number: u32, slot: u32) {
-    let group = (slot / GROUP) as usize;
+    // Or the compiler checks another register than it adds, which 5.10's verifier does not follow.
+    let group = percpu::opaque(u64::from(slot / GROUP)) as usize;
     if group >= GROUPS {
         return;
     }

@@ -98,6 +98,15 @@ pub(crate) fn address(cpu: *mut Cpu, program: usize, pointer: Ptr) -> u64 {
     }
 }
 
+/// `number`, of which the compiler knows nothing.
+#[inline(always)]
+pub(crate) fn opaque(mut number: u64) -> u64 {
+    // SAFETY: a move to itself. No instruction at all would leave two source lines at one address, which
+    // the kernel refuses.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack)) };
+    number
+}
+
 /// The number of the stack that `address` is on. Stacks are `THREAD_SIZE` apart, 16 KiB on x86-64 and
 /// arm64; a soft interrupt has one of its own.
 #[inline(always)]

@@ -155,6 +155,9 @@ pub(crate) struct Watch {
     /// Send no events through the ring buffer, only count
     #[arg(long)]
     no_events: bool,
+    /// Send the events of this share of the flows, above 0 and at most 1; counts are of all
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, default_value = "1", conflicts_with = "no_events")]
+    sample_ratio: f64,
     /// Write the debug log of the kernel programs to standard error
     #[arg(long)]
     pub(crate) debug_bpf: bool,
@@ -168,6 +171,13 @@ struct Ring {
     /// How many ring buffers the CPUs share: 1, 2, 4 or 8 [default: one for 16 CPUs]
     #[arg(long, value_name = "N", value_parser = parse_rings)]
     rings: Option<u32>,
+}
+
+impl Watch {
+    /// The threshold of the sample.
+    pub(crate) fn threshold(&self) -> u32 {
+        conntrack_user::model::flow::threshold(self.sample_ratio)
+    }
 }
 
 impl Default for Ring {
@@ -365,6 +375,13 @@ fn parse_rings(text: &str) -> Result<u32, String> {
     }
 }
 
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio > 0.0 && ratio <= 1.0 => Ok(ratio),
+        _ => Err("it must be above 0 and at most 1".into()),
+    }
+}
+
 fn parse_percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse::<f64>() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
@@ -390,6 +407,7 @@ mod tests {
             (vec!["watch", "--netns", "blue"], "all, self, or an inode number"),
             (vec!["watch", "--ring-size", "5000"], "a power of two"),
             (vec!["watch", "--ring-size", "2048"], "a power of two"),
+            (vec!["watch", "--sample-ratio", "0"], "above 0 and at most 1"),
             (vec!["watch", "--rings", "3"], "1, 2, 4 or 8"),
             (vec!["watch", "--count", "0"], "0 is not in 1"),
             (vec!["watch", "--source", "ebfp"], "ebpf"),

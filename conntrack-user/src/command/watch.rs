@@ -73,6 +73,7 @@ async fn watch_on(watch: &Watch) -> Result<()> {
     let mut with_programs = false;
     loop {
         let mut live = reopen(&options, with_programs).await?;
+        live.set_threshold(watch.threshold());
         if live.name() != "ebpf" && options.choice != Choice::Procfs {
             anstream::eprintln!("ctmon: `ctmon doctor` tells what is missing and what to do");
         }

@@ -55,6 +55,17 @@ pub fn ratio(threshold: u32) -> f64 {
     if threshold == EVERY_FLOW { 1.0 } else { f64::from(threshold) / 4_294_967_296.0 }
 }
 
+/// The threshold at which an entry is in the sample with the probability `ratio`: at least 1, so that the
+/// sample is never empty for ever.
+#[must_use]
+pub fn threshold(ratio: f64) -> u32 {
+    if ratio >= 1.0 {
+        EVERY_FLOW
+    } else {
+        ((ratio * 4_294_967_296.0) as u32).clamp(1, EVERY_FLOW - 1)
+    }
+}
+
 /// What happened to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {

@@ -117,6 +117,17 @@ pub struct Rates {
 }
 
 impl NetnsTick {
+    /// The highest rate of inserts by packets in one window of the tick, a second.
+    #[must_use]
+    pub fn peak_insert_rate(&self) -> Option<f64> {
+        match (&self.windows, &self.change) {
+            (Some(windows), _) => windows.peak_insert_rate(),
+            // One in which nothing was ever counted has no windows.
+            (None, Some(change)) if change.inserts() == 0 => Some(0.0),
+            (None, _) => None,
+        }
+    }
+
     /// Entries as a share of the limit; none where either is unknown or there is no limit.
     #[must_use]
     pub fn fill_ratio(&self) -> Option<f64> {

@@ -10,7 +10,6 @@ use crate::model::{
     flow::{EventKind, ratio},
     reading::{KernelStat, NetnsId},
     tick::{Entries, Limit, NetnsTick, Tick},
-    windows::Windows,
 };
 
 /// Lines after which the headings are repeated.
@@ -210,7 +209,7 @@ fn line(netns: &NetnsTick, counted: &Counted) -> String {
         (limit(netns.limit), PLAIN),
         (fill.map_or("-".into(), units::percent), fill_style),
         (rate(netns.rates.insert), PLAIN),
-        (rate(netns.windows.as_ref().and_then(Windows::peak_insert_rate)), PLAIN),
+        (rate(netns.peak_insert_rate()), PLAIN),
         (rate(netns.rates.delete), PLAIN),
         (netns.rates.net.map_or("?".into(), units::signed), PLAIN),
         events(counted.early_drops, |change| change.table_full),

@@ -31,7 +31,7 @@ pub(super) struct Mapped<T> {
 }
 
 impl<T: Plain> Mapped<T> {
-    const SIZE_IS_A_MULTIPLE: () = assert!(size_of::<T>() % 8 == 0);
+    const SIZE_IS_A_MULTIPLE: () = assert!(size_of::<T>().is_multiple_of(8));
 
     /// Maps the map `name`, which has `len` values.
     ///
@@ -70,7 +70,7 @@ impl<T: Plain> Mapped<T> {
 
     /// The integer of type `F` that lies `offset` bytes into the value at `index`.
     pub(super) fn field<F: Field>(&self, index: usize, offset: usize) -> F {
-        assert!(offset + size_of::<F>() <= size_of::<T>() && offset % size_of::<F>() == 0);
+        assert!(offset + size_of::<F>() <= size_of::<T>() && offset.is_multiple_of(size_of::<F>()));
         // SAFETY: as for `read`, and inside the value.
         unsafe { self.at(index).byte_add(offset).cast::<F>().read_volatile() }
     }

@@ -49,8 +49,9 @@ pub(super) struct Reader {
     cpus: usize,
     jiffy_ns: u64,
     window_jiffies: u64,
-    /// `CLOCK_MONOTONIC` when `jiffies_64` was 0.
-    epoch_ns: Option<u64>,
+    /// `CLOCK_MONOTONIC` when `jiffies_64` was 0: long before the start, because it begins five minutes
+    /// before its lower half wraps (`INITIAL_JIFFIES`, include/linux/jiffies.h).
+    epoch_ns: Option<i64>,
     /// The first window that was not read yet.
     next: Option<u64>,
     piles: HashMap<u32, Kept>,
@@ -91,7 +92,7 @@ impl Reader {
     /// Takes in the windows that have ended. `busy`: slots in which something is counted lately. At `clock`,
     /// which was read just now.
     pub(super) fn update(&mut self, busy: &HashSet<u32>, clock: Clock) {
-        let epoch = clock.monotonic_ns.saturating_sub(clock.jiffies * self.jiffy_ns);
+        let epoch = clock.monotonic_ns as i64 - (clock.jiffies * self.jiffy_ns) as i64;
         // A jiffy ends before its number is seen, so the lowest is nearest.
         self.epoch_ns = Some(self.epoch_ns.map_or(epoch, |before| before.min(epoch)));
         let now = clock.jiffies / self.window_jiffies;
@@ -101,7 +102,8 @@ impl Reader {
         self.next = Some(end);
         self.find_places(busy);
         let width_ns = self.width_ns();
-        let start_of = |window: u64| self.epoch_ns.unwrap_or(0) + window * width_ns;
+        let epoch_ns = self.epoch_ns.unwrap_or(epoch);
+        let start_of = |window: u64| (epoch_ns + (window * width_ns) as i64).max(0) as u64;
         // The oldest one that no later one can have overwritten.
         let oldest = (now + 2).saturating_sub(WINDOWS as u64).clamp(next, end);
         for kept in self.piles.values_mut() {

@@ -98,8 +98,21 @@ pub(crate) struct Probe {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Events {
+    pub(crate) seen: Option<i64>,
     pub(crate) received: Option<i64>,
+    pub(crate) sampled_out: Option<i64>,
     pub(crate) lost: Option<i64>,
+}
+
+/// What was counted within a tick.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Windows {
+    pub(crate) width_ns: i64,
+    pub(crate) missed: i64,
+    pub(crate) first_ns: Option<i64>,
+    pub(crate) inserts: Vec<i64>,
+    pub(crate) peak_insert_rate: Option<f64>,
 }
 
 /// One namespace in one interval.
@@ -119,6 +132,7 @@ pub(crate) struct Netns {
     pub(crate) seconds_to_full: Option<f64>,
     pub(crate) baseline: Option<i64>,
     pub(crate) drift: Option<i64>,
+    pub(crate) windows: Option<Windows>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) totals: BTreeMap<String, Value>,
     #[serde(deserialize_with = "or_default")]

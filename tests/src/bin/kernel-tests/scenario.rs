@@ -23,6 +23,8 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("table-full-of-assured", include_str!("../../../scenarios/table-full-of-assured.toml")),
     ("dropped-before-confirm", include_str!("../../../scenarios/dropped-before-confirm.toml")),
     ("ring-of-one-page", include_str!("../../../scenarios/ring-of-one-page.toml")),
+    ("a-quarter-of-the-flows", include_str!("../../../scenarios/a-quarter-of-the-flows.toml")),
+    ("two-rings", include_str!("../../../scenarios/two-rings.toml")),
     ("causes-and-statuses", include_str!("../../../scenarios/causes-and-statuses.toml")),
     ("reset-deletes-at-once", include_str!("../../../scenarios/reset-deletes-at-once.toml")),
     ("clash-resolved", include_str!("../../../scenarios/clash-resolved.toml")),

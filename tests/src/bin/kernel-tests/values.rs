@@ -23,6 +23,7 @@ pub(crate) const FROM_CTMON: &[&str] = &[
     "frees",
     "frees_skipped",
     "netns_events_lost",
+    "netns_events_sampled_out",
     "clashes",
     "clashes_resolved",
     "insert_failed_clash",
@@ -54,6 +55,8 @@ pub(crate) const FROM_CTMON: &[&str] = &[
     "deletes_by_status_offloaded_other",
     // Of all namespaces.
     "events_received",
+    "events_seen",
+    "events_sampled_out",
     "events_lost",
     "missed_at_most",
     "all_inserts",
@@ -116,6 +119,8 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
         values.insert(name.to_owned(), value);
     };
     set("events_received", tick.events.received);
+    set("events_seen", tick.events.seen);
+    set("events_sampled_out", tick.events.sampled_out);
     set("events_lost", tick.events.lost);
     set("missed_at_most", tick.missed_at_most);
     set("all_inserts", tick.sum("inserts"));
@@ -129,8 +134,12 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
     set("drift", netns.drift);
     set("kernel_count", netns.kernel("count"));
     for (name, value) in netns.flat_totals() {
-        // The events of all namespaces have that name too.
-        let known_as = if name == "events_lost" { "netns_events_lost" } else { &name };
+        // Those of all namespaces have these names too.
+        let known_as = match name.as_str() {
+            "events_lost" => "netns_events_lost",
+            "events_sampled_out" => "netns_events_sampled_out",
+            other => other,
+        };
         set(known_as, value);
     }
 }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod btf;
+mod bursts;
 mod causes;
 mod ctnetlink;
 mod doctor;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(probes::tests());
     tests.extend(ways::tests());
     tests.extend(events::tests());
+    tests.extend(bursts::tests());
     tests.extend(offload::tests());
     tests.extend(namespaces::tests());
     tests.extend(many::tests());

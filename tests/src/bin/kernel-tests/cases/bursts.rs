@@ -1,0 +1,149 @@
+//! What happens within a tick.
+
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::TRACK;
+use crate::{
+    checks::Checks,
+    ctmon::Watch,
+    netns::Netns,
+    report::{self, Windows},
+    runner::{Env, Test},
+    stage, wait,
+};
+
+const FLOWS: u16 = 500;
+/// Bursts; an emulated machine stands still now and then, and with it the kernel's clock of jiffies.
+const BURSTS: usize = 5;
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "a-burst-in-a-quiet-second",
+        "500 flows at once: how long and how high the burst was, within one window of what the sender saw",
+        burst,
+    )]
+}
+
+fn burst(env: &Env, checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let own = Netns::own()?.inode();
+    let mut watch = Watch::start_every(env, "1s", &["--netns", "self"])?;
+    watch.baseline(own)?;
+    // Takes the datagrams, so that nobody answers.
+    let _taker = UdpSocket::bind("0.0.0.0:1025")?;
+    let mut agreed = 0;
+    for number in 0..BURSTS {
+        watch.fresh_tick()?;
+        thread::sleep(Duration::from_millis(300));
+        let times = send(number as u8)?;
+        let seen = until_counted(&mut watch, own)?;
+        let width = seen.width_ns;
+        checks.that("a window of 5 to 20 ms", (5_000_000..=20_000_000).contains(&width), width);
+        checks.equal("windows that were missed", seen.missed, 0);
+        checks.equal("inserts in all windows", seen.inserts.iter().sum::<i64>(), i64::from(FLOWS));
+        let difference = difference(&times, &seen).context("no window with a count")?;
+        let peak = seen.inserts.iter().copied().max().unwrap_or(0);
+        let rate = peak as f64 * 1e9 / width as f64;
+        checks.equal("the highest rate", seen.peak_insert_rate, Some(rate));
+        let (least, most) = (most_within(&times, width / 2), most_within(&times, 2 * width));
+        checks.note(format!(
+            "{} ms by the sender, {} windows of {} ms: {:?}; at most {:.2} windows apart; {least} to {most} sent \
+             in half a window and in two",
+            (times[times.len() - 1].1 - times[0].0) / 1_000_000,
+            seen.inserts.len(),
+            width / 1_000_000,
+            seen.inserts,
+            difference as f64 / width as f64
+        ));
+        agreed += usize::from(difference <= width && (least..=most).contains(&peak));
+    }
+    checks.that("most bursts agree within one window", agreed * 2 > BURSTS, agreed);
+    checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
+    Ok(())
+}
+
+/// Opens [`FLOWS`] flows as fast as it goes; when each was sent, in nanoseconds since 1970: not before the
+/// first of two times, and not after the second.
+fn send(number: u8) -> Result<Vec<(i64, i64)>> {
+    let sender = UdpSocket::bind((Ipv4Addr::new(127, 0, 1 + number, 1), 60_000))?;
+    let mut times = Vec::with_capacity(FLOWS.into());
+    for flow in 0..FLOWS {
+        let [high, low] = flow.to_be_bytes();
+        let before = now()?;
+        sender.send_to(b"ctmon", (Ipv4Addr::new(127, 9, high, low), 1025))?;
+        times.push((before, now()?));
+    }
+    Ok(times)
+}
+
+fn now() -> Result<i64> {
+    let now = SystemTime::UNIX_EPOCH.elapsed().context("the clock shows a time before 1970")?;
+    Ok(now.as_nanos() as i64)
+}
+
+/// The windows of all ticks since the burst, put together.
+fn until_counted(watch: &mut Watch, inode: u64) -> Result<Windows> {
+    let mut all = Windows::default();
+    wait::until("windows with all the flows", wait::SHORT, || {
+        let tick = watch.next_tick()?;
+        let windows = tick.netns(inode).and_then(|netns: &report::Netns| netns.windows.clone());
+        if let Some(next) = windows {
+            join(&mut all, next);
+        }
+        Ok((all.inserts.iter().sum::<i64>() >= FLOWS.into()).then(|| all.clone()))
+    })
+}
+
+fn join(all: &mut Windows, next: Windows) {
+    all.missed += next.missed;
+    all.width_ns = next.width_ns;
+    let Some(start) = next.first_ns.filter(|_| next.inserts.iter().sum::<i64>() > 0) else {
+        return;
+    };
+    match all.first_ns {
+        None => *all = Windows { missed: all.missed, ..next },
+        Some(first) => {
+            // The two clocks are compared anew at each tick, so it is not a whole number.
+            let index = (start - first + next.width_ns / 2) / next.width_ns;
+            all.inserts.resize(index.max(0) as usize, 0);
+            all.inserts.extend(next.inserts);
+            all.peak_insert_rate = match (all.peak_insert_rate, next.peak_insert_rate) {
+                (Some(one), Some(other)) => Some(one.max(other)),
+                _ => None,
+            };
+        }
+    }
+}
+
+/// How far a flow was counted from when it was sent, at most: by the number of flows before the end of each
+/// window.
+fn difference(times: &[(i64, i64)], seen: &Windows) -> Option<i64> {
+    let mut counted = 0;
+    let mut most = 0;
+    let first = seen.first_ns?;
+    for (index, count) in seen.inserts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let start = first + index as i64 * seen.width_ns;
+        let flows = times.get(counted..counted + *count as usize)?;
+        for (before, after) in flows {
+            let early = start - after;
+            let late = before - (start + seen.width_ns);
+            most = most.max(early).max(late);
+        }
+        counted += *count as usize;
+    }
+    Some(most)
+}
+
+/// Most flows sent within a span of time.
+fn most_within(times: &[(i64, i64)], span: i64) -> i64 {
+    let within = |(first, _): &(i64, i64)| {
+        times.iter().filter(|(time, _)| (0..span).contains(&(time - first))).count()
+    };
+    times.iter().map(within).max().unwrap_or(0) as i64
+}
