@@ -6,6 +6,9 @@ const BUDGET: f64 = 10_000.0;
 /// Events a second at a time in seconds.
 type Rate = fn(f64) -> f64;
 
+/// From and to which second the events sent are between which parts of the budget.
+type Expected = &'static [(usize, usize, f64, f64)];
+
 struct Run {
     /// Events sent in each second.
     sent: Vec<f64>,
@@ -59,8 +62,8 @@ fn bursts(t: f64, on: f64) -> f64 {
 
 #[test]
 fn the_budget_is_held() {
-    // Load; from and to which second events sent are between which parts of the budget; changes at most.
-    let cases: [(&str, Rate, &[(usize, usize, f64, f64)], u32); 12] = [
+    // What happens; the changes of the threshold at most.
+    let cases: [(&str, Rate, Expected, u32); 12] = [
         ("quiet", |_| 500.0, &[(0, 20, 0.04, 0.06)], 0),
         ("just below", |_| 9_500.0, &[(0, 20, 0.9, 1.0)], 0),
         ("just above", |_| 13_000.0, &[(2, 20, 0.85, 1.2)], 4),

@@ -499,4 +499,6 @@ fn alive(flow: &Flow, now_ns: u64) -> Alive {
 }
 
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod tests;
