@@ -3,6 +3,7 @@
 pub mod causes;
 pub mod doctor;
 pub mod flow;
+pub mod flows;
 pub mod json;
 pub mod status;
 pub mod text;

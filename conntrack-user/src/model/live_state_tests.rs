@@ -1,0 +1,135 @@
+use std::net::Ipv4Addr;
+
+use conntrack_ebpf::{EVERY_FLOW, FlowHash, IPS_ASSURED, IPS_SEEN_REPLY, is_sampled};
+
+use super::*;
+use crate::model::{
+    flow::{EventKind, FlowEvent, Sample, Tuple},
+    lifetimes::Window,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// `n` TCP flows, inserted a microsecond apart, in the sample below `threshold`.
+fn flows(n: u64, seed: u64, threshold: u32) -> Flows {
+    let mut flows = Flows::new(100_000, Window::default(), 0);
+    let tuple = Tuple {
+        source: Ipv4Addr::LOCALHOST.into(),
+        destination: Ipv4Addr::LOCALHOST.into(),
+        source_port: 1,
+        destination_port: 2,
+        protocol: 6,
+    };
+    for flow in 0..n {
+        let hash = FlowHash::new(seed).with(flow).finish();
+        if is_sampled(hash, threshold) {
+            flows.observe(&FlowEvent {
+                time_ns: flow * 1000,
+                netns_cookie: 1,
+                entry: 320 * flow,
+                kind: EventKind::InsertPacket,
+                original: tuple,
+                reply: tuple,
+                status: Status(0),
+                zone: 0,
+                sample: Sample { hash, threshold },
+            });
+        }
+    }
+    flows
+}
+
+/// Reads flows again: of each ten, seven are established and assured, two in SYN_RECV, one in SYN_SENT.
+fn read(flows: &Flows, n: usize, seed: u64, time_ns: u64) -> Batch {
+    let state = |inserted_ns: u64| match inserted_ns / 1000 % 10 {
+        0..7 => (IPS_SEEN_REPLY | IPS_ASSURED, 3),
+        7..9 => (IPS_SEEN_REPLY, 2),
+        _ => (0, 1),
+    };
+    let rereads = flows.choose(n, seed).into_iter().map(|choice| {
+        let (status, tcp_state) = state(choice.inserted_ns);
+        let found = Some(Found { status, tcp_state, timeout_seconds: 60 });
+        Reread { entry: choice.entry, inserted_ns: choice.inserted_ns, found }
+    });
+    Batch { time_ns, cost_ns: Some(50_000), rereads: rereads.collect() }
+}
+
+#[test]
+fn shares_hold_the_truth() {
+    // (flows, ratio) with 256 reads a second for five seconds.
+    for (n, ratio) in [(100_000, 1.0), (20_000, 0.5), (1_500, 1.0), (600, 0.5)] {
+        let mut covered = [0; 3];
+        let threshold = if ratio < 1.0 { (ratio * 4_294_967_296.0) as u32 } else { EVERY_FLOW };
+        let mut table = flows(n, 0, threshold);
+        for run in 0..100 {
+            if ratio < 1.0 {
+                table = flows(n, run, threshold);
+            }
+            let flows = &mut table;
+            let mut live = LiveState::default();
+            for second in 1..=5 {
+                let seed = run * 100 + second;
+                let batch = read(flows, READS_PER_SECOND, seed, (10 + second) * SECOND);
+                live.observe(&batch, flows);
+            }
+            let summary = live.summary(flows, 15 * SECOND).unwrap();
+            assert_eq!((summary.oldest_read_seconds, summary.gone), (4.0, 0));
+            let [tcp] = &summary.protocols[..] else { panic!("{summary:?}") };
+            let truths = [(EntryStatus::Assured, 0.7), (EntryStatus::Replied, 0.2)];
+            for (covered, (status, truth)) in covered.iter_mut().zip(truths) {
+                let share = tcp.by_status[status as usize].ratio;
+                *covered += u32::from((share.low..=share.high).contains(&truth));
+            }
+            let states: Vec<TcpState> = tcp.by_tcp_state.iter().map(|share| share.of).collect();
+            assert_eq!(states, [TcpState::SynSent, TcpState::SynRecv, TcpState::Established]);
+            let share = tcp.by_tcp_state[0].ratio;
+            covered[2] += u32::from((share.low..=share.high).contains(&0.1));
+        }
+        println!("{n} flows at {ratio}: {covered:?} of 100");
+        assert!(covered.iter().all(|covered| *covered >= 90), "{n} {ratio}: {covered:?}");
+    }
+}
+
+#[test]
+fn where_all_are_read_there_is_no_error() {
+    let mut flows = flows(100, 1, EVERY_FLOW);
+    let mut live = LiveState::default();
+    assert_eq!(live.summary(&flows, SECOND), None);
+    for second in 1..=3 {
+        let batch = read(&flows, READS_PER_SECOND, second, second * SECOND);
+        live.observe(&batch, &mut flows);
+    }
+    let summary = live.summary(&flows, 3 * SECOND).unwrap();
+    assert_eq!((summary.reads, summary.seconds_per_read), (300, Some(5e-7)));
+    let tcp = &summary.protocols[0];
+    assert_eq!((tcp.read, tcp.speaks_for), (100, Estimate::exact(100.0)));
+    assert_eq!(tcp.by_status[EntryStatus::Assured as usize].ratio, Estimate::exact(0.7));
+    assert_eq!(live.summary(&flows, 9 * SECOND), None);
+}
+
+#[test]
+fn a_flow_that_stays_gone_has_lost_its_destroy() {
+    let mut flows = flows(3, 1, EVERY_FLOW);
+    let mut live = LiveState::default();
+    let gone = |entry| Reread { entry, inserted_ns: 1000, found: None };
+    // The second names a flow that is not there.
+    let batch =
+        Batch { time_ns: SECOND, cost_ns: None, rereads: vec![gone(320), gone(640), gone(7)] };
+    live.observe(&batch, &mut flows);
+    let summary = live.summary(&flows, SECOND).unwrap();
+    assert_eq!((summary.reads, summary.gone, summary.seconds_per_read), (1, 1, None));
+    assert!(summary.protocols.is_empty());
+    live.observe(&Batch { time_ns: 2 * SECOND, cost_ns: None, rereads: vec![] }, &mut flows);
+    assert_eq!(flows.len(), 3);
+    live.observe(&Batch { time_ns: 3 * SECOND, cost_ns: None, rereads: vec![] }, &mut flows);
+    assert_eq!((flows.len(), flows.pairing().unpaired), (2, 1));
+}
+
+#[test]
+fn states_are_the_kernels() {
+    assert_eq!(TcpState::of(3), TcpState::Established);
+    assert_eq!((TcpState::of(9), TcpState::of(200)), (TcpState::SynSent2, TcpState::Unknown));
+    for (at, state) in TcpState::ALL.into_iter().enumerate() {
+        assert_eq!(state as usize, at);
+    }
+}
