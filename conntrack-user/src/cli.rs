@@ -5,12 +5,15 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use conntrack_user::{
     doctor::gather::Roots,
+    model::flow::threshold,
     source::{
         ebpf::{self, hook::Family},
         live::{self, Choice, Selection},
     },
     view::status::Limits,
 };
+
+use crate::command::steering::Wanted;
 
 /// Watches the connection tracking tables of a Linux node: how full, how fast, and when they overflow
 #[derive(Debug, Parser)]
@@ -144,6 +147,10 @@ pub(crate) struct Watch {
     /// drops by reason, and the kernel's own counters with their meaning
     #[arg(long)]
     pub(crate) causes: bool,
+    /// Say below the lines, once a second, what is known of single flows: how many are alive, how long they
+    /// live, what they are doing
+    #[arg(long, conflicts_with = "no_events")]
+    pub(crate) flows: bool,
     /// Each tick has all namespaces, also those in which nothing was counted for 10 s
     #[arg(long)]
     all: bool,
@@ -155,9 +162,13 @@ pub(crate) struct Watch {
     /// Send no events through the ring buffer, only count
     #[arg(long)]
     no_events: bool,
-    /// Send the events of this share of the flows, above 0 and at most 1; counts are of all
-    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, default_value = "1", conflicts_with = "no_events")]
-    sample_ratio: f64,
+    /// Events a second, at most, on the average: beyond it they are sent of a sample of the flows, chosen so
+    /// that a flow's insert and destroy are both sent or both not. Counts are of all
+    #[arg(long, value_name = "N", default_value = "10000", conflicts_with = "no_events")]
+    event_budget: std::num::NonZeroU32,
+    /// Send the events of this share of the flows instead, above 0 and at most 1
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, conflicts_with_all = ["no_events", "event_budget"])]
+    sample_ratio: Option<f64>,
     /// Write the debug log of the kernel programs to standard error
     #[arg(long)]
     pub(crate) debug_bpf: bool,
@@ -174,9 +185,12 @@ struct Ring {
 }
 
 impl Watch {
-    /// The threshold of the sample.
-    pub(crate) fn threshold(&self) -> u32 {
-        conntrack_user::model::flow::threshold(self.sample_ratio)
+    /// How many events are wanted.
+    pub(crate) fn wanted(&self) -> Wanted {
+        match self.sample_ratio {
+            Some(ratio) => Wanted::Threshold(threshold(ratio)),
+            None => Wanted::Budget(self.event_budget),
+        }
     }
 }
 

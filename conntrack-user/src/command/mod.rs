@@ -5,6 +5,7 @@ pub(crate) mod events;
 pub(crate) mod output;
 pub(crate) mod shutdown;
 pub(crate) mod status;
+pub(crate) mod steering;
 pub(crate) mod watch;
 
 use std::time::{Duration, Instant};

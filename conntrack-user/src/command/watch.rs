@@ -4,7 +4,7 @@ use std::{future::poll_fn, os::fd::OwnedFd, path::Path, task::Poll, time::Durati
 
 use anyhow::Result;
 use conntrack_user::{
-    model::{reading::Time, tick::Tick},
+    model::{monitor::Monitor, reading::Time, tick::Tick},
     source::live::{self, Choice, Live, Purpose},
     view::{
         json::{Hook, Line},
@@ -22,6 +22,7 @@ use super::{
     settle,
     shutdown::{Release, Shutdown},
     start,
+    steering::Steering,
 };
 use crate::cli::{Output, Watch};
 
@@ -63,7 +64,7 @@ async fn watch_on(watch: &Watch) -> Result<()> {
     }
     let writer = Writer {
         output: watch.common.output,
-        table: if watch.causes { Table::with_causes() } else { Table::default() },
+        table: Table::new(watch.causes, watch.flows),
         json: Json::default(),
         hooks: vec![],
     };
@@ -73,7 +74,6 @@ async fn watch_on(watch: &Watch) -> Result<()> {
     let mut with_programs = false;
     loop {
         let mut live = reopen(&options, with_programs).await?;
-        live.set_threshold(watch.threshold());
         if live.name() != "ebpf" && options.choice != Choice::Procfs {
             anstream::eprintln!("ctmon: `ctmon doctor` tells what is missing and what to do");
         }
@@ -164,6 +164,7 @@ impl Session<'_> {
         let rings: Vec<_> = live.ring_fds()?.into_iter().map(register).collect::<Result<_>>()?;
         // The first tick is the first interval's end: there is no rate before it.
         monitor.observe(&live.read(Purpose::Settle));
+        let mut steering = Steering::new(self.watch.wanted(), live);
         let mut ticks = interval_at(Instant::now() + self.watch.interval, self.watch.interval);
         // A tick that comes late is not made up for: its interval is in the output.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -177,7 +178,7 @@ impl Session<'_> {
                     if live.is_stale() {
                         return Ok(Next::Reloaded);
                     }
-                    drain(live).await;
+                    drain(live, &mut monitor).await;
                     let tick = monitor.observe(&live.read(Purpose::Tick));
                     if self.writer.tick(&tick)? == Reader::Gone {
                         return Ok(Next::End);
@@ -190,9 +191,10 @@ impl Session<'_> {
                 () = self.release.requested() => return Ok(Next::LetGo),
                 _ = collect.tick() => {
                     live.collect();
-                    drain(live).await;
+                    drain(live, &mut monitor).await;
+                    steering.steer(live, monitor.flows());
                 }
-                () = filling(&rings) => drain(live).await,
+                () = filling(&rings) => drain(live, &mut monitor).await,
             }
         }
         Ok(Next::End)
@@ -201,10 +203,10 @@ impl Session<'_> {
 
 /// Empties the rings, giving way to other tasks after every [`DRAIN`] events. What comes in meanwhile
 /// is left for the next time, so that it ends.
-async fn drain(live: &mut Live) {
+async fn drain(live: &mut Live, monitor: &mut Monitor) {
     const ROUNDS: u32 = 16;
     for _ in 0..ROUNDS {
-        if live.drain(DRAIN, |_| {}) < DRAIN {
+        if live.drain(DRAIN, |event| monitor.observe_event(&event)) < DRAIN {
             return;
         }
         tokio::task::yield_now().await;

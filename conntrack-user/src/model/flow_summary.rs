@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Flows at a tick.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FlowSummary {
     /// The probability with which a new entry is in the sample: above 0, at most 1.
     pub sampling_ratio: f64,

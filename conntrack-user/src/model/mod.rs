@@ -3,6 +3,7 @@
 pub mod baseline;
 pub mod class;
 pub mod counts;
+pub mod detail;
 pub mod estimate;
 pub mod flow;
 pub mod flow_summary;

@@ -5,6 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use super::{
     baseline::{Baseline, Known},
     counts::{Counted, Totals},
+    detail::Detail,
+    flow::FlowEvent,
+    flows::Flows,
     reading::{CountRead, NetnsId, NetnsReading, Reading, Time},
     tick::{Entries, Limit, NetnsTick, Rates, Tick},
 };
@@ -17,6 +20,7 @@ pub struct Monitor {
     netns: HashMap<NetnsId, State>,
     last: Option<Time>,
     overflow_said: bool,
+    detail: Option<Detail>,
 }
 
 /// A namespace at the tick before.
@@ -51,11 +55,12 @@ impl Monitor {
     /// For a machine with `cpus` possible CPUs; each namespace gets a forecast of its own.
     #[must_use]
     pub fn new(cpus: u32, new_forecast: fn() -> Box<dyn Forecast>) -> Self {
-        Self { cpus, new_forecast, netns: HashMap::new(), last: None, overflow_said: false }
+        Self { cpus, new_forecast, netns: HashMap::new(), last: None, overflow_said: false, detail: None }
     }
 
     /// Takes in reads for the baselines only, between ticks.
     pub fn settle(&mut self, reading: &Reading) {
+        self.begin_detail(reading);
         for netns in reading.netns.iter().filter(|netns| netns.totals.is_some()) {
             self.state(netns.id).baseline.observe(&netns.counts);
         }
@@ -67,6 +72,25 @@ impl Monitor {
         self.netns.values().all(|state| !matches!(state.baseline.known(), Known::Between(..)))
     }
 
+    /// Takes in an event; what comes before the first reading is left out.
+    pub fn observe_event(&mut self, event: &FlowEvent) {
+        if let Some(detail) = &mut self.detail {
+            detail.observe_event(event);
+        }
+    }
+
+    /// The live table, once there are events.
+    #[must_use]
+    pub fn flows(&self) -> Option<&Flows> {
+        self.detail.as_ref().map(Detail::flows)
+    }
+
+    fn begin_detail(&mut self, reading: &Reading) {
+        if reading.events.is_some() && self.detail.is_none() {
+            self.detail = Some(Detail::new(reading.time.monotonic_ns));
+        }
+    }
+
     /// Takes in a reading; readings come in the order of time.
     pub fn observe(&mut self, reading: &Reading) -> Tick {
         let interval_ns = self
@@ -74,6 +98,7 @@ impl Monitor {
             .map(|last| reading.time.monotonic_ns.saturating_sub(last.monotonic_ns))
             .filter(|interval| *interval > 0);
         self.last = Some(reading.time);
+        self.begin_detail(reading);
         let mut notices = Vec::new();
         let netns: Vec<_> = reading
             .netns
@@ -84,7 +109,7 @@ impl Monitor {
         let is_shown = |(netns, tick): &(&NetnsReading, NetnsTick)| {
             !netns.idle || tick.drift.is_some_and(|drift| drift != 0)
         };
-        let netns = netns.into_iter().filter(is_shown).map(|(_, tick)| tick).collect();
+        let netns: Vec<_> = netns.into_iter().filter(is_shown).map(|(_, tick)| tick).collect();
         for id in &reading.gone {
             self.netns.remove(id);
         }
@@ -96,6 +121,8 @@ impl Monitor {
                     .into(),
             );
         }
+        let entries = entries_of_all(&netns, reading.idle);
+        let flows = self.detail.as_mut().and_then(|detail| detail.observe(reading, entries));
         Tick {
             time: reading.time,
             interval_ns,
@@ -108,6 +135,7 @@ impl Monitor {
             probes: reading.probes.clone(),
             victims: reading.victims.clone(),
             blocks: reading.blocks,
+            flows: flows.map(Box::new),
             notices,
         }
     }
@@ -194,6 +222,16 @@ impl Monitor {
             kernel: reading.kernel,
         }
     }
+}
+
+/// The entries of all namespaces together; none where one of them is idle, and so was not read, or not
+/// settled.
+fn entries_of_all(netns: &[NetnsTick], idle: u64) -> Option<u64> {
+    let exact = |netns: &NetnsTick| match netns.entries {
+        Entries::Exact(entries) => Some(entries),
+        Entries::Between(..) | Entries::Unavailable => None,
+    };
+    if idle > 0 { None } else { netns.iter().filter(|netns| !netns.ended).map(exact).sum() }
 }
 
 /// What the programs count on top of the baseline; without them, what the kernel says.

@@ -49,6 +49,7 @@ fn at(second: u64, netns: Vec<NetnsReading>) -> Reading {
         probes: vec![],
         victims: vec![],
         blocks: None,
+        rereads: None,
         counted: Counted::ALL,
     }
 }

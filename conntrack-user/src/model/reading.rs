@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     counts::{Balance, Counted, Totals},
     flow::FlowEvent,
+    live_state::Batch,
     name::Name,
     probe::Probe,
     windows::Windows,
@@ -51,6 +52,8 @@ pub struct Reading {
     pub victims: Vec<Victim>,
     /// Blocks of counters that are taken, and how many there are; none when procfs is polled.
     pub blocks: Option<(u64, u64)>,
+    /// Live entries that were read again since the reading before.
+    pub rereads: Option<Batch>,
     /// Which of the totals are counted.
     pub counted: Counted,
 }

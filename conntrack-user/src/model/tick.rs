@@ -2,6 +2,7 @@
 
 use super::{
     counts::{Counted, Totals},
+    flow_summary::FlowSummary,
     name::Name,
     probe::Probe,
     reading::{Events, KernelStat, NetnsId, Time, Victim},
@@ -35,6 +36,8 @@ pub struct Tick {
     pub victims: Vec<Victim>,
     /// Blocks of counters that are taken, and how many there are.
     pub blocks: Option<(u64, u64)>,
+    /// What is known of single flows: once a second.
+    pub flows: Option<Box<FlowSummary>>,
     /// What is to be said once.
     pub notices: Vec<String>,
 }

@@ -17,7 +17,10 @@ use crate::{
         Lost,
         ebpf::plan::{HookReport, State},
     },
-    view::flow::{self, Direction},
+    view::{
+        flow::{self, Direction},
+        flows,
+    },
 };
 
 /// The version of what is written here; raised when a field changes its meaning or goes away.
@@ -110,6 +113,7 @@ struct TickRecord<'a> {
     victims: Vec<Victim>,
     probes: Vec<Probe<'a>>,
     counter_blocks: Option<Blocks>,
+    flows: Option<flows::Json>,
 }
 
 #[derive(Debug, Serialize)]
@@ -281,6 +285,7 @@ fn tick_record<'a>(tick: &'a Tick, hooks: &'a [Hook]) -> TickRecord<'a> {
         victims: tick.victims.iter().map(victim).collect(),
         probes: hooks.iter().map(|hook| self::probe(hook, &tick.probes)).collect(),
         counter_blocks: tick.blocks.map(|(taken, of)| Blocks { taken, of }),
+        flows: tick.flows.as_deref().map(flows::json),
     }
 }
 

@@ -92,7 +92,7 @@ pub fn text(tick: &Tick, start: &Start<'_>, judged: Judged) -> String {
     for lost in start.unavailable {
         let _ = writeln!(out, "not available: {}\n  because {}", lost.what, lost.why);
     }
-    out.push_str(&Table::with_causes().tick(tick));
+    out.push_str(&Table::new(true, false).tick(tick));
     out
 }
 
@@ -158,6 +158,7 @@ mod tests {
             probes: vec![],
             victims: vec![],
             blocks: None,
+            flows: None,
             notices: vec![],
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{causes, flow, units};
+use super::{causes, flow, flows, units};
 use crate::model::{
     counts::{Counted, Totals},
     flow::{EventKind, ratio},
@@ -51,13 +51,15 @@ pub struct Table {
     /// Whether causes are shown, and the kernel's counters of each namespace as last shown: they are
     /// shown again when they have changed.
     causes: Option<HashMap<NetnsId, KernelStat>>,
+    with_flows: bool,
 }
 
 impl Table {
-    /// A table with what is behind the numbers below each line.
+    /// A table that also shows what is behind the numbers of each line (`causes`), and what is known of
+    /// single flows (`flows`).
     #[must_use]
-    pub fn with_causes() -> Self {
-        Self { lines: 0, causes: Some(HashMap::new()) }
+    pub fn new(causes: bool, flows: bool) -> Self {
+        Self { lines: 0, causes: causes.then(HashMap::new), with_flows: flows }
     }
 
     /// The lines of a tick. Styles are written out; the stream takes them away where they do not
@@ -118,7 +120,9 @@ impl Table {
             let _ = writeln!(out, "{WARNING}{text}{WARNING:#}");
             self.lines += 1;
         }
-        for below in [events(tick), victims(tick)] {
+        let flows = tick.flows.as_deref().filter(|_| self.with_flows);
+        let flows = flows.map_or_else(String::new, flows::text);
+        for below in [events(tick), flows, victims(tick)] {
             self.lines += below.lines().count();
             out.push_str(&below);
         }

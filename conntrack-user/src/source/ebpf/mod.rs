@@ -408,6 +408,12 @@ impl EbpfSource {
     }
 }
 
+/// Length of a jiffy in nanoseconds, where the kernel tells.
+#[must_use]
+pub fn jiffy_ns() -> Option<u64> {
+    windows::jiffy().map(|jiffy| jiffy.as_nanos() as u64)
+}
+
 /// `CLOCK_MONOTONIC`, as the programs' `bpf_ktime_get_ns` has it.
 #[must_use]
 pub fn monotonic_ns() -> u64 {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use conntrack_ebpf::EVERY_FLOW;
+use conntrack_ebpf::{EVERY_FLOW, Reread};
 
 mod read;
 mod slots;
@@ -21,6 +21,8 @@ use super::{
 };
 use crate::model::{
     flow::FlowEvent,
+    flows,
+    live_state::{self, Batch, Found},
     probe::Probe,
     reading::{KernelStat, NetnsId, Time},
 };
@@ -75,7 +77,6 @@ pub struct Live {
     selection: Selection,
     idle_too: bool,
     own: Option<u64>,
-    started: Instant,
     last_scan: Instant,
     last_stat: Option<Instant>,
     last_review: Instant,
@@ -94,6 +95,7 @@ pub struct Live {
     /// Events taken out of the rings; none without events.
     received: Option<u64>,
     threshold: u32,
+    rereads: Option<Batch>,
     victims: VecDeque<FlowEvent>,
     /// Programs are timed as long as it is open.
     probe_stats: Option<std::os::fd::OwnedFd>,
@@ -164,7 +166,6 @@ impl Live {
             selection,
             idle_too: options.idle_too,
             own: own_inode,
-            started: now,
             last_scan: now,
             last_stat: None,
             last_review: now,
@@ -179,6 +180,7 @@ impl Live {
             probes: Vec::new(),
             received,
             threshold: EVERY_FLOW,
+            rereads: None,
             victims: VecDeque::new(),
             probe_stats,
         };
@@ -232,6 +234,44 @@ impl Live {
         }
     }
 
+    /// Reads live entries again, for the next reading. Where that cannot be done, nothing is read.
+    pub fn reread(&mut self, choices: &[flows::Choice]) {
+        let Some(programs) = &self.programs else {
+            return;
+        };
+        let (Some(jiffy_ns), false) = (ebpf::jiffy_ns(), choices.is_empty()) else {
+            return;
+        };
+        let known: Vec<&flows::Choice> =
+            choices.iter().filter(|choice| choice.netns_cookie.is_some()).collect();
+        let mut entries: Vec<Reread> = known.iter().map(|choice| Reread {
+            entry: choice.entry,
+            netns_cookie: choice.netns_cookie.unwrap_or_default(),
+            hash: choice.hash,
+            ..Reread::default()
+        }).collect();
+        let began = ebpf::monotonic_ns();
+        if programs.reread(&mut entries).is_err() {
+            return;
+        }
+        let time_ns = ebpf::monotonic_ns();
+        let seconds = |jiffies: i32| (i64::from(jiffies.max(0)) as u64 * jiffy_ns / 1_000_000_000) as u32;
+        let rereads = known.iter().zip(&entries).map(|(choice, entry)| live_state::Reread {
+            entry: choice.entry,
+            inserted_ns: choice.inserted_ns,
+            found: (entry.found == 1).then(|| Found {
+                status: entry.status,
+                tcp_state: entry.tcp_state,
+                timeout_seconds: seconds(entry.expires),
+            }),
+        });
+        self.rereads = Some(Batch {
+            time_ns,
+            cost_ns: Some(time_ns - began),
+            rereads: rereads.collect(),
+        });
+    }
+
     /// Hands at most `limit` waiting events to `take`; how many there were.
     pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> u64 {
         let (Some(programs), Some(received)) = (&mut self.programs, &mut self.received) else {
@@ -254,7 +294,7 @@ impl Live {
     #[must_use]
     pub fn now(&self) -> Time {
         Time {
-            monotonic_ns: self.started.elapsed().as_nanos() as u64,
+            monotonic_ns: ebpf::monotonic_ns(),
             unix_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
         }
     }

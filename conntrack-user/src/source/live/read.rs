@@ -85,6 +85,7 @@ impl Live {
             overflow: overflow.unwrap_or_default(),
             probes: self.probes.clone(),
             victims,
+            rereads: self.rereads.take(),
             blocks: self.programs.as_ref().map(EbpfSource::blocks),
             counted,
         }
@@ -98,7 +99,12 @@ impl Live {
         }
     }
 
-    /// What became of the events, if there are any.
+    /// What became of the events so far, if there are any.
+    #[must_use]
+    pub fn events_so_far(&self) -> Option<Events> {
+        self.events(&self.programs.as_ref()?.overflow())
+    }
+
     fn events(&self, overflow: &Totals) -> Option<Events> {
         let received = self.received?;
         let totals = self.slots.total().plus(overflow);

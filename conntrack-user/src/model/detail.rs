@@ -1,0 +1,66 @@
+//! What is known of single flows, beside the counts.
+
+use super::{
+    flow::FlowEvent,
+    flow_summary::FlowSummary,
+    flows::{DEFAULT_CAP, Flows},
+    lifetimes::Window,
+    live_state::LiveState,
+    reading::Reading,
+};
+
+/// Between two summaries: each looks at every live flow.
+const SUMMARY_NS: u64 = 1_000_000_000;
+
+/// The live table, and what live entries are doing.
+#[derive(Debug, Clone)]
+pub struct Detail {
+    flows: Flows,
+    state: LiveState,
+    /// When the last summary was made.
+    summary_ns: u64,
+}
+
+impl Detail {
+    /// From `begin_ns` on, on the source's clock.
+    #[must_use]
+    pub fn new(begin_ns: u64) -> Self {
+        Self {
+            flows: Flows::new(DEFAULT_CAP, Window::default(), begin_ns),
+            state: LiveState::default(),
+            summary_ns: begin_ns,
+        }
+    }
+
+    /// The live table.
+    #[must_use]
+    pub const fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// Takes in an event; they come nearly in the order of time.
+    pub fn observe_event(&mut self, event: &FlowEvent) {
+        let _ = self.flows.observe(event);
+    }
+
+    /// Takes in a reading, and tells once a second what is known. `entries`: the count of entries in all
+    /// tables, where that is known.
+    pub fn observe(&mut self, reading: &Reading, entries: Option<u64>) -> Option<FlowSummary> {
+        let now_ns = reading.time.monotonic_ns;
+        if let Some(events) = reading.events {
+            self.flows.set_threshold(events.threshold, now_ns);
+        }
+        if let Some(batch) = &reading.rereads {
+            self.state.observe(batch, &mut self.flows);
+        }
+        for netns in reading.netns.iter().filter(|netns| netns.ended) {
+            netns.id.cookie.into_iter().for_each(|cookie| self.flows.end_netns(cookie));
+        }
+        self.flows.advance(now_ns);
+        if now_ns.saturating_sub(self.summary_ns) < SUMMARY_NS {
+            return None;
+        }
+        self.summary_ns = now_ns;
+        Some(FlowSummary::new(&self.flows, &self.state, now_ns, entries))
+    }
+}
