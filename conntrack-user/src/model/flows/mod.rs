@@ -26,7 +26,7 @@ use late::{Destroy, Late};
 use netns::{NO_NETNS, Namespaces};
 use table::{Flow, Table};
 
-/// Flows that the table holds unless it is told otherwise: 6.5 MB when full.
+/// Flows that the table holds unless it is told otherwise: 5.5 MB when full.
 pub const DEFAULT_CAP: usize = 131_072;
 
 /// Around a change of the threshold, CPUs may still send by the one before.
