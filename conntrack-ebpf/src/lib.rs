@@ -406,7 +406,7 @@ pub struct FlowEvent {
     pub reply: Tuple,
     /// `nf_conn.status`: `IPS_*` bits (include/uapi/linux/netfilter/nf_conntrack_common.h).
     pub status: u32,
-    /// [`FlowHash`] of the entry, the same at its insert and at its destroy. 0 while all are sent.
+    /// [`FlowHash`] of the entry, the same at its insert and at its destroy.
     pub sample_hash: u32,
     /// Entries whose hash is below this were sent at that moment; [`EVERY_FLOW`]: all were.
     pub sample_threshold: u32,

@@ -32,7 +32,7 @@ pub struct FlowEvent {
 /// none are in the sample as long as the threshold stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// Of the entry's identity ([`conntrack_ebpf::FlowHash`]); 0 when every entry was in the sample.
+    /// Of the entry's identity ([`conntrack_ebpf::FlowHash`]).
     pub hash: u32,
     /// In the sample were entries whose hash is below; [`EVERY_FLOW`]: all.
     pub threshold: u32,

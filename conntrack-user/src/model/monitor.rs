@@ -55,7 +55,14 @@ impl Monitor {
     /// For a machine with `cpus` possible CPUs; each namespace gets a forecast of its own.
     #[must_use]
     pub fn new(cpus: u32, new_forecast: fn() -> Box<dyn Forecast>) -> Self {
-        Self { cpus, new_forecast, netns: HashMap::new(), last: None, overflow_said: false, detail: None }
+        Self {
+            cpus,
+            new_forecast,
+            netns: HashMap::new(),
+            last: None,
+            overflow_said: false,
+            detail: None,
+        }
     }
 
     /// Takes in reads for the baselines only, between ticks.

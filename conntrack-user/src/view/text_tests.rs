@@ -45,9 +45,9 @@ fn tick(netns: Vec<NetnsTick>) -> Tick {
         overflow: None,
         probes: vec![],
         victims: vec![],
-            blocks: None,
-            flows: None,
-            notices: vec![],
+        blocks: None,
+        flows: None,
+        notices: vec![],
     }
 }
 

@@ -19,7 +19,7 @@ use crate::model::{
 ///
 /// The intervals say how far the lifetimes of entries like these may lie from those observed; they have a
 /// width also when every entry is observed, and do not foresee that entries come to behave otherwise.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
     /// By age, from 0 up to the last bin in which anything was observed.
     pub bins: Vec<Bin>,

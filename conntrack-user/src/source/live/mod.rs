@@ -244,18 +244,22 @@ impl Live {
         };
         let known: Vec<&flows::Choice> =
             choices.iter().filter(|choice| choice.netns_cookie.is_some()).collect();
-        let mut entries: Vec<Reread> = known.iter().map(|choice| Reread {
-            entry: choice.entry,
-            netns_cookie: choice.netns_cookie.unwrap_or_default(),
-            hash: choice.hash,
-            ..Reread::default()
-        }).collect();
+        let mut entries: Vec<Reread> = known
+            .iter()
+            .map(|choice| Reread {
+                entry: choice.entry,
+                netns_cookie: choice.netns_cookie.unwrap_or_default(),
+                hash: choice.hash,
+                ..Reread::default()
+            })
+            .collect();
         let began = ebpf::monotonic_ns();
         if programs.reread(&mut entries).is_err() {
             return;
         }
         let time_ns = ebpf::monotonic_ns();
-        let seconds = |jiffies: i32| (i64::from(jiffies.max(0)) as u64 * jiffy_ns / 1_000_000_000) as u32;
+        let seconds =
+            |jiffies: i32| (i64::from(jiffies.max(0)) as u64 * jiffy_ns / 1_000_000_000) as u32;
         let rereads = known.iter().zip(&entries).map(|(choice, entry)| live_state::Reread {
             entry: choice.entry,
             inserted_ns: choice.inserted_ns,
@@ -265,11 +269,8 @@ impl Live {
                 timeout_seconds: seconds(entry.expires),
             }),
         });
-        self.rereads = Some(Batch {
-            time_ns,
-            cost_ns: Some(time_ns - began),
-            rereads: rereads.collect(),
-        });
+        self.rereads =
+            Some(Batch { time_ns, cost_ns: Some(time_ns - began), rereads: rereads.collect() });
     }
 
     /// Hands at most `limit` waiting events to `take`; how many there were.
