@@ -49,6 +49,10 @@ pub(crate) struct Notice {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Tick {
+    /// Nanoseconds since 1970.
+    pub(crate) time_ns: i64,
+    /// What is known of single flows; null but once a second.
+    pub(crate) flows: Value,
     /// None when the source has no events.
     #[serde(deserialize_with = "or_default")]
     pub(crate) events: Events,

@@ -8,6 +8,7 @@ mod ctnetlink;
 mod doctor;
 mod endings;
 mod events;
+mod flows;
 mod kill;
 mod limit;
 mod many;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(ways::tests());
     tests.extend(events::tests());
     tests.extend(bursts::tests());
+    tests.extend(flows::tests());
     tests.extend(offload::tests());
     tests.extend(namespaces::tests());
     tests.extend(many::tests());
