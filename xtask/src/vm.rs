@@ -8,7 +8,7 @@ pub(crate) mod mirror;
 mod modules;
 mod qemu;
 mod terminal;
-mod userland;
+pub(crate) mod userland;
 mod version;
 
 pub(crate) use self::initramfs::Guest;
@@ -102,20 +102,20 @@ impl KernelArg {
     }
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct MachineArgs {
     /// What runs the VM.
     #[arg(long, value_enum, default_value = "auto")]
     accel: accel::Choice,
     /// Memory in MiB.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
-    memory: u32,
+    pub(crate) memory: u32,
     /// Virtual processors.
     #[arg(long, default_value_t = 2, value_name = "N")]
-    cpus: u32,
+    pub(crate) cpus: u32,
     /// The VM ends after this many seconds; 600 unless it is interactive.
     #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
+    pub(crate) timeout: Option<u64>,
     /// More arguments for the kernel.
     #[arg(
         long,
