@@ -181,7 +181,7 @@ pub(crate) fn boot(
     let accel = accelerator(args, kernel)?;
     let initramfs = initramfs::write(kernel, guest)?;
     let limit = args.timeout.map(Duration::from_secs);
-    let slowness = if accel == Accel::Tcg { kernel.arch.slowness } else { 1 };
+    let slowness = if accel == Accel::Kvm { 1 } else { kernel.arch.slowness };
     let no_modules = if args.no_modules { " ctmon.nomodules=1" } else { "" };
     let machine = Machine {
         accel,

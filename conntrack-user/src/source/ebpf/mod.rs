@@ -13,6 +13,8 @@ use aya::{
 };
 use conntrack_ebpf::{MAX_NETNS, Netns, OVERFLOW_SLOT};
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod bpf;
 pub mod btf;
 pub mod flow;
@@ -149,7 +151,7 @@ impl EbpfSource {
         }
         let config = kernel::config(options, kernel, family)?;
         let netns = Some(options.fault.max_netns).filter(|netns| *netns > 0).unwrap_or(MAX_NETNS);
-        let mut maps = load::create_maps(&config, options.ring_bytes, netns)?;
+        let mut maps = load::create_maps(load::OBJECT, &config, options.ring_bytes, netns)?;
         // Before the programs are attached: they note the number of the tick.
         let table = Table::map(&maps, config.cpus, family)?;
         let programs = match family {
@@ -314,19 +316,8 @@ impl EbpfSource {
     }
 
     /// Hands at most `limit` waiting events to `take`. Fewer were there if fewer were received.
-    pub fn drain(&mut self, limit: u64, mut take: impl FnMut(FlowEvent)) -> Drained {
-        let mut drained = Drained::default();
-        while drained.received < limit {
-            let Some(record) = self.ring.next() else {
-                break;
-            };
-            drained.received += 1;
-            match flow::decode(&record) {
-                Ok(event) => take(event),
-                Err(_) => drained.malformed += 1,
-            }
-        }
-        drained
+    pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> Drained {
+        drain(&mut self.ring, limit, take)
     }
 
     /// Connects the programs' debug log with the crate `log`; the caller polls and flushes it.
@@ -344,6 +335,22 @@ impl AsFd for EbpfSource {
         // SAFETY: the ring keeps its map's descriptor open as long as it lives.
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
+}
+
+/// Hands at most `limit` records of `ring` to `take`.
+fn drain(ring: &mut RingBuf<MapData>, limit: u64, mut take: impl FnMut(FlowEvent)) -> Drained {
+    let mut drained = Drained::default();
+    while drained.received < limit {
+        let Some(record) = ring.next() else {
+            break;
+        };
+        drained.received += 1;
+        match flow::decode(&record) {
+            Ok(event) => take(event),
+            Err(_) => drained.malformed += 1,
+        }
+    }
+    drained
 }
 
 /// Calls that none of `copies` saw, at most: a call is missed when all copies are skipped, so not more
