@@ -73,6 +73,19 @@ pub(crate) fn static_bench(arch: &Arch) -> Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
+/// Builds the program that times the kernel programs on this host.
+pub(crate) fn native_bench() -> Result<PathBuf> {
+    const PROGRAM: &str = "ctmon-bench-native";
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--release", "--package", "conntrack-user", "--features", "bench"]);
+    cargo.args(["--bin", PROGRAM]);
+    let status = process::status(&mut cargo, "to time the kernel programs")?;
+    if !status.success() {
+        bail!("{} failed ({status}); its own messages are above", process::line(&cargo));
+    }
+    Ok(workspace::target()?.join("release").join(PROGRAM))
+}
+
 fn static_programs(arch: &Arch, directory: &Path, more: &[&str]) -> Result<Vec<PathBuf>> {
     // Naming the target keeps its flags away from build scripts and procedural macros, which cannot
     // be static.

@@ -130,6 +130,17 @@ pub(crate) struct MachineArgs {
     no_modules: bool,
 }
 
+impl MachineArgs {
+    /// For measurements: an emulated VM counts instructions, unless another way was asked for.
+    pub(crate) fn for_measurements(&self, kernel: &Kernel) -> Result<Self> {
+        let mut args = self.clone();
+        if args.accel == accel::Choice::Auto && accelerator(&args, kernel)? == Accel::Tcg {
+            args.accel = accel::Choice::Counted;
+        }
+        Ok(args)
+    }
+}
+
 /// For all that a command does, in emulation of this host's own architecture.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 /// An emulated kernel reaches init in 2 to 3 s on an idle host; this is for a host that is far from idle.

@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: what ctmon costs.
 
 mod document;
+mod native;
 mod numbers;
 mod table;
 mod vm;
 
 // One definition for the program in the VM, which prints it, and for this one, without its dependencies.
 #[path = "../../../tests/src/bench.rs"]
+#[allow(unreachable_pub, reason = "it is public in the package that it belongs to")]
 mod record;
 
 use std::process::ExitCode;
@@ -33,12 +35,12 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     only: Option<Part>,
     /// Measurements of each monitor in the VM.
-    #[arg(long, value_name = "N", default_value_t = 7)]
+    #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: u32,
     /// New flows in each measurement in the VM.
     #[arg(long, value_name = "N", default_value_t = 30_000)]
     flows: u32,
-    /// In the VM also with one hook left out at a time.
+    /// In the VM also with one hook left out at a time; twice as long.
     #[arg(long)]
     hooks: bool,
     /// In the VM only the monitors with these names.
@@ -55,6 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(args.kernel.arch())?;
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut parts = Vec::new();
+    if wanted(Part::Native) {
+        parts.push(native::measure()?);
+    }
     if wanted(Part::Vm) {
         parts.push(vm::measure(args)?);
     }

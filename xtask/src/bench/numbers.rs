@@ -20,6 +20,14 @@ impl Spread {
         Some(Self { median: f64::midpoint(lower, upper), least, most })
     }
 
+    /// As [`Spread::of`], without the twentieth at either end: runs that were interrupted.
+    pub(crate) fn inner(values: &[f64]) -> Option<Self> {
+        let mut values = values.to_vec();
+        values.sort_by(f64::total_cmp);
+        let end = values.len() / 20;
+        Self::of(values.get(end..values.len() - end)?.iter().copied())
+    }
+
     /// `0.91 (0.88 to 0.93)`
     pub(crate) fn text(&self, digits: usize) -> String {
         let Self { median, least, most } = self;
@@ -50,6 +58,14 @@ mod tests {
         assert_eq!(spread(&[]), None);
         assert_eq!(spread(&[3.0, 1.0, 2.0]).unwrap().text(1), "2.0 (1.0 to 3.0)");
         assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]).unwrap().median, 2.5);
+    }
+
+    #[test]
+    fn the_ends_may_be_left_out() {
+        let values: Vec<f64> = (0..40).map(f64::from).collect();
+        let spread = Spread::inner(&values).unwrap();
+        assert_eq!((spread.least, spread.median, spread.most), (2.0, 19.5, 37.0));
+        assert_eq!(Spread::inner(&[1.0]).unwrap().median, 1.0);
     }
 
     #[test]

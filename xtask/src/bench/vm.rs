@@ -34,6 +34,17 @@ echo 262144 >/sys/module/nf_conntrack/parameters/hashsize
 /// The monitor that all others are compared with: none.
 const NOTHING: &str = "nothing";
 
+/// What the columns mean.
+const LEGEND: &str = "\
+Where instructions are counted, time is the number that all processors execute together, two nanoseconds each: the
+same on every host, and the monitor's own work is in the rate. Such times are no real ones, and ratios of
+instructions are not quite those of time: caches and locks cost nothing there.
+
+`of that without`: the rate by that of the same round without a monitor; `flush`: the same of `conntrack -F`, which
+deletes all entries for a user. CPU time is that of the monitor's process while flows are opened. Missed are inserts
+and deletes that a monitor did not see, of two a flow.
+";
+
 /// In MiB: bpftrace and what it compiles with take 250 of them twice, packed and unpacked.
 const MEMORY: u32 = 2048;
 
@@ -60,7 +71,7 @@ pub(crate) fn measure(args: &Args) -> Result<Part> {
     words.extend(args.monitor.iter().cloned());
     script += &quoted(&words);
     let guest = Guest { files, ..Guest::command(&script, &binaries) };
-    let mut machine = args.machine.clone();
+    let mut machine = args.machine.for_measurements(&kernel)?;
     machine.memory = machine.memory.max(MEMORY);
     // Each measurement takes some 5 s where a flow takes longest.
     machine.timeout = machine.timeout.or(Some(600 + u64::from(args.rounds) * 150));
@@ -75,8 +86,8 @@ pub(crate) fn measure(args: &Args) -> Result<Part> {
     }
     let accel = vm::accelerator(&machine, &kernel)?;
     let conditions = format!(
-        "Kernel {}, {} virtual processors, QEMU {accel}; {} rounds of {} UDP flows from one sender, a table of \
-         1,048,576 entries with 262,144 buckets.",
+        "Kernel {}, {} virtual processors, QEMU {accel}; {} rounds, each the other way round than the one before, of {} \
+         UDP flows from one sender; a table of 1,048,576 entries with 262,144 buckets.\n\n{LEGEND}",
         kernel.release,
         machine.cpus,
         args.rounds,
@@ -84,7 +95,7 @@ pub(crate) fn measure(args: &Args) -> Result<Part> {
     );
     Ok(Part {
         title: "Monitors side by side in a VM",
-        text: format!("{conditions}\n\n{}", describe(&collected.records)),
+        text: format!("{conditions}\n{}", describe(&collected.records)),
     })
 }
 
@@ -172,8 +183,8 @@ fn describe(records: &[Record]) -> String {
     }
     let mut text = markdown(&rates);
     if hooks.len() > 1 {
-        text += "\nRun time of ctmon's programs as the kernel accounts it: without the trampoline, with one of \
-                 the two readings of the clock that accounting adds.\n\n";
+        text += "\nRun time of ctmon's programs as the kernel accounts it, in a run of its own: without the trampoline, \
+                 with one of the two readings of the clock that accounting adds. Each copy of a program is a run.\n\n";
         text += &markdown(&hooks);
     }
     text
