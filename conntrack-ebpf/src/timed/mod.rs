@@ -6,6 +6,7 @@ mod fake;
 use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
     helpers::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
@@ -13,12 +14,13 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use conntrack_ebpf::{
-    CAUSE_KERNEL, EVENT_DESTROY, EVENT_INSERT_PACKET, FlowEvent, Tuple,
+    CAUSE_KERNEL, CAUSE_USER, EVENT_DESTROY, EVENT_INSERT_PACKET, FlowEvent, Tuple,
     bench::{ENTRIES, FakeEntry, ROUNDS},
 };
 
 use self::fake::Mapped;
 use crate::{
+    causes,
     counters::{self, add},
     events, hooks,
     kernel::{self, Ptr, Read as _},
@@ -139,12 +141,8 @@ timed! {
     time_insert_miss: |_ctx, round| if let Some(cpu) = percpu::of(percpu::number()) {
         hooks::insert::<Mapped>(if round.number % 2 == 0 { round.ct } else { round.other }, cpu);
     };
-    time_delete: |ctx, round| if let Some(cpu) = percpu::of(percpu::number()) {
-        let program = Program::Delete as usize;
-        let stack = percpu::stack(percpu::address(cpu, program, aya_ebpf::EbpfContext::as_ptr(ctx)));
-        let number = percpu::address(cpu, program, round.ct);
-        hooks::delete::<Mapped>(round.ct, number, stack, cpu);
-    };
+    time_delete: |ctx, round| delete(ctx, round, None);
+    time_delete_user: |ctx, round| delete(ctx, round, Some(CAUSE_USER));
     // Three copies run in one call, as in `hooks::tracing`.
     time_alloc: |ctx, round| {
         alloc(ctx, round, 0);
@@ -169,6 +167,20 @@ timed! {
         // SAFETY: a map value.
         unsafe { Mapped::tuple(round.ct, crate::config::nf_conn_original(), to) };
     };
+}
+
+/// A delete; `cause`: and what its caller announced before.
+#[inline(always)]
+fn delete(ctx: &RawTracePointContext, round: &Round, cause: Option<u8>) {
+    if let Some(cpu) = percpu::of(percpu::number()) {
+        let program = Program::Delete as usize;
+        let stack = percpu::stack(percpu::address(cpu, program, ctx.as_ptr()));
+        let number = percpu::address(cpu, program, round.ct);
+        if let Some(cause) = cause {
+            causes::announce(stack, number, cause);
+        }
+        hooks::delete::<Mapped>(round.ct, number, stack, cpu);
+    }
 }
 
 /// What `hooks::tracing` does when an entry was allocated.

@@ -16,7 +16,7 @@ impl Spread {
         let (least, most) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;
         let upper = *values.get(middle)?;
-        let lower = if values.len() % 2 == 0 { *values.get(middle - 1)? } else { upper };
+        let lower = if values.len().is_multiple_of(2) { *values.get(middle - 1)? } else { upper };
         Some(Self { median: f64::midpoint(lower, upper), least, most })
     }
 
@@ -40,7 +40,7 @@ pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
