@@ -169,8 +169,8 @@ fn read(file: &File) -> Result<String> {
 
 /// What the last tick has.
 fn ctmon(output: &str, events: bool) -> Result<Seen> {
-    let ticks = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let tick = ticks.filter(|line| line["kind"] == "tick").last().context("there was no tick")?;
+    let mut lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let tick = lines.rfind(|line| line["kind"] == "tick").context("there was no tick")?;
     let seen = if events {
         tick["events"]["received"].as_u64()
     } else {
