@@ -64,7 +64,7 @@ fn describe(records: &[Record]) -> String {
     let explanation = "\
 The bodies of the programs, in a loop of 256 rounds inside a raw tracepoint program (`BPF_PROG_TEST_RUN`), less the
 same loop with an empty body. The maps are the monitor's; entries and namespaces lie in a map of their own. What a
-trampoline or a breakpoint adds is not in it.
+trampoline or a breakpoint adds is not in it, and all of it is in the processor's caches.
 ";
     let bodies = if bodies.len() > 1 {
         format!("{explanation}\n{}", markdown(&bodies))
@@ -84,8 +84,8 @@ fn share(events: u64, live: u64, ns: &[f64], resident_kib: [u64; 2]) -> String {
     let percent = spread.median * 100_000.0 / 1e9 * 100.0;
     format!(
         "\nUser space, with {} events replayed through the ring, drained and decoded: {} ns of CPU time an event, \
-         which is {percent:.2} % of a processor at 100,000 events a second. Resident memory with {} flows live: \
-         {with:.1} MiB, of which {before:.1} before the first event.\n",
+         which is {percent:.2} % of a processor at 100,000 events a second. Resident memory after the inserts of {} \
+         flows: {with:.1} MiB, {before:.1} before the first; events are looked at here and not kept.\n",
         grouped(events as f64),
         spread.text(1),
         grouped(live as f64),
