@@ -25,6 +25,7 @@ fn main() -> Result<()> {
         [aya_build::Package {
             name: "conntrack-ebpf",
             root_dir: ebpf.to_str().context("the path of the workspace is UTF-8")?,
+            features: if env::var_os("CARGO_FEATURE_BENCH").is_some() { &["bench"] } else { &[] },
             ..Default::default()
         }],
         aya_build::Toolchain::Custom(env!("CARGO_PKG_RUST_VERSION")),

@@ -8,6 +8,10 @@
 
 use core::mem::{offset_of, size_of};
 
+#[cfg(feature = "bench")]
+#[path = "fake.rs"]
+pub mod bench;
+
 #[cfg(not(target_arch = "bpf"))]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

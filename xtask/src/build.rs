@@ -19,6 +19,9 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("conntrack-tests", "ctmon-traffic"),
 ];
 
+/// The monitor in a VM can be made to count wrongly.
+const FAULTS: [&str; 2] = ["--features", "conntrack-user/fault-injection"];
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Optimised; this is the default.
@@ -56,7 +59,31 @@ pub(crate) fn host(release: bool) -> Result<Vec<PathBuf>> {
 pub(crate) fn static_binaries(arch: &Arch) -> Result<Vec<PathBuf>> {
     // A directory of its own: other flags would rebuild everything else each time.
     let target = workspace::target()?.join("vm");
-    static_programs(arch, &target, &["--features", "conntrack-user/fault-injection"])
+    static_programs(arch, &target, &FAULTS)
+}
+
+/// As [`static_binaries`], and the program that measures monitors.
+pub(crate) fn static_bench(arch: &Arch) -> Result<Vec<PathBuf>> {
+    const PROGRAM: &str = "ctmon-bench";
+    let target = workspace::target()?.join("vm");
+    let more = ["--package", "conntrack-tests", "--bin", PROGRAM];
+    let mut programs = static_programs(arch, &target, &[&FAULTS[..], &more].concat())?;
+    let bench = programs.first().map(|program| program.with_file_name(PROGRAM));
+    programs.extend(bench);
+    Ok(programs)
+}
+
+/// Builds the program that times the kernel programs on this host.
+pub(crate) fn native_bench() -> Result<PathBuf> {
+    const PROGRAM: &str = "ctmon-bench-native";
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--release", "--package", "conntrack-user", "--features", "bench"]);
+    cargo.args(["--bin", PROGRAM]);
+    let status = process::status(&mut cargo, "to time the kernel programs")?;
+    if !status.success() {
+        bail!("{} failed ({status}); its own messages are above", process::line(&cargo));
+    }
+    Ok(workspace::target()?.join("release").join(PROGRAM))
 }
 
 fn static_programs(arch: &Arch, directory: &Path, more: &[&str]) -> Result<Vec<PathBuf>> {

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything a contributor does with this repository beyond plain cargo.
 
 mod arch;
+mod bench;
 mod build;
 mod emulator;
 mod ordered;
@@ -35,6 +36,8 @@ enum Task {
     Run(run::Args),
     /// Unit tests, then the kernel tests in VMs, then one line with the sum.
     Test(test::Args),
+    /// Measure what ctmon costs, and write docs/performance.md; takes 15 minutes on two cores.
+    Bench(bench::Args),
     /// Kernels and virtual machines.
     #[command(subcommand)]
     Vm(vm::Task),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args),
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Vm(task) => vm::run(task),
     };
     result.unwrap_or_else(|error| {

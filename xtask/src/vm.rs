@@ -8,7 +8,7 @@ pub(crate) mod mirror;
 mod modules;
 mod qemu;
 mod terminal;
-mod userland;
+pub(crate) mod userland;
 mod version;
 
 pub(crate) use self::initramfs::Guest;
@@ -102,20 +102,20 @@ impl KernelArg {
     }
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct MachineArgs {
     /// What runs the VM.
     #[arg(long, value_enum, default_value = "auto")]
     accel: accel::Choice,
     /// Memory in MiB.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
-    memory: u32,
+    pub(crate) memory: u32,
     /// Virtual processors.
     #[arg(long, default_value_t = 2, value_name = "N")]
-    cpus: u32,
+    pub(crate) cpus: u32,
     /// The VM ends after this many seconds; 600 unless it is interactive.
     #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
+    pub(crate) timeout: Option<u64>,
     /// More arguments for the kernel.
     #[arg(
         long,
@@ -128,6 +128,17 @@ pub(crate) struct MachineArgs {
     /// Load no module at start; modprobe finds them.
     #[arg(long)]
     no_modules: bool,
+}
+
+impl MachineArgs {
+    /// For measurements: an emulated VM counts instructions, unless another way was asked for.
+    pub(crate) fn for_measurements(&self, kernel: &Kernel) -> Result<Self> {
+        let mut args = self.clone();
+        if args.accel == accel::Choice::Auto && accelerator(&args, kernel)? == Accel::Tcg {
+            args.accel = accel::Choice::Counted;
+        }
+        Ok(args)
+    }
 }
 
 /// For all that a command does, in emulation of this host's own architecture.
@@ -181,7 +192,7 @@ pub(crate) fn boot(
     let accel = accelerator(args, kernel)?;
     let initramfs = initramfs::write(kernel, guest)?;
     let limit = args.timeout.map(Duration::from_secs);
-    let slowness = if accel == Accel::Tcg { kernel.arch.slowness } else { 1 };
+    let slowness = if accel == Accel::Kvm { 1 } else { kernel.arch.slowness };
     let no_modules = if args.no_modules { " ctmon.nomodules=1" } else { "" };
     let machine = Machine {
         accel,

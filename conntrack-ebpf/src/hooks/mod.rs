@@ -23,7 +23,7 @@ mod tracing;
 
 /// An entry is freed; it is what the copy `copy` of the program sees.
 #[inline(always)]
-fn free<R: Read>(ct: Ptr, cpu: *mut Cpu, program: usize, copy: usize) {
+pub(crate) fn free<R: Read>(ct: Ptr, cpu: *mut Cpu, program: usize, copy: usize) {
     let net = kernel::net::<R>(ct);
     let Some(counters) = counters::of::<R>(net, cpu, program) else {
         return;
@@ -73,7 +73,7 @@ macro_rules! send {
 
 /// A packet's entry is put into the hash.
 #[inline(always)]
-fn insert<R: Read>(ct: Ptr, cpu: *mut Cpu) {
+pub(crate) fn insert<R: Read>(ct: Ptr, cpu: *mut Cpu) {
     let net = kernel::net::<R>(ct);
     let Some(counters) = counters::of::<R>(net, cpu, Program::Insert as usize) else {
         return;
@@ -98,7 +98,7 @@ fn hash_insert<R: Read>(ct: Ptr, cpu: *mut Cpu, program: usize) {
 
 /// An entry is taken out of the hash, on `stack`; `ct_number` is its address as a number.
 #[inline(always)]
-fn delete<R: Read>(ct: Ptr, ct_number: u64, stack: u64, cpu: *mut Cpu) {
+pub(crate) fn delete<R: Read>(ct: Ptr, ct_number: u64, stack: u64, cpu: *mut Cpu) {
     let net = kernel::net::<R>(ct);
     let Some(counters) = counters::of::<R>(net, cpu, Program::Delete as usize) else {
         return;

@@ -10,7 +10,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-use super::{kernel::Kernel, modules, userland};
+use super::{
+    kernel::Kernel,
+    modules,
+    userland::{self, Files},
+};
 use crate::workspace;
 
 /// Directories that hold mounts or links, and so get no file that would create them.
@@ -27,12 +31,14 @@ pub(crate) struct Guest<'a> {
     pub(crate) repeatable: bool,
     /// Programs to put into `/bin`.
     pub(crate) binaries: &'a [PathBuf],
+    /// More files, by their place in the VM.
+    pub(crate) files: Files,
 }
 
 impl<'a> Guest<'a> {
     /// A script that runs once, with nobody at the terminal.
     pub(crate) fn command(script: &'a str, binaries: &'a [PathBuf]) -> Self {
-        Self { script, interactive: false, repeatable: false, binaries }
+        Self { script, interactive: false, repeatable: false, binaries, files: Files::new() }
     }
 }
 
@@ -81,8 +87,9 @@ fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()>
 
     // Its other names are made in the VM: one of another architecture does not say here which it has.
     archive.link("bin/sh", "busybox")?;
-    for (name, path) in userland::files(kernel.arch)? {
-        archive.file(&name, 0o755, &read(&path)?)?;
+    let userland = userland::files(kernel.arch)?;
+    for (name, path) in userland.iter().chain(&guest.files) {
+        archive.file(name, 0o755, &read(path)?)?;
     }
     for binary in guest.binaries {
         archive.copy(binary)?;

@@ -100,7 +100,7 @@ impl Machine<'_> {
         };
         let shown = tail(&console.text, SHOWN_LINES);
         let shown = if shown.is_empty() { "(its console is empty)" } else { &shown };
-        let fault = |line: &String| self.accel == Accel::Tcg && emulator_fault(line);
+        let fault = |line: &String| self.accel != Accel::Kvm && emulator_fault(line);
         bail!(NoResult {
             message: format!(
                 "no result from the VM with kernel {name}: {reason}\n{shown}\nconsole: {path}"
@@ -123,6 +123,7 @@ impl Machine<'_> {
             "none",
         ]);
         qemu.args(["-no-reboot", "-cpu", "max", "-accel", self.accel.argument()]);
+        qemu.args(self.accel.more_arguments());
         qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         // The kernel's console and the command's output do not mix: each has a serial line.
         qemu.args([

@@ -29,7 +29,11 @@ pub(crate) type Files = BTreeMap<String, PathBuf>;
 
 /// All files that the programs need.
 pub(crate) fn files(arch: &Arch) -> Result<Files> {
-    if arch.is_host() { of_host() } else { of_tree(&fetched(arch)?) }
+    if arch.is_host() {
+        of_host()
+    } else {
+        of_tree(&fetched(arch, "userland", &PROGRAMS)?, &PROGRAMS)
+    }
 }
 
 fn of_host() -> Result<Files> {
@@ -56,13 +60,34 @@ fn library_paths(ldd: &str) -> Vec<String> {
     ldd.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
-/// The unpacked packages of another architecture.
-fn fetched(arch: &Arch) -> Result<PathBuf> {
-    let directory = workspace::cache()?.join(format!("userland-{}", arch.debian));
+/// Where a VM has a program whose C library is newer than that of the others.
+const APART: &str = "opt";
+
+/// A program of the Debian package of its name, with the loader and the libraries of the same release, in a folder
+/// of its own. Second, the command that starts it.
+pub(crate) fn apart(arch: &Arch, program: &'static str) -> Result<(Files, String)> {
+    let programs = [(program, program)];
+    let tree = fetched(arch, program, &programs)?;
+    let folder = format!("{APART}/{program}");
+    let files: Files = of_tree(&tree, &programs)?
+        .into_iter()
+        .map(|(place, path)| {
+            (format!("{folder}/{}", place.rsplit('/').next().unwrap_or_default()), path)
+        })
+        .collect();
+    let loader = files.keys().find(|place| place.contains("/ld-linux"));
+    let loader = loader.with_context(|| format!("{program} names no loader"))?;
+    let command = format!("/{loader} --library-path /{folder} /{folder}/{program}");
+    Ok((files, command))
+}
+
+/// The unpacked packages of `programs` and all that they depend on.
+fn fetched(arch: &Arch, name: &str, programs: &[(&str, &str)]) -> Result<PathBuf> {
+    let directory = workspace::cache()?.join(format!("{name}-{}", arch.debian));
     let _lock = workspace::lock()?;
     if !directory.exists() {
-        step(&format!("fetch busybox, nft and conntrack for {}", arch.name), || {
-            let packages = PROGRAMS.map(|(_, package)| package);
+        let packages: Vec<&str> = programs.iter().map(|(_, package)| *package).collect();
+        step(&format!("fetch {} for {}", packages.join(", "), arch.name), || {
             let download = |scratch: &Path| mirror::download_all(arch, &packages, scratch);
             mirror::unpack(&directory, download, |_| Ok(()))
         })?;
@@ -71,10 +96,10 @@ fn fetched(arch: &Arch) -> Result<PathBuf> {
 }
 
 /// Like [`of_host`], for programs that do not run here, so that `ldd` is of no use.
-fn of_tree(tree: &Path) -> Result<Files> {
+fn of_tree(tree: &Path, programs: &[(&str, &str)]) -> Result<Files> {
     let libraries = libraries_in(tree);
     let mut files = Files::new();
-    for (name, _) in PROGRAMS {
+    for (name, _) in programs {
         let mut places = PROGRAM_PLACES.iter().map(|place| tree.join(place).join(name));
         let path = places.find(|path| path.is_file());
         let path = path.with_context(|| format!("no {name} in {}", tree.display()))?;

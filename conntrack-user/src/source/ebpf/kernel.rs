@@ -110,7 +110,7 @@ fn read_btf(sysfs: &Path) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
 }
 
 /// One more than the highest number of a CPU that can ever be there: `nr_cpu_ids`.
-fn possible_cpus(sysfs: &Path) -> Result<u32> {
+pub(super) fn possible_cpus(sysfs: &Path) -> Result<u32> {
     let path = sysfs.join("devices/system/cpu/possible");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}: it sizes the counters", path.display()))?;

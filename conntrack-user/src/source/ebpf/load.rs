@@ -26,11 +26,17 @@ use super::{
 };
 
 /// The object file, built by build.rs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ctmon-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ctmon-ebpf"));
 
-/// Creates the maps and freezes `config`. Of the programs in the result, only kprobes are used.
+/// Creates the maps of `object` and freezes `config`. Of the programs in the result, only kprobes are used.
 /// `netns`: how many namespaces are told apart, at most [`MAX_NETNS`].
-pub(super) fn create_maps(config: &Config, ring_bytes: u32, netns: u32) -> Result<Ebpf> {
+pub(super) fn create_maps(
+    object: &[u8],
+    config: &Config,
+    ring_bytes: u32,
+    netns: u32,
+) -> Result<Ebpf> {
     let places = window_slots(config.cpus);
     let blocks = blocks(config.cpus);
     // Each CPU keeps up to 128 elements of such a map for itself (`LOCAL_FREE_TARGET`,
@@ -52,7 +58,7 @@ pub(super) fn create_maps(config: &Config, ring_bytes: u32, netns: u32) -> Resul
         .map_max_entries("CPUS", config.cpus)
         .map_max_entries("FREE_WINDOWS", places)
         .map_max_entries("WINDOWS_OF", places * config.cpus)
-        .load(OBJECT)
+        .load(object)
         .map_err(|error| {
             // aya's words repeat themselves; the kernel's are enough where there are any.
             let error = anyhow::Error::new(error);

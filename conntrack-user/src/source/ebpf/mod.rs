@@ -10,6 +10,8 @@ use aya::{
 use conntrack_ebpf::{EVERY_FLOW, MAX_NETNS, Netns, OVERFLOW_SLOT, RINGS, Reread};
 
 mod asked;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod bpf;
 pub mod btf;
 pub mod flow;
@@ -164,7 +166,7 @@ impl EbpfSource {
         let config = kernel::config(options, kernel, family)?;
         let netns = Some(options.fault.max_netns).filter(|netns| *netns > 0).unwrap_or(MAX_NETNS);
         let ring_bytes = kernel::ring_bytes(options.ring_bytes, config.rings);
-        let mut maps = load::create_maps(&config, ring_bytes, netns)?;
+        let mut maps = load::create_maps(load::OBJECT, &config, ring_bytes, netns)?;
         // Before the programs are attached: they note the number of the tick.
         let table = Table::map(&maps, config.cpus, family)?;
         let threshold = Numbers32::new(&maps, "THRESHOLD", 1)?;
