@@ -16,6 +16,7 @@ mod slots;
 use super::{
     Lost,
     ebpf::{self, EbpfSource, hook::Hook, plan::HookReport},
+    item::{Flows, NetnsFlow},
     limits,
     procfs::Namespaces,
 };
@@ -258,11 +259,30 @@ impl Live {
         NetnsId { cookie: self.cookie(event.netns_cookie), inode }
     }
 
+    /// Events with their namespaces, and with what turns their times into UTC now.
+    #[must_use]
+    pub fn flows(&self, events: Vec<FlowEvent>) -> Flows {
+        let with_netns = |flow: FlowEvent| NetnsFlow { netns: self.netns_of(&flow), flow };
+        let events = events.into_iter().map(with_netns).collect();
+        Flows { utc_offset_ns: utc_offset_ns(), events }
+    }
+
     /// A cookie as it is shown: where the programs have the address of `struct net` in its place, none.
     fn cookie(&self, cookie: u64) -> Option<u64> {
         let is_address = self.programs.as_ref().is_some_and(EbpfSource::cookie_is_address);
         (!is_address).then_some(cookie)
     }
+}
+
+/// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.
+fn utc_offset_ns() -> i64 {
+    let now = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes one timespec, for as long as the call takes.
+        unsafe { libc::clock_gettime(clock, &raw mut time) };
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    };
+    now(libc::CLOCK_REALTIME) - now(libc::CLOCK_MONOTONIC)
 }
 
 /// What cannot be told where `hook` is not attached.
