@@ -80,7 +80,8 @@ pub(crate) struct Recorder {
 /// What the progress is told by.
 #[derive(Default)]
 struct Said {
-    started: Option<Instant>,
+    /// When the first reading that counts was taken, and the last one.
+    span: Option<(Instant, Instant)>,
     ticks: u64,
     flows: u64,
     lost: u64,
@@ -182,9 +183,9 @@ fn explain(path: &Path, safe: u64, error: WriteError) -> anyhow::Error {
 
 impl Said {
     fn text(&self, bytes: u64) -> String {
-        let Self { started, ticks, flows, lost, .. } = self;
-        let elapsed = started.map_or(0, |started| started.elapsed().as_secs());
-        let elapsed = humantime::format_duration(Duration::from_secs(elapsed));
+        let Self { span, ticks, flows, lost, .. } = self;
+        let elapsed = span.map_or(0.0, |(first, last)| last.duration_since(first).as_secs_f64());
+        let elapsed = humantime::format_duration(Duration::from_secs(elapsed.round() as u64));
         format!("{elapsed}: {ticks} ticks, {flows} flow events ({lost} lost), {bytes} bytes")
     }
 }
@@ -193,7 +194,6 @@ impl Sink for Recorder {
     fn take(&mut self, item: &Item) -> Result<Reader> {
         match item {
             Item::Start(start) => {
-                self.said.started.get_or_insert_with(Instant::now);
                 self.monitor = Some(new_monitor(start.cpus));
             }
             Item::Reading(Use::Settle, reading) => {
@@ -203,6 +203,8 @@ impl Sink for Recorder {
             }
             Item::Reading(purpose, reading) => {
                 self.monitor = None;
+                let now = Instant::now();
+                self.said.span.get_or_insert((now, now)).1 = now;
                 self.said.ticks += u64::from(*purpose == Use::Tick);
                 self.said.lost = reading.events_lost;
             }
