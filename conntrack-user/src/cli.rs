@@ -9,7 +9,7 @@ use conntrack_user::{
         ebpf::{self, hook::Family},
         live::{self, Choice, Selection},
     },
-    view::status::Limits,
+    view::{export::Format, status::Limits},
 };
 
 /// Watches the connection tracking tables of a Linux node: how full, how fast, and when they overflow
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     /// Show a recording as `watch` would have shown it
     #[command(after_help = REPLAY_ENDS)]
     Replay(Replay),
+    /// Write what is in a recording as a table, for spreadsheets and databases
+    Export(Export),
     /// Say once how full the tables are, with an exit code for monitoring
     #[command(after_help = STATUS_CODES)]
     Status(Status),
@@ -187,6 +189,33 @@ pub(crate) struct Replay {
     /// As `ctmon watch --causes`
     #[arg(long)]
     pub(crate) causes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A recording; -: standard input
+    pub(crate) file: PathBuf,
+    /// Format of the table
+    #[arg(long, value_enum)]
+    pub(crate) format: Format,
+    /// What the rows are
+    #[arg(long, value_enum, default_value_t = What::Ticks)]
+    pub(crate) what: What,
+    /// Where to; standard output by default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+    /// Overwrite an existing file
+    #[arg(long, requires = "to")]
+    pub(crate) force: bool,
+}
+
+/// What the rows of an exported table are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// A namespace at a tick
+    Ticks,
+    /// A flow event
+    Events,
 }
 
 /// How fast a recording is replayed.

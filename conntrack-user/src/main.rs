@@ -31,6 +31,7 @@ fn main() -> ExitCode {
                 Command::Watch(watch) => command::watch::run(&watch).await,
                 Command::Record(record) => command::record::run(&record).await,
                 Command::Replay(replay) => command::replay::run(&replay).await,
+                Command::Export(export) => command::export::run(&export),
                 Command::Status(status) => command::status::run(&status).await,
                 Command::Events(events) => command::events::run(&events).await,
                 Command::Doctor(doctor) => command::doctor::run(&doctor),

@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod export;
 mod follow;
 pub(crate) mod output;
 pub(crate) mod record;

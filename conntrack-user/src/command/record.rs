@@ -157,7 +157,8 @@ fn no_disk(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
 }
 
-fn open(path: &Path, force: bool) -> Result<File> {
+/// Opens a file to write to, a new one unless `force`.
+pub(super) fn open(path: &Path, force: bool) -> Result<File> {
     let mut options = OpenOptions::new();
     options.write(true);
     if force {
@@ -170,7 +171,7 @@ fn open(path: &Path, force: bool) -> Result<File> {
         if error.kind() == io::ErrorKind::AlreadyExists {
             return anyhow::anyhow!("{path} is there already; --force overwrites it");
         }
-        anyhow::Error::new(error).context(format!("cannot write the recording {path}"))
+        anyhow::Error::new(error).context(format!("cannot write {path}"))
     })
 }
 

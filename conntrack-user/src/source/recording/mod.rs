@@ -71,6 +71,6 @@ struct UsedReading<R = Box<Reading>> {
 }
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod tests;

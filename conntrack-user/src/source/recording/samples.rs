@@ -18,17 +18,17 @@ use crate::{
 };
 
 /// Between two ticks: all of them fit into one chunk.
-pub(super) const STEP: u64 = 100_000_000;
-pub(super) const START_NS: u64 = 1_795_000_000_000_000_000;
-pub(super) const INIT: NetnsId = NetnsId { cookie: Some(1), inode: 4_026_531_840 };
+pub(crate) const STEP: u64 = 100_000_000;
+pub(crate) const START_NS: u64 = 1_795_000_000_000_000_000;
+pub(crate) const INIT: NetnsId = NetnsId { cookie: Some(1), inode: 4_026_531_840 };
 /// One whose cookie is an address on kernels without cookies.
-pub(super) const POD: NetnsId = NetnsId { cookie: None, inode: 4_026_532_210 };
+pub(crate) const POD: NetnsId = NetnsId { cookie: None, inode: 4_026_532_210 };
 
-pub(super) fn time(ns: u64) -> Time {
+pub(crate) fn time(ns: u64) -> Time {
     Time { monotonic_ns: ns, unix_ns: START_NS + ns }
 }
 
-pub(super) fn start() -> Item {
+pub(crate) fn start() -> Item {
     let hook = |hook: &str, reason: Option<&str>| Hook {
         hook: hook.into(),
         function: "nf_conntrack_free".into(),
@@ -49,7 +49,7 @@ pub(super) fn start() -> Item {
 }
 
 /// A namespace in which `allocs` entries came.
-pub(super) fn netns(id: NetnsId, allocs: u64, frees: u64, max: Option<u32>) -> NetnsReading {
+pub(crate) fn netns(id: NetnsId, allocs: u64, frees: u64, max: Option<u32>) -> NetnsReading {
     let balance = Balance { allocs, frees };
     let count = 100 + (allocs - frees) as u32;
     NetnsReading {
@@ -69,7 +69,7 @@ pub(super) fn netns(id: NetnsId, allocs: u64, frees: u64, max: Option<u32>) -> N
     }
 }
 
-pub(super) fn reading(ns: u64, netns: Vec<NetnsReading>) -> Reading {
+pub(crate) fn reading(ns: u64, netns: Vec<NetnsReading>) -> Reading {
     Reading {
         time: time(ns),
         netns,
@@ -91,11 +91,11 @@ pub(super) fn reading(ns: u64, netns: Vec<NetnsReading>) -> Reading {
     }
 }
 
-pub(super) fn item(purpose: Use, reading: Reading) -> Item {
+pub(crate) fn item(purpose: Use, reading: Reading) -> Item {
     Item::Reading(purpose, Box::new(reading))
 }
 
-pub(super) fn tuple(source: &str, port: u16) -> Tuple {
+pub(crate) fn tuple(source: &str, port: u16) -> Tuple {
     let destination = if source.contains(':') { "2001:db8::53" } else { "10.96.0.10" };
     Tuple {
         source: source.parse().unwrap(),
@@ -117,7 +117,7 @@ fn turned(tuple: &Tuple, source: Option<IpAddr>) -> Tuple {
 }
 
 /// An event of the entry at this address of the kernel.
-pub(super) fn event(ns: u64, entry: u64, kind: EventKind, original: Tuple) -> NetnsFlow {
+pub(crate) fn event(ns: u64, entry: u64, kind: EventKind, original: Tuple) -> NetnsFlow {
     let flow = FlowEvent {
         time_ns: ns,
         netns_cookie: 1,
@@ -134,11 +134,11 @@ pub(super) fn event(ns: u64, entry: u64, kind: EventKind, original: Tuple) -> Ne
 
 const DESTROY: EventKind = EventKind::Destroy(Cause::Kernel);
 /// Addresses of entries.
-pub(super) const ENTRY: u64 = 0xffff_8881_0000_0000;
+pub(crate) const ENTRY: u64 = 0xffff_8881_0000_0000;
 
 /// Events in which everything occurs: NAT, IPv6, zones, sampling, entries used again, and destroys whose
 /// insert is not known.
-pub(super) fn flows() -> Vec<Flows> {
+pub(crate) fn flows() -> Vec<Flows> {
     let one = tuple("10.0.0.1", 40_001);
     let mut nat = event(1_100, ENTRY + 0x100, EventKind::InsertPacket, tuple("10.0.0.2", 40_002));
     nat.flow.reply = turned(&nat.flow.original, Some("172.16.0.9".parse().unwrap()));
@@ -186,7 +186,7 @@ pub(super) fn flows() -> Vec<Flows> {
 }
 
 /// A recording with everything in it.
-pub(super) fn items() -> Vec<Item> {
+pub(crate) fn items() -> Vec<Item> {
     let mut items = vec![start()];
     let settle = reading(10, vec![netns(INIT, 0, 0, Some(1000))]);
     items.extend((0..3).map(|_| item(Use::Settle, settle.clone())));
@@ -211,7 +211,7 @@ pub(super) fn items() -> Vec<Item> {
     items.push(Item::Notice(Notice { time: time(3 * STEP), text }));
     items.push(start());
     let mut polled = netns(INIT, 0, 0, Some(0));
-    (polled.totals, polled.idle) = (None, true);
+    polled.totals = None;
     items.push(item(Use::First, reading(10, vec![polled.clone()])));
     items.push(item(Use::Tick, reading(STEP, vec![polled])));
     items
@@ -235,7 +235,7 @@ impl Random {
 
 /// 1,000 inserts and as many destroys a second for ten minutes, a reading each 100 ms: 4,096 clients
 /// with random ports, 16 services behind NAT, lifetimes of 10 to 50 s.
-pub(super) fn ten_minutes(threshold: u32) -> Vec<Item> {
+pub(crate) fn ten_minutes(threshold: u32) -> Vec<Item> {
     let mut random = Random(7);
     let mut items =
         vec![start(), item(Use::First, reading(0, vec![netns(INIT, 0, 0, Some(262_144))]))];
