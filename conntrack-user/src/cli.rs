@@ -10,7 +10,7 @@ use conntrack_user::{
         ebpf::{self, hook::Family},
         live::{self, Choice, Selection},
     },
-    view::status::Limits,
+    view::{export::Format, status::Limits},
 };
 
 use crate::command::steering::Wanted;
@@ -28,6 +28,14 @@ pub(crate) enum Command {
     /// Follow the tables live, one line a namespace and tick
     #[command(after_help = WATCH_COLUMNS)]
     Watch(Watch),
+    /// Write what `watch` would show, and each flow event, into a file, to be looked at later
+    #[command(after_help = RECORD_ENDS)]
+    Record(Record),
+    /// Show a recording as `watch` would have shown it
+    #[command(after_help = REPLAY_ENDS)]
+    Replay(Replay),
+    /// Write what is in a recording as a table, for spreadsheets and databases
+    Export(Export),
     /// Say once how full the tables are, with an exit code for monitoring
     #[command(after_help = STATUS_CODES)]
     Status(Status),
@@ -57,6 +65,14 @@ SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second on
 loading it again, attaches them.
 Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors.";
 
+const RECORD_ENDS: &str = "\
+Ends with exit code 0 on SIGINT, SIGTERM, --for, --count and --max-size, the file complete;
+3 on errors. However it ends, all but about the last second can be read.";
+
+const REPLAY_ENDS: &str = "\
+Ends with exit code 0 also where the recording is cut or damaged: standard error says where, and
+how many bytes were left out; 3 when it is no recording, of a newer format, or on another error.";
+
 const STATUS_CODES: &str = "\
 Exit codes:
   0  all tables below the limits
@@ -84,9 +100,6 @@ pub(crate) struct Common {
     /// Which network namespaces: all, self, or an inode number
     #[arg(long, value_parser = parse_netns, default_value = "all")]
     netns: Selection,
-    /// How to write it
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
     #[command(flatten)]
     paths: Paths,
     #[cfg(feature = "fault-injection")]
@@ -133,7 +146,102 @@ fn parse_hook(text: &str) -> Result<ebpf::hook::Hook, String> {
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) follow: Follow,
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Say below each line what is behind it: inserts by path and protocol, deletes by cause and status,
+    /// drops by reason, and the kernel's own counters with their meaning
+    #[arg(long)]
+    pub(crate) causes: bool,
+    /// Say below the lines, once a second, what is known of single flows: how many are alive, how long they
+    /// live, what they are doing
+    #[arg(long, conflicts_with = "no_events")]
+    pub(crate) flows: bool,
+    /// Also record it, as `ctmon record` does
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// Overwrite the file of --record
+    #[arg(long, requires = "record")]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// Where to; -: standard output
+    pub(crate) file: PathBuf,
+    /// End after this time, counted from when the programs are attached
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) for_at_most: Option<Duration>,
+    /// End before the file is larger: bytes, or with K, M or G (10^3, 10^6, 10^9)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) max_size: Option<u64>,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) follow: Follow,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// A recording; -: standard input
+    pub(crate) file: PathBuf,
+    /// How many times as fast as it was recorded; max: without waiting
+    #[arg(long, value_parser = parse_speed, default_value = "1")]
+    pub(crate) speed: Speed,
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// As `ctmon watch --causes`
+    #[arg(long)]
+    pub(crate) causes: bool,
+    /// As `ctmon watch --flows`
+    #[arg(long)]
+    pub(crate) flows: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A recording; -: standard input
+    pub(crate) file: PathBuf,
+    /// Format of the table
+    #[arg(long, value_enum)]
+    pub(crate) format: Format,
+    /// What the rows are
+    #[arg(long, value_enum, default_value_t = What::Ticks)]
+    pub(crate) what: What,
+    /// Where to; standard output by default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+    /// Overwrite an existing file
+    #[arg(long, requires = "to")]
+    pub(crate) force: bool,
+}
+
+/// What the rows of an exported table are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// A namespace at a tick
+    Ticks,
+    /// A flow event
+    Events,
+}
+
+/// How fast a recording is replayed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Speed {
+    /// So many times as fast as it was recorded.
+    Times(f64),
+    /// Without waiting.
+    Max,
+}
+
+/// Following the running kernel.
+#[derive(Debug, Args)]
+pub(crate) struct Follow {
+    #[command(flatten)]
+    common: Common,
     /// Time between two ticks, 10ms to 1h
     #[arg(long, short, value_parser = parse_interval, default_value = "1s")]
     pub(crate) interval: Duration,
@@ -143,14 +251,6 @@ pub(crate) struct Watch {
     /// Wait until the module nf_conntrack is loaded
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Say below each line what is behind it: inserts by path and protocol, deletes by cause and status,
-    /// drops by reason, and the kernel's own counters with their meaning
-    #[arg(long)]
-    pub(crate) causes: bool,
-    /// Say below the lines, once a second, what is known of single flows: how many are alive, how long they
-    /// live, what they are doing
-    #[arg(long, conflicts_with = "no_events")]
-    pub(crate) flows: bool,
     /// Each tick has all namespaces, also those in which nothing was counted for 10 s
     #[arg(long)]
     all: bool,
@@ -184,7 +284,7 @@ struct Ring {
     rings: Option<u32>,
 }
 
-impl Watch {
+impl Follow {
     /// How many events are wanted.
     pub(crate) fn wanted(&self) -> Wanted {
         match self.sample_ratio {
@@ -204,6 +304,9 @@ impl Default for Ring {
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) common: Common,
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
     /// Fill from which it is a warning, in per cent [default: 80, or --crit where that is lower]
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     warn: Option<f64>,
@@ -219,6 +322,9 @@ pub(crate) struct Status {
 pub(crate) struct Events {
     #[command(flatten)]
     pub(crate) common: Common,
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
     /// End after so many events
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -306,7 +412,11 @@ impl Common {
     }
 }
 
-impl Watch {
+impl Follow {
+    pub(crate) fn procfs(&self) -> &std::path::Path {
+        self.common.procfs()
+    }
+
     pub(crate) fn options(&self) -> live::Options {
         live::Options {
             idle_too: self.all,
@@ -360,6 +470,35 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         Ok(interval)
     } else {
         Err("it must be between 10ms and 1h".into())
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time.is_zero() => Err("it must be longer than nothing".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("{error}; write it like 30s, 10m or 2h")),
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if text.ends_with('K') => (digits, 1_000),
+        Some(digits) if text.ends_with('M') => (digits, 1_000_000),
+        Some(digits) => (digits, 1_000_000_000),
+        None => (text, 1),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| *bytes >= 10_000)
+        .ok_or_else(|| "it must be at least 10K, and is written like 20M or 1G".into())
+}
+
+fn parse_speed(text: &str) -> Result<Speed, String> {
+    match text.parse::<f64>() {
+        _ if text == "max" => Ok(Speed::Max),
+        Ok(times) if times > 0.0 && times.is_finite() => Ok(Speed::Times(times)),
+        _ => Err("it must be a number above 0, or max".into()),
     }
 }
 
@@ -424,6 +563,13 @@ mod tests {
             (vec!["watch", "--sample-ratio", "0"], "above 0 and at most 1"),
             (vec!["watch", "--rings", "3"], "1, 2, 4 or 8"),
             (vec!["watch", "--count", "0"], "0 is not in 1"),
+            (vec!["watch", "--force"], "--record"),
+            (vec!["record", "x", "--for", "long"], "30s, 10m or 2h"),
+            (vec!["record", "x", "--for", "0s"], "longer than nothing"),
+            (vec!["record", "x", "--max-size", "9K"], "at least 10K"),
+            (vec!["record", "x", "--max-size", "99999999999999G"], "at least 10K"),
+            (vec!["replay", "x", "--speed", "0"], "above 0, or max"),
+            (vec!["replay", "x", "--speed", "inf"], "above 0, or max"),
             (vec!["watch", "--source", "ebfp"], "ebpf"),
             (vec!["status", "--warn", "101"], "between 0 and 100"),
             (vec!["status", "--crit", "NaN"], "between 0 and 100"),

@@ -29,6 +29,9 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             match cli.command {
                 Command::Watch(watch) => command::watch::run(&watch).await,
+                Command::Record(record) => command::record::run(&record).await,
+                Command::Replay(replay) => command::replay::run(&replay).await,
+                Command::Export(export) => command::export::run(&export),
                 Command::Status(status) => command::status::run(&status).await,
                 Command::Events(events) => command::events::run(&events).await,
                 Command::Doctor(doctor) => command::doctor::run(&doctor),

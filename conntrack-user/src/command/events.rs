@@ -41,8 +41,8 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
 async fn follow(live: &mut Live, options: &Events) -> Result<()> {
     let mut json = Json::default();
     let kernel = kernel_release(options.common.procfs());
-    if options.common.output == Output::Json
-        && json.write(&Line::start(live.now(), &start(live, &kernel)))? == Reader::Gone
+    if options.output == Output::Json
+        && json.write(&Line::start(&start(live, &kernel)))? == Reader::Gone
     {
         return Ok(());
     }
@@ -51,7 +51,7 @@ async fn follow(live: &mut Live, options: &Events) -> Result<()> {
         let mut events = Vec::new();
         left -= live.drain(left.min(BATCH), |event| events.push(event));
         for event in &events {
-            let reader = match options.common.output {
+            let reader = match options.output {
                 Output::Text => output::text(&flow::text(event, live.netns_of(event)))?,
                 Output::Json => json.write(&flow::json(event, live.netns_of(event)))?,
             };

@@ -2,7 +2,12 @@
 
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod export;
+mod follow;
 pub(crate) mod output;
+pub(crate) mod record;
+pub(crate) mod replay;
+mod show;
 pub(crate) mod shutdown;
 pub(crate) mod status;
 pub(crate) mod steering;
@@ -10,11 +15,14 @@ pub(crate) mod watch;
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use conntrack_user::{
     forecast::growth::Growth,
-    model::monitor::Monitor,
-    source::live::{Live, Purpose},
-    view::json::{Hook, Start},
+    model::{monitor::Monitor, reading::Reading},
+    source::{
+        item::{Hook, Origin, Start},
+        live::{Live, Purpose},
+    },
 };
 
 /// How long the baseline may take at the start; after that it settles from tick to tick.
@@ -22,31 +30,32 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Between two reads for it: long enough for a pre-empted task to go on.
 const SETTLE_STEP: Duration = Duration::from_millis(10);
 
-/// A model for this machine.
-fn new_monitor() -> Monitor {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Monitor::new(cpus as u32, || Box::new(Growth::default()))
+/// A model for a machine with `cpus` CPUs.
+fn new_monitor(cpus: u32) -> Monitor {
+    Monitor::new(cpus, || Box::new(Growth::default()))
 }
 
-/// Reads until the baseline of every namespace is settled, or for [`SETTLE`] at the most.
-async fn settle(live: &mut Live, monitor: &mut Monitor) {
+/// Reads until every baseline is settled, as `take` says, or for [`SETTLE`] at the most.
+async fn settle(live: &mut Live, mut take: impl FnMut(Reading) -> Result<bool>) -> Result<()> {
     let started = Instant::now();
-    loop {
-        monitor.settle(&live.read(Purpose::Settle));
-        if monitor.is_settled() || started.elapsed() >= SETTLE {
-            return;
-        }
+    while !take(live.read(Purpose::Settle))? && started.elapsed() < SETTLE {
         tokio::time::sleep(SETTLE_STEP).await;
     }
+    Ok(())
 }
 
 /// What is said once about the source.
-fn start<'a>(live: &'a Live, kernel: &'a str) -> Start<'a> {
+fn start(live: &Live, kernel: &str) -> Start {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Start {
-        kernel,
-        source: live.name(),
-        hooks: live.hooks().iter().map(Hook::from).collect(),
-        unavailable: live.lost(),
+        time: live.now(),
+        cpus: cpus as u32,
+        origin: Origin {
+            kernel: kernel.into(),
+            source: live.name().into(),
+            hooks: live.hooks().iter().map(Hook::from).collect(),
+            unavailable: live.lost().to_vec(),
+        },
     }
 }
 

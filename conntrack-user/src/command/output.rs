@@ -16,6 +16,13 @@ pub(crate) enum Reader {
     Gone,
 }
 
+impl Reader {
+    /// Whether both are there.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if self == Self::Gone { self } else { other }
+    }
+}
+
 /// Writes `text`; its styles only where they are wanted.
 pub(crate) fn text(text: &str) -> Result<Reader> {
     let mut out = anstream::stdout().lock();

@@ -13,8 +13,14 @@ pub(crate) async fn run(options: &Status) -> Result<u8> {
     let limits = options.limits()?;
     let mut shutdown = Shutdown::listen()?;
     let mut live = Live::open(&options.options())?;
-    let mut monitor = new_monitor();
-    settle(&mut live, &mut monitor).await;
+    let kernel = kernel_release(options.common.procfs());
+    let start = start(&live, &kernel);
+    let mut monitor = new_monitor(start.cpus);
+    settle(&mut live, |reading| {
+        monitor.settle(&reading);
+        Ok(monitor.is_settled())
+    })
+    .await?;
     monitor.observe(&live.read(Purpose::Settle));
     tokio::select! {
         () = shutdown.requested() => anyhow::bail!("interrupted before there was an answer"),
@@ -23,12 +29,12 @@ pub(crate) async fn run(options: &Status) -> Result<u8> {
     let tick = monitor.observe(&live.read(Purpose::Tick));
 
     let judged = status::judge(&tick, limits);
-    let kernel = kernel_release(options.common.procfs());
-    let start = start(&live, &kernel);
     // Whether somebody reads it or not: the exit code is an answer too.
-    let _ = match options.common.output {
-        Output::Text => output::text(&status::text(&tick, &start, judged))?,
-        Output::Json => output::Json::default().write(&Line::status(&tick, &start, judged))?,
+    let _ = match options.output {
+        Output::Text => output::text(&status::text(&tick, &start.origin, judged))?,
+        Output::Json => {
+            output::Json::default().write(&Line::status(&tick, &start.origin, judged))?
+        }
     };
     Ok(judged.verdict.exit_code())
 }

@@ -1,9 +1,9 @@
 //! Counts of one namespace since the programs were attached.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A number for each kind of protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByProtocol {
     /// TCP
     pub tcp: u64,
@@ -41,7 +41,7 @@ impl ByProtocol {
 }
 
 /// A number for each protocol and for each status that an entry can have in the end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByStatus {
     /// No answer was seen.
     pub unreplied: ByProtocol,
@@ -77,7 +77,7 @@ impl ByStatus {
 }
 
 /// Everything that is counted, over all CPUs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Entries allocated.
     pub allocs: u64,
@@ -177,7 +177,7 @@ impl Totals {
 
 /// Allocations and frees: the kernel's count is what it was before, plus the one, less the other
 /// (`__nf_conntrack_alloc` and `nf_conntrack_free`, net/netfilter/nf_conntrack_core.c).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     /// Entries allocated.
     pub allocs: u64,
@@ -194,7 +194,7 @@ impl Balance {
 }
 
 /// What is counted at all: a hook that could not be attached leaves a gap that is no zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
     /// `inserts_packet`
     pub inserts_packet: bool,

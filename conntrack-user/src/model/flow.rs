@@ -3,16 +3,18 @@
 use std::net::IpAddr;
 
 use conntrack_ebpf::{EVERY_FLOW, IPS_ASSURED, IPS_HW_OFFLOAD, IPS_OFFLOAD, IPS_SEEN_REPLY};
+use serde::{Deserialize, Serialize};
 
 /// Something happened to an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowEvent {
     /// `CLOCK_MONOTONIC` in nanoseconds.
     pub time_ns: u64,
     /// The namespace (`net->net_cookie`; on kernels that make it on demand, up to 5.11, its address).
     pub netns_cookie: u64,
     /// Tells the entry from all others that are there at the same time; a later one may have it again. 0
-    /// where there was none.
+    /// where there was none. It is an address of the kernel, and leaves this process with nothing.
+    #[serde(skip)]
     pub entry: u64,
     /// What happened.
     pub kind: EventKind,
@@ -30,7 +32,7 @@ pub struct FlowEvent {
 
 /// How an event came into the sample. Insert and destroy of an entry have the same hash, so that both or
 /// none are in the sample as long as the threshold stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Of the entry's identity ([`conntrack_ebpf::FlowHash`]).
     pub hash: u32,
@@ -67,7 +69,7 @@ pub fn threshold(ratio: f64) -> u32 {
 }
 
 /// What happened to an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
     /// A packet put it into the table.
     InsertPacket,
@@ -82,7 +84,7 @@ pub enum EventKind {
 }
 
 /// Why an entry has left the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// The kernel: it expired, was reset, or its device went away.
     Kernel,
@@ -95,7 +97,7 @@ pub enum Cause {
 }
 
 /// One direction of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tuple {
     /// Source address.
     pub source: IpAddr,
@@ -110,7 +112,7 @@ pub struct Tuple {
 }
 
 /// `nf_conn.status`, the bits of `enum ip_conntrack_status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status(pub u32);
 
 impl Status {

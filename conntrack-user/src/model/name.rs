@@ -1,9 +1,9 @@
 //! What people call a network namespace.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What to call a network namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// Not empty, 255 characters at most, fit for a terminal: letters and digits, what ASCII has to
     /// print, and `?` for all else.
@@ -13,7 +13,7 @@ pub struct Name {
 }
 
 /// What a name names; the better one first, which is how they are ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NameKind {
     /// The namespace itself: somebody chose this name under /run/netns.

@@ -1,12 +1,14 @@
 //! How the kernel programs do.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 /// A hook at a tick.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// Its name.
-    pub hook: &'static str,
+    pub hook: Cow<'static, str>,
     /// Calls that were counted; none where it is not attached, or its programs count nothing.
     pub hits: Option<u64>,
     /// Calls that were not, at most; none where the kernel does not tell.
@@ -16,7 +18,7 @@ pub struct Probe {
 }
 
 /// Runs of programs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// How often, all copies together.
     pub count: u64,

@@ -1,6 +1,6 @@
 //! What a source hands to the model at a tick.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     counts::{Balance, Counted, Totals},
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// A moment, on both clocks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Time {
     /// Nanoseconds on a clock that never jumps; only differences mean anything.
     pub monotonic_ns: u64,
@@ -21,7 +21,7 @@ pub struct Time {
 }
 
 /// Which network namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetnsId {
     /// `net->net_cookie`, where it is known: never used twice.
     pub cookie: Option<u64>,
@@ -30,7 +30,7 @@ pub struct NetnsId {
 }
 
 /// All that was read at one tick.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// When.
     pub time: Time,
@@ -60,7 +60,7 @@ pub struct Reading {
 
 /// What became of the events of all namespaces since the programs were attached. When nothing happens,
 /// `seen` is the sum of the next three.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Events {
     /// Inserts and deletes.
     pub seen: u64,
@@ -75,7 +75,7 @@ pub struct Events {
 }
 
 /// A flow that was refused, or evicted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Victim {
     /// Its namespace; inode 0 where it is not known any more.
     pub netns: NetnsId,
@@ -84,7 +84,7 @@ pub struct Victim {
 }
 
 /// One namespace at a tick.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetnsReading {
     /// Which one.
     pub id: NetnsId,
@@ -108,7 +108,7 @@ pub struct NetnsReading {
 }
 
 /// One read of the kernel's count, between two of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountRead {
     /// Ours, just before.
     pub before: Balance,
@@ -130,7 +130,7 @@ impl CountRead {
 /// What the kernel counts itself in a namespace, over all CPUs (`struct ip_conntrack_stat`,
 /// include/linux/netfilter/nf_conntrack_common.h). A counter that this kernel lacks is none. Each is a
 /// 32-bit number a CPU, and wraps.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelStat {
     /// Look-ups for a new packet that found an entry made meanwhile.
     pub found: Option<u64>,

@@ -1,14 +1,17 @@
-//! What knows the kernel: programs in it, its procfs, and the two joined as one source of readings.
+//! What knows the kernel: programs in it, its procfs, and the two joined as one source of readings;
+//! and recordings of what that source has told.
 
 pub mod ebpf;
+pub mod item;
 mod limits;
 pub mod live;
 pub mod procfs;
+pub mod recording;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something that cannot be told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Which answers.
     pub what: String,

@@ -13,10 +13,7 @@ use crate::{
         tick::{Entries, Limit, NetnsTick, Tick},
         windows,
     },
-    source::{
-        Lost,
-        ebpf::plan::{HookReport, State},
-    },
+    source::item::{Hook, Origin, Start},
     view::{
         flow::{self, Direction},
         flows,
@@ -38,45 +35,10 @@ pub struct Line<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Record<'a> {
-    Start(&'a Start<'a>),
+    Start(&'a Origin),
     Notice { text: &'a str },
     Tick(TickRecord<'a>),
     Status(StatusRecord<'a>),
-}
-
-/// What is said once, before the first tick.
-#[derive(Debug, Serialize)]
-pub struct Start<'a> {
-    /// Release of the running kernel.
-    pub kernel: &'a str,
-    /// `ebpf` or `procfs`.
-    pub source: &'a str,
-    /// How each hook is attached.
-    pub hooks: Vec<Hook>,
-    /// What cannot be told, and why.
-    pub unavailable: &'a [Lost],
-}
-
-/// A hook.
-#[derive(Debug, Clone, Serialize)]
-pub struct Hook {
-    hook: &'static str,
-    function: &'static str,
-    state: State,
-    attached_via: Option<String>,
-    reason: Option<String>,
-}
-
-impl From<&HookReport> for Hook {
-    fn from(report: &HookReport) -> Self {
-        Self {
-            hook: report.hook.name(),
-            function: report.hook.function(),
-            state: report.state(),
-            attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
-            reason: report.outcome.as_ref().err().map(|error| error.reason.clone()),
-        }
-    }
 }
 
 /// A hook and how its programs do.
@@ -123,7 +85,7 @@ struct StatusRecord<'a> {
     warn_percent: f64,
     crit_percent: f64,
     #[serde(flatten)]
-    start: &'a Start<'a>,
+    start: &'a Origin,
     #[serde(flatten)]
     tick: TickRecord<'a>,
 }
@@ -239,8 +201,8 @@ struct Kernel {
 impl<'a> Line<'a> {
     /// The first line of `watch`.
     #[must_use]
-    pub const fn start(time: Time, start: &'a Start<'a>) -> Self {
-        Self::new(time, Record::Start(start))
+    pub const fn start(start: &'a Start) -> Self {
+        Self::new(start.time, Record::Start(&start.origin))
     }
 
     /// A sentence that is said once.
@@ -257,7 +219,7 @@ impl<'a> Line<'a> {
 
     /// The answer of `status`.
     #[must_use]
-    pub fn status(tick: &'a Tick, start: &'a Start<'a>, verdict: super::status::Judged) -> Self {
+    pub fn status(tick: &'a Tick, start: &'a Origin, verdict: super::status::Judged) -> Self {
         let record = StatusRecord {
             status: verdict.verdict.name(),
             exit_code: verdict.verdict.exit_code(),

@@ -2,6 +2,7 @@
 
 pub mod causes;
 pub mod doctor;
+pub mod export;
 pub mod flow;
 pub mod flows;
 pub mod json;

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{json::Start, text::Table, units};
-use crate::model::tick::{Limit, NetnsTick, Tick};
+use super::{text::Table, units};
+use crate::{
+    model::tick::{Limit, NetnsTick, Tick},
+    source::item::Origin,
+};
 
 /// Fill, in per cent, from which a table is reported.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,7 +82,7 @@ fn judge_one(netns: &NetnsTick, limits: Limits) -> Verdict {
 
 /// The answer for people: the verdict in the first line, as monitoring plugins print it.
 #[must_use]
-pub fn text(tick: &Tick, start: &Start<'_>, judged: Judged) -> String {
+pub fn text(tick: &Tick, start: &Origin, judged: Judged) -> String {
     let mut out = String::new();
     let word = match judged.verdict {
         Verdict::Ok => "OK",
@@ -89,7 +92,7 @@ pub fn text(tick: &Tick, start: &Start<'_>, judged: Judged) -> String {
     };
     let _ = writeln!(out, "{word}: {}", fullest(tick));
     let _ = writeln!(out, "kernel {}, source {}", start.kernel, start.source);
-    for lost in start.unavailable {
+    for lost in &start.unavailable {
         let _ = writeln!(out, "not available: {}\n  because {}", lost.what, lost.why);
     }
     out.push_str(&Table::new(true, false).tick(tick));
@@ -193,7 +196,12 @@ mod tests {
         let limits = Limits { warn: 80.0, crit: 95.0 };
         let first = |tables: &[(Entries, Limit)]| {
             let tick = tick(tables);
-            let start = Start { kernel: "6.12", source: "procfs", hooks: vec![], unavailable: &[] };
+            let start = Origin {
+                kernel: "6.12".into(),
+                source: "procfs".into(),
+                hooks: vec![],
+                unavailable: vec![],
+            };
             let text = text(&tick, &start, judge(&tick, limits));
             text.lines().next().unwrap_or_default().to_owned()
         };

@@ -281,7 +281,7 @@ impl EbpfSource {
                 sum = sum.zip(misses(copies)?).map(|(sum, misses)| sum + misses);
             }
             Ok(Probe {
-                hook: report.hook.name(),
+                hook: report.hook.name().into(),
                 hits: None,
                 misses: report.is_attached().then_some(sum).flatten(),
                 runs: Some(runs).filter(|runs| runs.count > 0),

@@ -16,6 +16,7 @@ mod slots;
 use super::{
     Lost,
     ebpf::{self, EbpfSource, hook::Hook, plan::HookReport},
+    item::{Flows, NetnsFlow},
     limits,
     procfs::Namespaces,
 };
@@ -283,6 +284,17 @@ impl Live {
         drained.received
     }
 
+    /// Puts at most `limit` waiting events into `flows`, in place of what was there; how many there were.
+    pub fn drain_into(&mut self, limit: u64, flows: &mut Flows) -> u64 {
+        let mut events = std::mem::take(&mut flows.events);
+        events.clear();
+        let nowhere = NetnsId { cookie: None, inode: 0 };
+        let drained = self.drain(limit, |flow| events.push(NetnsFlow { netns: nowhere, flow }));
+        events.iter_mut().for_each(|event| event.netns = self.netns_of(&event.flow));
+        *flows = Flows { utc_offset_ns: utc_offset_ns(), events };
+        drained
+    }
+
     /// The programs' debug log.
     ///
     /// # Errors
@@ -320,6 +332,17 @@ impl Live {
         let is_address = self.programs.as_ref().is_some_and(EbpfSource::cookie_is_address);
         (!is_address).then_some(cookie)
     }
+}
+
+/// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.
+fn utc_offset_ns() -> i64 {
+    let now = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes one timespec, for as long as the call takes.
+        unsafe { libc::clock_gettime(clock, &raw mut time) };
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    };
+    now(libc::CLOCK_REALTIME) - now(libc::CLOCK_MONOTONIC)
 }
 
 /// What cannot be told where `hook` is not attached.

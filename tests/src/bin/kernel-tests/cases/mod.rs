@@ -18,6 +18,7 @@ mod offload;
 mod output;
 mod privileges;
 mod probes;
+mod recording;
 mod status;
 mod victims;
 mod ways;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(endings::tests());
     tests.extend(status::tests());
     tests.extend(output::tests());
+    tests.extend(recording::tests());
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());

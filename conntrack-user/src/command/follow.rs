@@ -1,0 +1,307 @@
+//! Follows the running kernel, from one source to the next, and tells a sink what it tells.
+
+use std::{future::poll_fn, os::fd::OwnedFd, path::Path, task::Poll, time::Duration};
+
+use anyhow::Result;
+use conntrack_user::{
+    model::flows::Flows,
+    source::{
+        item::{self, Item, Notice, Use},
+        live::{self, Choice, Live, Purpose},
+    },
+};
+use tokio::{
+    io::unix::AsyncFd,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use super::{kernel_release, output::Reader, settle, shutdown::Release, start, steering::Steering};
+use crate::cli::Follow;
+
+/// Events taken out of the ring before others get their turn.
+const DRAIN: u64 = 8192;
+/// How often --wait looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long the programs are tried after the module was loaded again.
+const REOPEN: Duration = Duration::from_secs(5);
+/// Longest time between two looks into the ring.
+const COLLECT_EVERY: Duration = Duration::from_millis(100);
+
+/// Who wants to know what a source tells.
+pub(crate) trait Sink {
+    /// Takes in the next item.
+    fn take(&mut self, item: &Item) -> Result<Reader>;
+
+    /// Called ten times a second, whether there are items or not.
+    fn pass_time(&mut self) -> Result<Reader> {
+        Ok(Reader::Reading)
+    }
+
+    /// Whether the readings so far settle every baseline.
+    fn is_settled(&self) -> bool;
+
+    /// The live table of flows, where there is one.
+    fn flows(&self) -> Option<&Flows>;
+}
+
+/// Why a source is given up.
+enum Next {
+    /// All is told, or nobody wants it any more.
+    End,
+    /// The module nf_conntrack is gone, or was loaded anew.
+    Reloaded,
+    /// SIGUSR2: the programs are to be detached, or attached again.
+    LetGo,
+}
+
+/// Follows one source after the other, for so long at the most.
+pub(crate) async fn run(
+    follow: &Follow,
+    for_at_most: Option<Duration>,
+    sink: &mut impl Sink,
+) -> Result<()> {
+    let release = Release::listen()?;
+    if follow.wait {
+        wait_for_conntrack(follow.procfs()).await;
+    }
+    if follow.debug_bpf {
+        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
+    }
+    let kernel = kernel_release(follow.procfs());
+    let (left, deadline) = (follow.count, None);
+    let mut session = Session {
+        follow,
+        kernel,
+        sink,
+        left,
+        for_at_most,
+        deadline,
+        release,
+        flows: item::Flows::default(),
+    };
+    let mut options = follow.options();
+    let mut with_programs = false;
+    loop {
+        let mut live = reopen(&options, with_programs).await?;
+        if live.name() != "ebpf" && options.choice != Choice::Procfs {
+            anstream::eprintln!("ctmon: `ctmon doctor` tells what is missing and what to do");
+        }
+        let next = session.one(&mut live).await?;
+        let had_programs = live.name() == "ebpf";
+        with_programs |= had_programs;
+        let now = live.now();
+        // Detached before anything is said: who reads it may go on.
+        drop(live);
+        let said = match next {
+            Next::End => return Ok(()),
+            Next::LetGo if had_programs => {
+                options.choice = Choice::Procfs;
+                "SIGUSR2: the programs are detached; a second one, or loading nf_conntrack again, \
+                 attaches them"
+            }
+            Next::LetGo => {
+                options = follow.options();
+                "SIGUSR2: the programs are attached again"
+            }
+            Next::Reloaded => {
+                options = follow.options();
+                "the module nf_conntrack was unloaded, and all entries with it; counts start anew \
+                 once it is loaded again"
+            }
+        };
+        let notice = Notice { time: now, text: said.into() };
+        if session.sink.take(&Item::Notice(notice))? == Reader::Gone {
+            return Ok(());
+        }
+        tokio::select! {
+            () = reached(session.deadline) => return Ok(()),
+            () = wait_for_conntrack(follow.procfs()) => {}
+        }
+    }
+}
+
+/// Opens the source. A module that is being loaded shows its files before it takes programs: where they
+/// were attached before, they are tried for a while.
+async fn reopen(options: &live::Options, with_programs: bool) -> Result<Live> {
+    let started = Instant::now();
+    loop {
+        let outcome = Live::open(options);
+        let falls_back = outcome.as_ref().map_or(true, |live| live.name() != "ebpf");
+        let is_asked_for = with_programs && options.choice != Choice::Procfs;
+        if !falls_back || !is_asked_for || started.elapsed() >= REOPEN {
+            return outcome;
+        }
+        drop(outcome);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Returns when the module nf_conntrack is there.
+async fn wait_for_conntrack(procfs: &Path) {
+    let file = live::conntrack_file(procfs);
+    if !file.exists() {
+        anstream::eprintln!("ctmon: waiting for the module nf_conntrack");
+    }
+    while !file.exists() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What lasts longer than a source.
+struct Session<'a, S> {
+    follow: &'a Follow,
+    kernel: String,
+    sink: &'a mut S,
+    /// Ticks until the end.
+    left: Option<u64>,
+    for_at_most: Option<Duration>,
+    /// When it ends, counted from the first source.
+    deadline: Option<Instant>,
+    release: Release,
+    /// Events on their way to the sink.
+    flows: item::Flows,
+}
+
+impl<S: Sink> Session<'_, S> {
+    /// Follows one source, until it ends or another one is needed.
+    async fn one(&mut self, live: &mut Live) -> Result<Next> {
+        for lost in live.lost() {
+            let source = live.name();
+            anstream::eprintln!(
+                "ctmon: source {source}; not available: {}, because {}",
+                lost.what,
+                lost.why
+            );
+        }
+        let mut debug_log = if self.follow.debug_bpf { live.debug_log()? } else { None };
+        let _ = self.sink.take(&Item::Start(start(live, &self.kernel)))?;
+        settle(live, |reading| {
+            let _ = self.sink.take(&Item::Reading(Use::Settle, Box::new(reading)))?;
+            Ok(self.sink.is_settled())
+        })
+        .await?;
+        let rings: Vec<_> = live.ring_fds()?.into_iter().map(register).collect::<Result<_>>()?;
+        let mut steering = Steering::new(self.follow.wanted(), live);
+        // The first tick is the first interval's end: there is no rate before it.
+        let reading = live.read(Purpose::Settle);
+        if self.sink.take(&Item::Reading(Use::First, Box::new(reading)))? == Reader::Gone {
+            return Ok(Next::End);
+        }
+        let now = Instant::now();
+        if self.deadline.is_none() {
+            self.deadline = self.for_at_most.map(|time| now + time);
+        }
+        let mut ticks = interval_at(now + self.follow.interval, self.follow.interval);
+        // A tick that comes late is not made up for: its interval is in the output.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut collect = tokio::time::interval(COLLECT_EVERY);
+        collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.left != Some(0) {
+            tokio::select! {
+                // The tick first: a flood of events must not put it off.
+                biased;
+                _ = ticks.tick() => {
+                    if live.is_stale() {
+                        return Ok(Next::Reloaded);
+                    }
+                    self.drain(live).await?;
+                    let reading = live.read(Purpose::Tick);
+                    if self.sink.take(&Item::Reading(Use::Tick, Box::new(reading)))? == Reader::Gone {
+                        return Ok(Next::End);
+                    }
+                    if let Some(log) = &mut debug_log {
+                        log.flush();
+                    }
+                    self.left = self.left.map(|left| left - 1);
+                }
+                () = self.release.requested() => return Ok(Next::LetGo),
+                () = reached(self.deadline) => return Ok(Next::End),
+                _ = collect.tick() => {
+                    live.collect();
+                    self.drain(live).await?;
+                    steering.steer(live, self.sink.flows());
+                    if self.sink.pass_time()? == Reader::Gone {
+                        return Ok(Next::End);
+                    }
+                }
+                () = filling(&rings) => self.drain(live).await?,
+            }
+        }
+        Ok(Next::End)
+    }
+
+    /// Empties the ring, giving way to other tasks after every [`DRAIN`] events. What comes in meanwhile
+    /// is left for the next time, so that it ends.
+    async fn drain(&mut self, live: &mut Live) -> Result<()> {
+        const ROUNDS: u32 = 16;
+        for _ in 0..ROUNDS {
+            let drained = live.drain_into(DRAIN, &mut self.flows);
+            if !self.flows.events.is_empty() {
+                let flows = Item::Flows(std::mem::take(&mut self.flows));
+                // One that wants no more says so at the next reading.
+                let _ = self.sink.take(&flows)?;
+                // Its memory serves the next ones.
+                if let Item::Flows(flows) = flows {
+                    self.flows = flows;
+                }
+            }
+            if drained < DRAIN {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+/// Returns then; never without a time.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when the programs call because one of the rings fills up; never without a ring.
+async fn filling(rings: &[AsyncFd<OwnedFd>]) {
+    poll_fn(|context| {
+        let mut called = false;
+        // All of them, so that each knows whom to wake.
+        for ring in rings {
+            if let Poll::Ready(Ok(mut ready)) = ring.poll_read_ready(context) {
+                ready.clear_ready();
+                called = true;
+            }
+        }
+        if called { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Registers the ring's descriptor with the runtime.
+fn register(ring: OwnedFd) -> Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the value returned and nobody else closes it.
+    Ok(unsafe { AsyncFd::register(ring) }?)
+}
+
+impl<A: Sink, B: Sink> Sink for (A, Option<B>) {
+    fn take(&mut self, item: &Item) -> Result<Reader> {
+        let first = self.0.take(item)?;
+        let second = self.1.as_mut().map_or(Ok(Reader::Reading), |second| second.take(item))?;
+        Ok(first.and(second))
+    }
+
+    fn pass_time(&mut self) -> Result<Reader> {
+        let first = self.0.pass_time()?;
+        let second = self.1.as_mut().map_or(Ok(Reader::Reading), Sink::pass_time)?;
+        Ok(first.and(second))
+    }
+
+    fn is_settled(&self) -> bool {
+        self.0.is_settled() && self.1.as_ref().is_none_or(Sink::is_settled)
+    }
+
+    fn flows(&self) -> Option<&Flows> {
+        self.0.flows()
+    }
+}

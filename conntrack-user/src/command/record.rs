@@ -1,0 +1,240 @@
+//! `ctmon record`, and `watch --record`
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal as _, Write},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use conntrack_user::{
+    model::flows::Flows,
+    source::{
+        item::{Item, Use},
+        recording::writer::{Room, WriteError, Writer},
+    },
+};
+
+use super::{
+    follow::{self, Sink},
+    kernel_release,
+    output::Reader,
+    show::Show,
+    shutdown::Shutdown,
+};
+use crate::cli::Record;
+
+/// Age at which a chunk is written though nothing comes that would say how late it is.
+const FLUSH_AFTER: Duration = Duration::from_millis(1500);
+/// How often the line about the progress is written anew.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(record: &Record) -> Result<u8> {
+    let mut shutdown = Shutdown::listen()?;
+    let procfs = record.follow.procfs();
+    let mut recorder = Recorder::create(&record.file, record.force, record.max_size, procfs)?;
+    recorder.show_progress();
+    // The model says when the baselines are settled, and which live entries are to be read again.
+    let mut sink = (Show::new(None, false, false), Some(recorder));
+    let outcome = tokio::select! {
+        () = shutdown.requested() => Ok(()),
+        outcome = follow::run(&record.follow, record.for_at_most, &mut sink) => outcome,
+    };
+    let finished = sink.1.map(Recorder::finish).transpose();
+    outcome?;
+    if let Some(finished) = finished? {
+        anstream::eprintln!("ctmon: {finished}");
+    }
+    Ok(0)
+}
+
+/// Where a recording goes.
+enum Target {
+    File(File),
+    Stdout(io::Stdout),
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stdout(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stdout(out) => out.flush(),
+        }
+    }
+}
+
+/// Writes what a source tells into a file.
+pub(crate) struct Recorder {
+    path: PathBuf,
+    writer: Writer<Target>,
+    flushed: Instant,
+    said: Said,
+    progress: Option<Instant>,
+}
+
+/// What the progress is told by.
+#[derive(Default)]
+struct Said {
+    /// When the first reading that counts was taken, and the last one.
+    span: Option<(Instant, Instant)>,
+    ticks: u64,
+    flows: u64,
+    lost: u64,
+    full: bool,
+}
+
+impl Recorder {
+    /// Begins the file. `-` is standard output.
+    pub(crate) fn create(
+        path: &Path,
+        force: bool,
+        max_size: Option<u64>,
+        procfs: &Path,
+    ) -> Result<Self> {
+        let target = if path == Path::new("-") {
+            if io::stdout().is_terminal() {
+                bail!("a recording is nothing for a terminal: name a file, or send it into a pipe");
+            }
+            Target::Stdout(io::stdout())
+        } else {
+            Target::File(open(path, force)?)
+        };
+        let writer = Writer::new(target, &kernel_release(procfs), max_size)
+            .with_context(|| format!("cannot write the recording {}", path.display()))?;
+        Ok(Self {
+            path: path.into(),
+            writer,
+            flushed: Instant::now(),
+            said: Said::default(),
+            progress: None,
+        })
+    }
+
+    /// From now on a line on standard error tells the progress, if that is a terminal.
+    fn show_progress(&mut self) {
+        self.progress = io::stderr().is_terminal().then(Instant::now);
+    }
+
+    /// Writes what is left, and says what there is.
+    pub(crate) fn finish(self) -> Result<String> {
+        let Self { path, writer, said, progress, .. } = self;
+        if progress.is_some() {
+            anstream::eprintln!();
+        }
+        let safe = writer.written();
+        let (target, bytes) = writer.finish().map_err(|error| explain(&path, safe, error))?;
+        if let Target::File(file) = target {
+            file.sync_all().or_else(no_disk).map_err(|error| explain(&path, safe, error.into()))?;
+        }
+        let because = if said.full { ": --max-size is reached" } else { "" };
+        Ok(format!("recorded {} into {}{because}", said.text(bytes), path.display()))
+    }
+
+    fn wrote(&mut self, outcome: Result<Room, WriteError>) -> Result<Reader> {
+        match outcome {
+            Ok(Room::Left) => Ok(Reader::Reading),
+            Ok(Room::Full) => {
+                self.said.full = true;
+                Ok(Reader::Gone)
+            }
+            // A closed pipe ends it as it ends `watch`.
+            Err(WriteError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Ok(Reader::Gone)
+            }
+            Err(error) => Err(explain(&self.path, self.writer.written(), error)),
+        }
+    }
+}
+
+/// What cannot be synchronised, such as a pipe or a device, is not on a disk.
+fn no_disk(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
+}
+
+/// Opens a file to write to, a new one unless `force`.
+pub(super) fn open(path: &Path, force: bool) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
+    options.open(path).map_err(|error| {
+        let path = path.display();
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return anyhow::anyhow!("{path} is there already; --force overwrites it");
+        }
+        anyhow::Error::new(error).context(format!("cannot write {path}"))
+    })
+}
+
+fn explain(path: &Path, safe: u64, error: WriteError) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!(
+        "cannot go on with the recording {}; its first {safe} bytes are whole and can be replayed",
+        path.display()
+    ))
+}
+
+impl Said {
+    fn text(&self, bytes: u64) -> String {
+        let Self { span, ticks, flows, lost, .. } = self;
+        let elapsed = span.map_or(0.0, |(first, last)| last.duration_since(first).as_secs_f64());
+        let elapsed = humantime::format_duration(Duration::from_secs(elapsed.round() as u64));
+        format!("{elapsed}: {ticks} ticks, {flows} flow events ({lost} lost), {bytes} bytes")
+    }
+}
+
+impl Sink for Recorder {
+    fn take(&mut self, item: &Item) -> Result<Reader> {
+        match item {
+            Item::Start(_) | Item::Reading(Use::Settle, _) => {}
+            Item::Reading(purpose, reading) => {
+                let now = Instant::now();
+                self.said.span.get_or_insert((now, now)).1 = now;
+                self.said.ticks += u64::from(*purpose == Use::Tick);
+                self.said.lost = reading.events.map_or(0, |events| events.lost);
+            }
+            Item::Flows(flows) => self.said.flows += flows.events.len() as u64,
+            Item::Notice(_) => {}
+        }
+        let before = self.writer.written();
+        let outcome = self.writer.take(item);
+        if self.writer.written() > before {
+            self.flushed = Instant::now();
+        }
+        self.wrote(outcome)
+    }
+
+    fn pass_time(&mut self) -> Result<Reader> {
+        if self.progress.is_some_and(|last| last.elapsed() >= SHOW_EVERY) {
+            self.progress = Some(Instant::now());
+            let mut err = anstream::stderr().lock();
+            // Nobody has to see it.
+            let _ = write!(err, "\r{}\x1b[K", self.said.text(self.writer.written()));
+            let _ = err.flush();
+        }
+        if self.flushed.elapsed() < FLUSH_AFTER {
+            return Ok(Reader::Reading);
+        }
+        self.flushed = Instant::now();
+        let outcome = self.writer.flush();
+        self.wrote(outcome)
+    }
+
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    fn flows(&self) -> Option<&Flows> {
+        None
+    }
+}

@@ -1,0 +1,108 @@
+//! What is shown of a source, live or recorded: text or JSON lines.
+
+use anyhow::Result;
+use conntrack_user::{
+    model::{flows::Flows, monitor::Monitor, tick::Tick},
+    source::item::{Item, Notice, Start, Use},
+    view::{json::Line, text::Table},
+};
+
+use super::{
+    follow::Sink,
+    new_monitor,
+    output::{self, Json, Reader},
+};
+use crate::cli::Output;
+
+/// Hands what a source tells to the model, and writes the answers in the format asked for.
+pub(crate) struct Show {
+    /// None: nothing is shown, and the model is what it is for.
+    output: Option<Output>,
+    table: Table,
+    json: Json,
+    /// The source, and the model of what it tells.
+    source: Option<(Start, Monitor)>,
+}
+
+impl Show {
+    /// Text, or JSON lines, to standard output. `causes`, `flows`: text has them too.
+    pub(crate) fn new(output: Option<Output>, causes: bool, flows: bool) -> Self {
+        let table = Table::new(causes, flows);
+        Self { output, table, json: Json::default(), source: None }
+    }
+
+    fn notice(&mut self, notice: &Notice) -> Result<Reader> {
+        match self.output {
+            None => Ok(Reader::Reading),
+            Some(Output::Text) => output::text(&format!("{}\n", notice.text)),
+            Some(Output::Json) => self.json.write(&Line::notice(notice.time, &notice.text)),
+        }
+    }
+
+    fn tick(&mut self, tick: &Tick) -> Result<Reader> {
+        match self.output {
+            None => return Ok(Reader::Reading),
+            Some(Output::Text) => return output::text(&self.table.tick(tick)),
+            Some(Output::Json) => {}
+        }
+        for text in &tick.notices {
+            let notice = Notice { time: tick.time, text: text.clone() };
+            if self.notice(&notice)? == Reader::Gone {
+                return Ok(Reader::Gone);
+            }
+        }
+        let hooks = self.source.as_ref().map_or(&[][..], |(start, _)| &start.origin.hooks);
+        self.json.write(&Line::tick(tick, hooks))
+    }
+}
+
+impl Sink for Show {
+    fn take(&mut self, item: &Item) -> Result<Reader> {
+        match item {
+            Item::Start(start) => {
+                self.source = Some((start.clone(), new_monitor(start.cpus)));
+                Ok(Reader::Reading)
+            }
+            Item::Notice(notice) => self.notice(notice),
+            Item::Flows(flows) => {
+                if let Some((_, monitor)) = &mut self.source {
+                    flows.events.iter().for_each(|event| monitor.observe_event(&event.flow));
+                }
+                Ok(Reader::Reading)
+            }
+            Item::Reading(purpose, reading) => {
+                // A recording whose beginning is damaged has readings before it says of what.
+                let Some((start, monitor)) = &mut self.source else {
+                    return Ok(Reader::Reading);
+                };
+                match purpose {
+                    Use::Settle => {
+                        monitor.settle(reading);
+                        Ok(Reader::Reading)
+                    }
+                    Use::First => {
+                        // Said once all that comes before the first tick is known.
+                        let reader = match self.output {
+                            None | Some(Output::Text) => Ok(Reader::Reading),
+                            Some(Output::Json) => self.json.write(&Line::start(start)),
+                        };
+                        monitor.observe(reading);
+                        reader
+                    }
+                    Use::Tick => {
+                        let tick = monitor.observe(reading);
+                        self.tick(&tick)
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.source.as_ref().is_some_and(|(_, monitor)| monitor.is_settled())
+    }
+
+    fn flows(&self) -> Option<&Flows> {
+        self.source.as_ref()?.1.flows()
+    }
+}

@@ -1,0 +1,157 @@
+//! Flows whose insert was recorded: their destroy names them by number.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+use crate::{
+    model::{
+        flow::{EventKind, Tuple},
+        reading::NetnsId,
+    },
+    source::item::NetnsFlow,
+};
+
+/// A destroy names its insert if it is one of so many last ones. What both sides remember is bounded
+/// by it.
+pub(super) const WINDOW: u64 = 1 << 18;
+
+/// What the events of a flow have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) netns: NetnsId,
+    pub(super) original: Tuple,
+    pub(super) reply: Tuple,
+    pub(super) zone: u16,
+    pub(super) hash: u32,
+}
+
+impl Identity {
+    pub(super) const fn of(event: &NetnsFlow) -> Self {
+        let flow = &event.flow;
+        Self {
+            netns: event.netns,
+            original: flow.original,
+            reply: flow.reply,
+            zone: flow.zone,
+            hash: flow.sample.hash,
+        }
+    }
+
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Whether an event of this kind gives its flow a number.
+pub(super) const fn is_insert(kind: EventKind) -> bool {
+    matches!(kind, EventKind::InsertPacket | EventKind::InsertCtnetlink)
+}
+
+/// Entries that the writer remembers, at the most: more than a table has, but for one of the largest.
+const ENTRIES: usize = 1 << 20;
+
+/// The writer's side: what stands for the kernel's address of an entry in the file.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    next: u64,
+    by_entry: HashMap<u64, Last>,
+}
+
+/// The last flow that had an entry.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    number: u64,
+    digest: u64,
+    /// What stands for the entry: the number of the first flow that had it, and 1 more, as long as no destroy
+    /// came between them.
+    alias: u64,
+}
+
+impl Numbers {
+    /// The number that the next insert gets.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Gives the flow of an insert its number. Returns what stood for its entry before, if the destroy of
+    /// another flow there has not come.
+    pub(super) fn insert(&mut self, entry: u64, identity: &Identity) -> Option<u64> {
+        let number = self.next;
+        self.next += 1;
+        if self.by_entry.len() >= ENTRIES && !self.by_entry.contains_key(&entry) {
+            self.by_entry.clear();
+        }
+        let before = self.by_entry.get(&entry).map(|last| last.alias);
+        let alias = before.unwrap_or_else(|| alias(number));
+        self.by_entry.insert(entry, Last { number, digest: identity.digest(), alias });
+        before
+    }
+
+    /// The number of a flow, if its insert is among the last [`WINDOW`] and said the same, and what stands
+    /// for its entry. `ends`: it is forgotten.
+    pub(super) fn find(
+        &mut self,
+        entry: u64,
+        identity: &Identity,
+        ends: bool,
+    ) -> (Option<u64>, Option<u64>) {
+        let Some(last) = self.by_entry.get(&entry).copied() else {
+            return (None, None);
+        };
+        let same = last.digest == identity.digest();
+        if ends && same {
+            self.by_entry.remove(&entry);
+        }
+        let is_recent = self.next - last.number <= WINDOW;
+        ((same && is_recent).then_some(last.number), Some(last.alias))
+    }
+
+    /// What stands for an entry.
+    pub(super) fn alias_of(&self, entry: u64) -> Option<u64> {
+        self.by_entry.get(&entry).map(|last| last.alias)
+    }
+}
+
+/// What stands for the entry of the flow `number`, if nothing did before. 0 is no entry.
+pub(super) const fn alias(number: u64) -> u64 {
+    number.saturating_add(1)
+}
+
+/// Beyond all numbers of flows.
+const STRANGERS: u64 = 1 << 62;
+
+/// The reader's side.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    by_number: HashMap<u64, (Identity, u64)>,
+    strangers: u64,
+}
+
+impl Flows {
+    /// Remembers the flow of an insert, and what stands for its entry.
+    pub(super) fn insert(&mut self, number: u64, identity: Identity, entry: u64) {
+        self.by_number.insert(number, (identity, entry));
+        if let Some(old) = number.checked_sub(WINDOW) {
+            self.by_number.remove(&old);
+        }
+        if self.by_number.len() as u64 > WINDOW {
+            // Numbers that do not go up by one: a damaged chunk was left out, or somebody's invention.
+            self.by_number.retain(|known, _| known.abs_diff(number) < WINDOW / 2);
+        }
+    }
+
+    /// The flow of this number, and what stands for its entry. `ends`: it is forgotten.
+    pub(super) fn find(&mut self, number: u64, ends: bool) -> Option<(Identity, u64)> {
+        if ends { self.by_number.remove(&number) } else { self.by_number.get(&number).cloned() }
+    }
+
+    /// What stands for an entry of which nothing is known: something that nothing else has.
+    pub(super) const fn stranger(&mut self) -> u64 {
+        self.strangers += 1;
+        STRANGERS + self.strangers
+    }
+}
