@@ -33,7 +33,16 @@ struct Need {
 /// What building, kernels and VMs need.
 fn needs(arch: &Arch) -> Vec<Need> {
     let [qemu_apt, qemu_dnf, qemu_pacman] = arch.qemu_packages;
-    [
+    // What .cargo/config.toml names.
+    let cross = (
+        "aarch64-linux-gnu-gcc",
+        "to compile zstd for arm64",
+        "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+        "gcc-aarch64-linux-gnu",
+        "aarch64-linux-gnu-gcc",
+    );
+    let cross = (arch.name == "arm64").then_some(cross);
+    let always = [
         ("cc", "to link programs", "gcc libc6-dev", "gcc", "gcc"),
         ("ldd", "to find the libraries of a VM's programs", "libc-bin", "glibc-common", "glibc"),
         ("readelf", "to find them for another architecture", "binutils", "binutils", "binutils"),
@@ -51,15 +60,15 @@ fn needs(arch: &Arch) -> Vec<Need> {
         ("depmod", "to index kernel modules", "kmod", "kmod", "kmod"),
         ("xz", "to decompress kernel modules", "xz-utils", "xz", "xz"),
         ("zstd", "to decompress kernel modules", "zstd", "zstd", "zstd"),
-    ]
-    .map(|(what, why, apt, dnf, pacman)| Need {
+    ];
+    let needs = always.into_iter().chain(cross).map(|(what, why, apt, dnf, pacman)| Need {
         what: what.to_owned(),
         why,
         apt: apt.to_owned(),
         dnf,
         pacman,
-    })
-    .into()
+    });
+    needs.collect()
 }
 
 /// What bpf-linker is built against: the LLVM that rustc itself has.

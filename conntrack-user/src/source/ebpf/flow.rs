@@ -163,4 +163,29 @@ mod tests {
         other[42..44].copy_from_slice(&77u16.to_ne_bytes());
         assert_eq!(decode(&other), Err(DecodeError::Family(77)));
     }
+
+    /// What the fuzzer has found, and the seeds it began with (docs/testing.md).
+    const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/flow_record");
+
+    #[test]
+    fn the_fuzzers_corpus_is_decoded_without_a_panic() {
+        let files = std::fs::read_dir(CORPUS).unwrap();
+        let records: Vec<Vec<u8>> =
+            files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+        let events = records.iter().filter(|record| decode(record).is_ok()).count();
+        assert!(records.len() > 5 && events > 2, "{events} of {} records", records.len());
+    }
+
+    #[test]
+    #[ignore = "writes the seeds of the fuzzer's corpus anew, for a new record"]
+    fn seeds() {
+        for (kind, cause) in
+            [(1, 0), (2, 0), (3, 0), (3, 1), (3, 2), (3, 3), (4, 0), (5, 0), (6, 0)]
+        {
+            let mut record = record();
+            record[KIND..KIND + 2].copy_from_slice(&[kind, cause]);
+            let path = std::path::Path::new(CORPUS).join(format!("seed-{kind}-{cause}"));
+            std::fs::write(path, record).unwrap();
+        }
+    }
 }

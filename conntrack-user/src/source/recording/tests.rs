@@ -327,6 +327,64 @@ fn only_destroys_depend_on_a_chunk_that_is_damaged() {
     assert_eq!(read.iter().filter(|item| matches!(item, Item::Flows(_))).count(), 2);
 }
 
+/// What the fuzzer has found, and the seeds it began with (docs/testing.md).
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/recording");
+
+#[test]
+fn the_fuzzers_corpus_is_read_without_a_panic() {
+    let mut whole = 0;
+    let mut files = 0;
+    for file in std::fs::read_dir(CORPUS).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        files += 1;
+        whole += u64::from(read(&bytes).is_ok_and(|(items, ..)| !items.is_empty()));
+        // As the fuzz target has it: the number of a channel, and a message.
+        if let Some((channel, message)) = bytes.split_first()
+            && let Some(channel) = Channel::ALL.get(usize::from(*channel))
+        {
+            let (items, ..) = read(&with_message(channel.topic(), message)).unwrap();
+            whole += u64::from(!items.is_empty());
+        }
+    }
+    assert!(files > 10 && whole > 3, "{whole} of {files} files have something in them");
+}
+
+#[test]
+#[ignore = "writes the seeds of the fuzzer's corpus anew, for a new format"]
+fn seeds() {
+    let items = samples::items();
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(std::path::Path::new(CORPUS).join(name), bytes).unwrap();
+    };
+    write("seed-whole", &record(&items, &[4, 6, 8, 11]));
+    let mut numbers = known::Numbers::default();
+    for (at, item) in items.iter().enumerate() {
+        let (channel, mut message) = (item_channel(item), Vec::new());
+        match item {
+            Item::Start(start) => ciborium::into_writer(start, &mut message),
+            Item::Notice(notice) => ciborium::into_writer(notice, &mut message),
+            Item::Reading(purpose, reading) => {
+                ciborium::into_writer(&UsedReading { purpose: *purpose, reading }, &mut message)
+            }
+            Item::Flows(flows) => {
+                ciborium::into_writer(&batch::Batch::new(flows, &mut numbers), &mut message)
+            }
+        }
+        .unwrap();
+        message.insert(0, channel as u8 - 1);
+        write(&format!("seed-message-{at}"), &message);
+    }
+}
+
+const fn item_channel(item: &Item) -> Channel {
+    match item {
+        Item::Start(_) => Channel::Start,
+        Item::Reading(..) => Channel::Reading,
+        Item::Flows(_) => Channel::Flow,
+        Item::Notice(_) => Channel::Notice,
+    }
+}
+
 #[test]
 #[ignore = "a measurement: cargo test --release -p conntrack-user ten_minutes -- --ignored --nocapture"]
 fn ten_minutes_at_1000_flows_a_second() {
