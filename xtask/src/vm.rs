@@ -113,7 +113,7 @@ pub(crate) struct MachineArgs {
     /// Virtual processors.
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub(crate) cpus: u32,
-    /// The VM ends after this many seconds; 600 unless it is interactive.
+    /// The VM ends after this many seconds; 1200 unless it is interactive.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
     /// More arguments for the kernel.
@@ -142,7 +142,7 @@ impl MachineArgs {
 }
 
 /// For all that a command does, in emulation of this host's own architecture.
-const TIME_LIMIT: Duration = Duration::from_secs(600);
+const TIME_LIMIT: Duration = Duration::from_secs(1200);
 /// An emulated kernel reaches init in 2 to 3 s on an idle host; this is for a host that is far from idle.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 

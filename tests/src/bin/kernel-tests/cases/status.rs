@@ -40,9 +40,10 @@ fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
     let outcome =
         Running::start("udp", Plan::new(Protocol::Udp, Family::Ipv4, 600), None).join(checks)?;
     checks.equal("flows sent", outcome.sent, 600);
-    for source in ["auto", "procfs"] {
+    // Attaching takes seconds, and the code does not depend on the source: one of each is enough there.
+    for (source, step) in [("auto", 3), ("procfs", 1)] {
         for output in ["text", "json"] {
-            for (arguments, code) in CODES {
+            for (arguments, code) in CODES.into_iter().step_by(step) {
                 let common = ["status", "--netns", "self", "--interval", "50ms"].as_slice();
                 let all = [common, &["--source", source, "--output", output], arguments].concat();
                 let what = all.join(" ");
