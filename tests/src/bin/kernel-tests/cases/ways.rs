@@ -98,8 +98,8 @@ fn compare(
     let [by_fentry, by_kprobe] = &seen;
     let kprobe = &watches[1];
     for (name, value) in by_fentry.flat_totals() {
-        // Of the ring, not of conntrack.
-        if name == "events_lost" {
+        // Of the rings and of the sample, which each has for itself.
+        if ["events_lost", "events_sampled_out"].contains(&name.as_str()) {
             continue;
         }
         let other = by_kprobe.total(&name);
