@@ -85,7 +85,7 @@ fn share(events: u64, live: u64, ns: &[f64], resident_kib: [u64; 2]) -> String {
     format!(
         "\nUser space, with {} events replayed through the ring, drained and decoded: {} ns of CPU time an event, \
          which is {percent:.2} % of a processor at 100,000 events a second. Resident memory after the inserts of {} \
-         flows: {with:.1} MiB, {before:.1} before the first; events are looked at here and not kept.\n",
+         flows: {with:.1} MiB, {before:.1} before the first; the live table keeps them.\n",
         grouped(events as f64),
         spread.text(1),
         grouped(live as f64),
