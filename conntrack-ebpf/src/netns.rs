@@ -104,15 +104,16 @@ fn add(cookie: u64, inode: u32) -> u32 {
     let Ok(Some(slot)) = FREE_SLOTS.pop() else {
         return OVERFLOW_SLOT;
     };
-    // Named before it can be found: whoever sees a count can see whose it is.
-    let netns = Netns { cookie, inode, ended: 0, spilled: 0, reserved: 0 };
-    let _ = NETNS.set(slot, netns, 0);
     if SLOT_OF.insert(cookie, slot, BPF_NOEXIST.into()).is_ok() {
+        // Named by the winner alone: user space would take for a namespace of its own what another CPU
+        // names for the same one and takes back. Until then what is counted in the slot waits for its
+        // name, and the caller marks the slot after it.
+        let netns = Netns { cookie, inode, ended: 0, spilled: 0, reserved: 0 };
+        let _ = NETNS.set(slot, netns, 0);
         windows::begin(slot);
         return slot;
     }
     // Another CPU was first: its slot it is, and this one goes back.
-    let _ = NETNS.set(slot, Netns::default(), 0);
     let _ = FREE_SLOTS.push(slot, 0);
     // SAFETY: as in `slot`.
     match unsafe { SLOT_OF.get(cookie) } {

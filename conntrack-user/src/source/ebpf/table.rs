@@ -21,6 +21,10 @@ use crate::model::counts::{Balance, ByProtocol, ByStatus, Totals};
 /// one more than the last.
 const LOOK_BACK: u32 = 2;
 
+/// In so many ticks everything is looked at once, active or not: a virtual CPU can stand still for longer than
+/// [`LOOK_BACK`] between reading the tick and noting it.
+const REVIEW: u32 = GROUPS as u32;
+
 /// Counters as numbers to be added up.
 type Sums = [u64; size_of::<Counters>() / 8];
 
@@ -91,7 +95,9 @@ impl Table {
                 *group |= is_recent(tick);
             }
         }
-        if has_new_blocks {
+        let due = self.now % REVIEW;
+        groups[due as usize] = true;
+        if has_new_blocks || due == 0 {
             self.find_blocks();
         }
         let active = groups.iter().enumerate().filter(|(_, is_active)| **is_active);
