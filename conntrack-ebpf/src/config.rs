@@ -24,12 +24,14 @@ static CONFIG: Config = Config {
     net_references: 0,
     cookie_is_address: 0,
     cpus: 0,
+    copies: 0,
     events: 0,
     rings: 0,
     ring_wakeup: 0,
     window_jiffies: 0,
     debug_log: 0,
     fault_skip_frees: 0,
+    reserved: 0,
 };
 
 macro_rules! fields {
@@ -50,5 +52,5 @@ fields! {
 fields! {
     u32: nf_conn_original nf_conn_reply nf_conn_status nf_conn_timeout nf_conn_net nf_conn_zone
     zone_id nf_conn_tcp_state skb_nfct net_cookie net_inode net_references cookie_is_address
-    cpus events rings ring_wakeup window_jiffies debug_log fault_skip_frees
+    cpus copies events rings ring_wakeup window_jiffies debug_log fault_skip_frees
 }

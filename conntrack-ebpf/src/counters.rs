@@ -8,7 +8,7 @@ use crate::{
     config,
     kernel::{Ptr, Read},
     netns,
-    percpu::{self, Cpu},
+    percpu::Cpu,
 };
 
 /// Blocks of counters: see `netns`. User space maps it, so that reading costs no system call. The
@@ -70,9 +70,8 @@ impl Handle {
 /// The counters of the namespace `net` on this CPU, for the program with the index `program`.
 #[inline(always)]
 pub(crate) fn of<R: Read>(net: Ptr, cpu: *mut Cpu, program: usize) -> Option<Handle> {
-    let number = percpu::number();
     let cookie = netns::cookie::<R>(net);
-    let (slot, block) = netns::block::<R>(net, cookie, number, cpu, program)?;
+    let (slot, block) = netns::block::<R>(net, cookie, cpu, program)?;
     Some(Handle { cookie, slot, counters: BLOCKS.get_ptr_mut(block)? })
 }
 

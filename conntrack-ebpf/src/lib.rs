@@ -68,8 +68,8 @@ pub const REREADS: u32 = 256;
 /// An offset in [`Config`] whose member the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Copies of each program that runs where it can be interrupted or pre-empted: see
-/// docs/exactness.md. What is missed is missed by all of them at once.
+/// Copies of each program that runs where it can be interrupted or pre-empted, at the most: see
+/// [`Config::copies`]. What is missed is missed by all of them at once.
 pub const COPIES: usize = 3;
 
 /// Kinds of protocols that are counted apart.
@@ -169,18 +169,19 @@ pub struct Netns {
 
 const _: () = assert!(size_of::<Netns>() == 16);
 
-/// Where one CPU has counted lately: each field holds the number of the tick, as user space last set
-/// it, in which it was written.
+/// Where one CPU has counted lately.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
 pub struct Activity {
-    /// Something was counted in a slot of the group.
-    pub groups: [u32; GROUPS],
-    /// A block was taken.
+    /// The number of the tick, set by user space on every CPU.
+    pub tick: u32,
+    /// The tick in which a block was last taken.
     pub blocks: u32,
+    /// The tick in which something was last counted in a slot of each group.
+    pub groups: [u32; GROUPS],
     /// Zero.
-    pub reserved: [u32; 14],
+    pub reserved: [u32; 13],
 }
 
 const _: () = assert!(size_of::<Activity>() == 320);
@@ -305,6 +306,9 @@ pub struct Config {
     pub cookie_is_address: u32,
     /// Possible CPUs: one more than the highest CPU number.
     pub cpus: u32,
+    /// Copies attached of each program that has some, at most [`COPIES`]: as many as can be running at once
+    /// on a CPU. See docs/exactness.md.
+    pub copies: u32,
     /// 1: each insert and destroy also goes through the ring buffer.
     pub events: u32,
     /// Ring buffers in use: a power of two, at most [`RINGS`].
@@ -317,9 +321,11 @@ pub struct Config {
     pub debug_log: u32,
     /// Only for the tests of the drift: of every so many frees the last is left out. 0: none.
     pub fault_skip_frees: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 120);
+const _: () = assert!(size_of::<Config>() == 128);
 
 /// `struct nf_conntrack_tuple` (include/net/netfilter/nf_conntrack_tuple.h), the same on all kernels
 /// from 5.10 to 7.3; the loader refuses a kernel on which it is not.

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, Queue},
 };
-use conntrack_ebpf::{Activity, GROUP, GROUPS, MAX_NETNS, Netns, OVERFLOW_SLOT, SLOTS};
+use conntrack_ebpf::{GROUP, GROUPS, MAX_NETNS, Netns, OVERFLOW_SLOT, SLOTS};
 
 use crate::{
     config,
@@ -41,14 +41,6 @@ static OWNERS: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static FREE_BLOCKS: Queue<u32> = Queue::with_max_entries(1, 0);
 
-/// The number of the tick, set by user space.
-#[map]
-static TICK: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Where each CPU has counted lately; mapped by user space. The loader sets the size.
-#[map]
-static ACTIVITY: Array<Activity> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
 /// How many namespaces have ended: addresses seen before may be those of others by now.
 #[map]
 static ENDED: Array<u32> = Array::with_max_entries(1, 0);
@@ -59,12 +51,11 @@ pub(crate) fn cookie<R: Read>(net: Ptr) -> u64 {
     if config::cookie_is_address() == 1 { net as u64 } else { R::value(net, config::net_cookie()) }
 }
 
-/// The slot of the namespace `net`, and its block on the CPU `number`, for a program that keeps `cpu.last[program]`.
+/// The slot of the namespace `net`, and its block on this CPU, for a program that keeps `cpu.last[program]`.
 #[inline(always)]
 pub(crate) fn block<R: Read>(
     net: Ptr,
     cookie: u64,
-    number: u32,
     cpu: *mut Cpu,
     program: usize,
 ) -> Option<(u32, u32)> {
@@ -74,17 +65,17 @@ pub(crate) fn block<R: Read>(
     let known = unsafe { last.read() };
     let ended = if config::cookie_is_address() == 1 { number_of_ended() } else { 0 };
     if known.cookie == cookie && known.ended == ended && cookie != 0 {
-        mark(number, known.slot);
+        mark(cpu, known.slot);
         return Some((known.slot, known.block));
     }
-    let slot = slot::<R>(net, cookie);
-    let block = if slot == OVERFLOW_SLOT { number } else { block_of(slot, number)? };
+    let (slot, number) = (slot::<R>(net, cookie), percpu::number());
+    let block = if slot == OVERFLOW_SLOT { number } else { block_of(slot, number, cpu)? };
     // What is counted in the overflow slot might get a slot or a block next time.
     if block >= config::cpus() {
         // SAFETY: as above.
         unsafe { last.write(Last { cookie, slot, block, ended, reserved: 0 }) };
     }
-    mark(number, slot);
+    mark(cpu, slot);
     Some((slot, block))
 }
 
@@ -124,7 +115,7 @@ fn add(cookie: u64, inode: u32) -> u32 {
 
 /// The block of `slot` on this CPU, whose number is `number`.
 #[inline(always)]
-fn block_of(slot: u32, number: u32) -> Option<u32> {
+fn block_of(slot: u32, number: u32, cpu: *mut Cpu) -> Option<u32> {
     let place = BLOCK_OF.get_ptr_mut(slot * config::cpus() + number)?;
     // SAFETY: a map value; one aligned load.
     let block = unsafe { place.read_volatile() };
@@ -142,41 +133,32 @@ fn block_of(slot: u32, number: u32) -> Option<u32> {
     // SAFETY: a map value; one aligned store. A program that interrupted this one may have written
     // it: then the later one stays, and both are counted.
     unsafe { place.write_volatile(block) };
-    if let Some(activity) = ACTIVITY.get_ptr_mut(number) {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*activity).blocks).write_volatile(tick()) };
+    // SAFETY: `cpu` is a map value; aligned loads and stores.
+    unsafe {
+        let activity = &raw mut (*cpu).activity;
+        let now = (&raw const (*activity).tick).read_volatile();
+        (&raw mut (*activity).blocks).write_volatile(now);
     }
     Some(block)
 }
 
 /// Notes that something is counted in `slot` on this CPU.
 #[inline(always)]
-fn mark(number: u32, slot: u32) {
+fn mark(cpu: *mut Cpu, slot: u32) {
     // Or the compiler checks another register than it adds, which 5.10's verifier does not follow.
     let group = percpu::opaque(u64::from(slot / GROUP)) as usize;
     if group >= GROUPS {
         return;
     }
-    let Some(activity) = ACTIVITY.get_ptr_mut(number) else {
-        return;
-    };
-    let now = tick();
-    // SAFETY: a map value and an index in it; one aligned load or store. Whoever writes it meanwhile
-    // writes the same, or a tick more.
+    // SAFETY: `cpu` is a map value and `group` an index in it; aligned loads and stores. Whoever writes it
+    // meanwhile writes the same, or a tick more.
     unsafe {
+        let activity = &raw mut (*cpu).activity;
+        let now = (&raw const (*activity).tick).read_volatile();
         let place = &raw mut (*activity).groups[group];
         if place.read_volatile() != now {
             place.write_volatile(now);
         }
-    }
-}
-
-#[inline(always)]
-fn tick() -> u32 {
-    match TICK.get_ptr(0) {
-        // SAFETY: a map value; one aligned load.
-        Some(tick) => unsafe { tick.read_volatile() },
-        None => 0,
     }
 }
 
@@ -192,7 +174,7 @@ fn number_of_ended() -> u32 {
 /// The namespace `net` has ended: nothing is counted in it any more, and its address may be another
 /// one's at once.
 #[inline(always)]
-pub(crate) fn end<R: Read>(net: Ptr, number: u32) {
+pub(crate) fn end<R: Read>(net: Ptr, cpu: *mut Cpu) {
     let cookie = cookie::<R>(net);
     // SAFETY: as in `slot`.
     let Some(slot) = (unsafe { SLOT_OF.get(cookie) }).copied() else {
@@ -208,5 +190,5 @@ pub(crate) fn end<R: Read>(net: Ptr, number: u32) {
         // SAFETY: a map value; one aligned store.
         unsafe { (&raw mut (*netns).ended).write_volatile(1) };
     }
-    mark(number, slot);
+    mark(cpu, slot);
 }

@@ -9,7 +9,6 @@
 //! when all copies are skipped, and then the kernel counts a recursion miss of the last one.
 
 use aya_ebpf::{EbpfContext, programs::FExitContext};
-use conntrack_ebpf::COPIES;
 
 use crate::{
     config,
@@ -46,7 +45,7 @@ pub(crate) fn once<C: EbpfContext>(
     let note = note(cpu, hook, place);
     // SAFETY: `note` points into the map value of this CPU.
     let noted = unsafe { note.read_volatile() } == address;
-    let is_last = copy == COPIES - 1;
+    let is_last = copy as u32 == config::copies() - 1;
     if copy == 0 || !(noted || is_noted_elsewhere(hook, place, address, is_last)) {
         body(ctx, &run);
         if !is_last {

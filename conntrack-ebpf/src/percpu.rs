@@ -2,8 +2,10 @@
 
 use core::ptr;
 
-use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
-use conntrack_ebpf::COPIES;
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE, helpers::bpf_get_smp_processor_id, macros::map, maps::Array,
+};
+use conntrack_ebpf::{Activity, COPIES};
 
 use crate::kernel::Ptr;
 
@@ -56,6 +58,8 @@ pub(crate) struct Last {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Cpu {
+    /// First, where user space looks for it.
+    pub(crate) activity: Activity,
     pub(crate) last: [Last; PROGRAMS],
     /// When a tuple was last sent as that of a victim, in jiffies: see `events`.
     pub(crate) last_victim: u64,
@@ -67,9 +71,9 @@ pub(crate) struct Cpu {
 
 /// One value a CPU. An array and not a per-CPU array, because `once` looks into those of others, and
 /// because the verifier turns its look-up into a few instructions on every kernel. The loader sets
-/// the size.
+/// the size. Mapped by user space, for the activity.
 #[map]
-static CPUS: Array<Cpu> = Array::with_max_entries(1, 0);
+static CPUS: Array<Cpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The number of this CPU.
 #[inline(always)]

@@ -150,6 +150,8 @@ fn ctmon_k_clash(ctx: ProbeContext) -> u32 {
 /// `nf_conntrack_expect_pernet_fini`
 #[kprobe]
 fn ctmon_k_end(ctx: ProbeContext) -> u32 {
-    netns::end::<Probed>(argument(&ctx, 0), percpu::number());
+    if let Some(cpu) = cpu() {
+        netns::end::<Probed>(argument(&ctx, 0), cpu);
+    }
     0
 }

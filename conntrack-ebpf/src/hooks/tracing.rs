@@ -34,7 +34,8 @@ macro_rules! copies {
     ($attribute:ident $context:ident, $hook:ident, $body:ident: $($name:ident $copy:literal)*) => {$(
         #[$attribute]
         fn $name(ctx: $context) -> i32 {
-            once(&ctx, Hook::$hook, Program::$hook, $copy, $body);
+            // A closure of its own, or the copies share one out of line.
+            once(&ctx, Hook::$hook, Program::$hook, $copy, |ctx, run| $body(ctx, run));
             0
         }
     )*};
@@ -209,6 +210,8 @@ fn ctmon_confirm(ctx: FExitContext) -> i32 {
 /// (`nf_conntrack_cleanup_net_list`).
 #[fentry]
 fn ctmon_end(ctx: FEntryContext) -> i32 {
-    netns::end::<Typed>(ctx.arg(0), percpu::number());
+    if let Some(cpu) = percpu::of(percpu::number()) {
+        netns::end::<Typed>(ctx.arg(0), cpu);
+    }
     0
 }

@@ -119,7 +119,7 @@ timed! {
         let net = kernel::net::<Mapped>(round.ct);
         let cookie = netns::cookie::<Mapped>(net);
         let program = Program::Insert as usize;
-        if let Some(block) = netns::block::<Mapped>(net, cookie, percpu::number(), round.cpu, program) {
+        if let Some(block) = netns::block::<Mapped>(net, cookie, round.cpu, program) {
             opaque(block.1);
         }
     };
@@ -127,7 +127,7 @@ timed! {
         let net = kernel::net::<Mapped>(if round.number % 2 == 0 { round.ct } else { round.other });
         let cookie = netns::cookie::<Mapped>(net);
         let program = Program::Insert as usize;
-        if let Some(block) = netns::block::<Mapped>(net, cookie, percpu::number(), round.cpu, program) {
+        if let Some(block) = netns::block::<Mapped>(net, cookie, round.cpu, program) {
             opaque(block.1);
         }
     };

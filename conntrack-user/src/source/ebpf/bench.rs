@@ -8,13 +8,12 @@ use aya::{
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
 use conntrack_ebpf::{
-    Config, EVERY_FLOW, MAX_NETNS,
+    COPIES, Config, EVERY_FLOW, MAX_NETNS,
     bench::{ROUNDS, layout},
 };
 
 use super::{
-    DEFAULT_RING_BYTES, Drained, kernel::possible_cpus, load, mapped::Numbers32, rings::Rings,
-    windows,
+    DEFAULT_RING_BYTES, Drained, kernel::possible_cpus, load, mapped::Mapped, rings::Rings, windows,
 };
 use crate::{model::flow::FlowEvent, source::limits};
 
@@ -39,6 +38,7 @@ impl Bench {
         let jiffy = windows::jiffy().context("this kernel does not tell how long a jiffy is")?;
         let config = Config {
             cpus: possible_cpus(Path::new("/sys"))?,
+            copies: COPIES as u32,
             events: events.into(),
             rings: 1,
             window_jiffies: windows::jiffies(jiffy),
@@ -46,7 +46,7 @@ impl Bench {
             ..layout()
         };
         let mut maps = load::create_maps(OBJECT, &config, DEFAULT_RING_BYTES, MAX_NETNS)?;
-        Numbers32::new(&maps, "THRESHOLD", 1)?.write(0, EVERY_FLOW);
+        Mapped::new(&maps, "THRESHOLD", 1)?.write(0, EVERY_FLOW);
         let windows = windows::Reader::new(&mut maps, config.cpus, jiffy)?;
         let rings = Rings::take(&mut maps, 1)?;
         let mut bench = Self { maps, rings, _windows: windows, loaded: BTreeSet::new() };

@@ -47,8 +47,8 @@ pub struct Program {
     pub name: &'static str,
     /// Where in the function it runs.
     pub at: At,
-    /// Whether no copy of it runs after it: what this one is skipped for, nobody counts.
-    pub is_last: bool,
+    /// Which copy it is, from 0 in the order in which they run; none where there is one program only.
+    pub copy: Option<u32>,
 }
 
 /// Where in a function a program runs.
@@ -76,15 +76,15 @@ struct Data {
 }
 
 const fn only(name: &'static str, at: At) -> [Program; 1] {
-    [Program { name, at, is_last: true }]
+    [Program { name, at, copy: None }]
 }
 
 const fn copies(names: [&'static str; COPIES], at: At) -> [Program; COPIES] {
     let [first, second, third] = names;
     [
-        Program { name: third, at, is_last: true },
-        Program { name: second, at, is_last: false },
-        Program { name: first, at, is_last: false },
+        Program { name: third, at, copy: Some(2) },
+        Program { name: second, at, copy: Some(1) },
+        Program { name: first, at, copy: Some(0) },
     ]
 }
 
@@ -181,6 +181,14 @@ pub const EARLY_DROP: &str = "early_drop";
 /// What hashes an entry of ctnetlink. With kprobes, an insert is known for one by its caller.
 pub const HASH_CHECK_INSERT: &str = "nf_conntrack_hash_check_insert";
 
+impl Program {
+    /// Whether none of `copies` runs after it: what this one is skipped for, nobody counts.
+    #[must_use]
+    pub fn is_last(&self, copies: u32) -> bool {
+        self.copy.is_none_or(|copy| copy + 1 == copies)
+    }
+}
+
 impl Hook {
     /// All hooks.
     pub const ALL: [Self; 10] = [
@@ -235,10 +243,10 @@ impl Hook {
         self.data().parameters
     }
 
-    /// The programs for trampolines, in the order in which they are attached.
-    #[must_use]
-    pub const fn programs(self) -> &'static [Program] {
-        self.data().tracing
+    /// The programs for trampolines with so many copies, in the order in which they are attached.
+    pub fn programs(self, copies: u32) -> impl Iterator<Item = &'static Program> {
+        let is_wanted = move |program: &&Program| program.copy.is_none_or(|copy| copy < copies);
+        self.data().tracing.iter().filter(is_wanted)
     }
 
     /// The program for a kprobe, and the function it is put on, under all names that it has had. None
@@ -274,17 +282,20 @@ mod tests {
 
     #[test]
     fn copies_are_attached_last_one_first() {
-        for hook in Hook::ALL {
-            for group in hook.programs().chunk_by(|_, next| !next.is_last) {
-                let copies: Vec<bool> = group.iter().map(|program| program.is_last).collect();
-                assert!(matches!(copies[..], [true] | [true, false, false]), "{hook}: {copies:?}");
+        for (hook, copies) in Hook::ALL.into_iter().flat_map(|hook| [(hook, 2), (hook, 3)]) {
+            let programs: Vec<&Program> = hook.programs(copies).collect();
+            for group in programs.chunk_by(|_, next| !next.is_last(copies)) {
+                let numbers: Vec<_> = group.iter().map(|program| program.copy).collect();
+                let expected: Vec<_> = (0..copies).rev().map(Some).collect();
+                assert!(numbers == [None] || numbers == expected, "{hook}: {numbers:?}");
             }
         }
     }
 
     #[test]
     fn names_of_programs_fit_the_kernel_and_are_known_by_their_prefix() {
-        let tracing = Hook::ALL.iter().flat_map(|hook| hook.programs()).map(|program| program.name);
+        let tracing =
+            Hook::ALL.iter().flat_map(|hook| hook.programs(3)).map(|program| program.name);
         let kprobes = Hook::ALL.iter().filter_map(|hook| hook.kprobe()).map(|(name, _)| name);
         for name in tracing.chain(kprobes) {
             assert!(name.starts_with("ctmon_"), "{name}");

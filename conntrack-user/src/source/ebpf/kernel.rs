@@ -16,7 +16,7 @@ use super::{
     Options,
     btf::Btf,
     hook::{EARLY_DROP, Family, HASH_CHECK_INSERT, Hook},
-    layout, rings,
+    layout, preemption, rings,
     symbols::Symbols,
     windows,
 };
@@ -60,6 +60,7 @@ pub(super) fn config(options: &Options, kernel: &Kernel, family: Family) -> Resu
     let mut config = layout::resolve(types)
         .context("cannot tell where this kernel keeps its connection tracking data")?;
     config.cpus = possible_cpus(&options.sysfs)?;
+    config.copies = preemption::copies(options);
     config.events = options.events.into();
     config.rings = options.rings.unwrap_or_else(|| rings::number(config.cpus));
     config.ring_wakeup = ring_bytes(options.ring_bytes, config.rings) / 2;

@@ -52,7 +52,6 @@ pub(super) fn create_maps(
         .map_max_entries("OWNERS", blocks)
         .map_max_entries("BLOCK_OF", SLOTS * config.cpus)
         .map_max_entries("FREE_BLOCKS", blocks)
-        .map_max_entries("ACTIVITY", config.cpus)
         .map_max_entries("EVICTING", notes)
         .map_max_entries("ANNOUNCED", notes)
         .map_max_entries("CPUS", config.cpus)
@@ -79,6 +78,7 @@ pub(super) struct Programs {
     object: Object,
     btf: OwnedFd,
     module_btf: Option<OwnedFd>,
+    copies: u32,
 }
 
 /// An attached program. It is detached when this is dropped or the process ends, however it ends.
@@ -149,8 +149,8 @@ pub(super) fn attach_kprobe(
 
 impl Programs {
     /// Reads the object against the maps of `maps`. `module`: a module whose functions will be
-    /// attached to.
-    pub(super) fn prepare(maps: &Ebpf, module: Option<&str>) -> Result<Self> {
+    /// attached to. `copies`: of each program that has some.
+    pub(super) fn prepare(maps: &Ebpf, module: Option<&str>, copies: u32) -> Result<Self> {
         let mut object = Object::parse(OBJECT).context("cannot read the object file")?;
         let features = aya::features();
         let features_btf = features.btf().context("this kernel takes no BTF for programs")?;
@@ -182,18 +182,18 @@ impl Programs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => other.context("cannot walk the kernel's BTF (needs CAP_SYS_ADMIN)")?,
         };
-        Ok(Self { object, btf, module_btf })
+        Ok(Self { object, btf, module_btf, copies })
     }
 
-    /// Loads `programs` of `hook` for a function and attaches them; all or none.
+    /// Loads the programs of `hook` for a function and attaches them; all or none.
     pub(super) fn attach(
         &self,
         hook: Hook,
-        programs: &[Program],
         image: Image,
         function: Function,
     ) -> Result<Vec<Attached>> {
-        programs.iter().map(|program| self.attach_one(hook, program, image, function)).collect()
+        let programs = hook.programs(self.copies);
+        programs.map(|program| self.attach_one(hook, program, image, function)).collect()
     }
 
     fn attach_one(
@@ -232,7 +232,7 @@ impl Programs {
             .with_context(|| format!("the kernel does not attach the program {}", program.name))?;
         Ok(Attached {
             hook,
-            is_last: program.is_last,
+            is_last: program.is_last(self.copies),
             program: loaded,
             link: Link::Tracing { _link: link },
         })

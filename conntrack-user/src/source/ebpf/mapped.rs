@@ -5,14 +5,14 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use conntrack_ebpf::{Activity, Clock, Counters, Netns, NetnsWindows, Reread};
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::load;
 
-/// A map value that is integers only, and whose size is a multiple of eight: the kernel rounds up to that.
+/// A map value, or the beginning of one, that is integers only.
 pub(super) trait Plain: Copy {}
 impl Plain for Counters {}
 impl Plain for Netns {}
@@ -20,44 +20,48 @@ impl Plain for Activity {}
 impl Plain for NetnsWindows {}
 impl Plain for Clock {}
 impl Plain for Reread {}
-/// A 32-bit number and what the kernel rounds it up by.
-impl Plain for [u32; 2] {}
+impl Plain for u32 {}
 
 /// An array map in memory.
 #[derive(Debug)]
 pub(super) struct Mapped<T> {
     memory: MmapRaw,
+    /// Bytes from one value to the next.
+    stride: usize,
     values: PhantomData<T>,
 }
 
 impl<T: Plain> Mapped<T> {
-    const SIZE_IS_A_MULTIPLE: () = assert!(size_of::<T>().is_multiple_of(8));
-
     /// Maps the map `name`, which has `len` values.
     ///
     /// # Errors
     /// Those of mmap(2).
     pub(super) fn new(maps: &Ebpf, name: &str, len: usize) -> Result<Self> {
-        let () = Self::SIZE_IS_A_MULTIPLE;
         let found = maps.map(name).with_context(|| format!("the object has no map {name}"))?;
-        let fd = load::map_data(found)?.fd().as_fd().as_raw_fd();
+        let found = load::map_data(found)?;
+        // `array_map_alloc`, kernel/bpf/arraymap.c
+        let stride = found.info()?.value_size().next_multiple_of(8) as usize;
+        ensure!(
+            size_of::<T>() <= stride && stride.is_multiple_of(align_of::<T>()),
+            "the map {name} has values of another type"
+        );
         let memory = MmapOptions::new()
-            .len(len * size_of::<T>())
-            .map_raw(fd)
+            .len(len * stride)
+            .map_raw(found.fd().as_fd().as_raw_fd())
             .with_context(|| format!("cannot map {name}"))?;
-        Ok(Self { memory, values: PhantomData })
+        Ok(Self { memory, stride, values: PhantomData })
     }
 
     fn at(&self, index: usize) -> *mut T {
-        assert!((index + 1) * size_of::<T>() <= self.memory.len(), "{index} is outside the map");
+        assert!((index + 1) * self.stride <= self.memory.len(), "{index} is outside the map");
         // SAFETY: inside the mapping, which starts at a page.
-        unsafe { self.memory.as_mut_ptr().cast::<T>().add(index) }
+        unsafe { self.memory.as_mut_ptr().add(index * self.stride).cast::<T>() }
     }
 
     /// The value at `index`.
     pub(super) fn read(&self, index: usize) -> T {
-        // SAFETY: inside the mapping and aligned, because the mapping starts at a page and the size of `T`
-        // is a multiple of its alignment. `T` is integers only, so any bytes are a value. The programs
+        // SAFETY: inside the mapping and aligned, because the mapping starts at a page and the stride
+        // is a multiple of the alignment of `T`. `T` is integers only, so any bytes are a value. The programs
         // write meanwhile, each field by one aligned store; volatile, so that every call reads anew.
         unsafe { self.at(index).read_volatile() }
     }
@@ -68,11 +72,22 @@ impl<T: Plain> Mapped<T> {
         unsafe { self.at(index).write_volatile(value) }
     }
 
+    /// Sets the integer of type `F` that lies `offset` bytes into the value at `index`.
+    pub(super) fn set_field<F: Field>(&self, index: usize, offset: usize, field: F) {
+        // SAFETY: as for `field`; the mapping is writable.
+        unsafe { self.part::<F>(index, offset).write_volatile(field) }
+    }
+
     /// The integer of type `F` that lies `offset` bytes into the value at `index`.
     pub(super) fn field<F: Field>(&self, index: usize, offset: usize) -> F {
+        // SAFETY: as for `read`.
+        unsafe { self.part::<F>(index, offset).read_volatile() }
+    }
+
+    fn part<F: Field>(&self, index: usize, offset: usize) -> *mut F {
         assert!(offset + size_of::<F>() <= size_of::<T>() && offset.is_multiple_of(size_of::<F>()));
-        // SAFETY: as for `read`, and inside the value.
-        unsafe { self.at(index).byte_add(offset).cast::<F>().read_volatile() }
+        // SAFETY: inside the value.
+        unsafe { self.at(index).byte_add(offset).cast::<F>() }
     }
 }
 
@@ -80,24 +95,3 @@ impl<T: Plain> Mapped<T> {
 pub(super) trait Field: Copy {}
 impl Field for u32 {}
 impl Field for u64 {}
-
-/// An array map of 32-bit numbers.
-#[derive(Debug)]
-pub(super) struct Numbers32(Mapped<[u32; 2]>);
-
-impl Numbers32 {
-    /// As [`Mapped::new`].
-    pub(super) fn new(maps: &Ebpf, name: &str, len: usize) -> Result<Self> {
-        Mapped::new(maps, name, len).map(Self)
-    }
-
-    /// The number at `index`.
-    pub(super) fn read(&self, index: usize) -> u32 {
-        self.0.field(index, 0)
-    }
-
-    /// Sets the number at `index`.
-    pub(super) fn write(&self, index: usize, number: u32) {
-        self.0.write(index, [number, 0]);
-    }
-}

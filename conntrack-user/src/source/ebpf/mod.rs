@@ -21,6 +21,7 @@ pub mod layout;
 mod load;
 mod mapped;
 pub mod plan;
+mod preemption;
 mod rings;
 pub mod symbols;
 mod table;
@@ -36,7 +37,7 @@ use crate::model::{
 use asked::Asked;
 use hook::{Family, Hook};
 use kernel::{Kernel, MODULE};
-use mapped::Numbers32;
+use mapped::Mapped;
 use plan::{HookReport, Lack, NotAttached, Way};
 use rings::Rings;
 use table::Table;
@@ -95,7 +96,7 @@ pub struct Fault {
 pub struct EbpfSource {
     table: Table,
     rings: Rings,
-    threshold: Numbers32,
+    threshold: Mapped<u32>,
     windows: Option<windows::Reader>,
     asked: Result<Asked>,
     victims: RingBuf<MapData>,
@@ -169,7 +170,7 @@ impl EbpfSource {
         let mut maps = load::create_maps(load::OBJECT, &config, ring_bytes, netns)?;
         // Before the programs are attached: they note the number of the tick.
         let table = Table::map(&maps, config.cpus, family)?;
-        let threshold = Numbers32::new(&maps, "THRESHOLD", 1)?;
+        let threshold = Mapped::new(&maps, "THRESHOLD", 1)?;
         threshold.write(0, EVERY_FLOW);
         let asked = Asked::load(&mut maps);
         // When a window was is told by the clocks that are asked for.
@@ -179,7 +180,8 @@ impl EbpfSource {
         };
         let programs = match family {
             Family::Tracing => {
-                Some(load::Programs::prepare(&maps, kernel.module.as_ref().map(|_| MODULE))?)
+                let module = kernel.module.as_ref().map(|_| MODULE);
+                Some(load::Programs::prepare(&maps, module, config.copies)?)
             }
             Family::Kprobe => None,
         };
@@ -191,7 +193,7 @@ impl EbpfSource {
                 plan::first_that_attaches(&ways, |way| match (way, &programs) {
                     _ if without => Ok(Vec::new()),
                     (Way::Tracing { image, function }, Some(programs)) => {
-                        programs.attach(hook, hook.programs(), *image, *function)
+                        programs.attach(hook, *image, *function)
                     }
                     (Way::Kprobe { functions }, _) => match hook.kprobe() {
                         Some((name, _)) => load::attach_kprobe(&mut maps, hook, name, functions),

@@ -2,6 +2,8 @@
 //! namespaces there are, and looking for those in which something was counted does not depend on how
 //! many there are without.
 
+use std::mem::offset_of;
+
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
@@ -11,10 +13,7 @@ use conntrack_ebpf::{
     Activity, COPIES, Counters, GROUP, GROUPS, Netns, OVERFLOW_SLOT, SLOTS, blocks,
 };
 
-use super::{
-    hook::Family,
-    mapped::{Mapped, Numbers32},
-};
+use super::{hook::Family, mapped::Mapped};
 use crate::model::counts::{Balance, ByProtocol, ByStatus, Totals};
 
 /// Ticks back to which activity is looked at. What was noted in one tick may be counted in the next, so
@@ -33,10 +32,9 @@ type Sums = [u64; size_of::<Counters>() / 8];
 pub(super) struct Table {
     blocks: Mapped<Counters>,
     netns: Mapped<Netns>,
-    owners: Numbers32,
-    block_of: Numbers32,
+    owners: Mapped<u32>,
+    block_of: Mapped<u32>,
     activity: Mapped<Activity>,
-    tick: Numbers32,
     cpus: usize,
     family: Family,
     /// The number of the tick, as the programs see it.
@@ -61,10 +59,10 @@ impl Table {
         let mut table = Self {
             blocks: Mapped::new(maps, "BLOCKS", all_blocks)?,
             netns: Mapped::new(maps, "NETNS", slots)?,
-            owners: Numbers32::new(maps, "OWNERS", all_blocks)?,
-            block_of: Numbers32::new(maps, "BLOCK_OF", slots * cpus)?,
-            activity: Mapped::new(maps, "ACTIVITY", cpus)?,
-            tick: Numbers32::new(maps, "TICK", 1)?,
+            owners: Mapped::new(maps, "OWNERS", all_blocks)?,
+            block_of: Mapped::new(maps, "BLOCK_OF", slots * cpus)?,
+            // It comes first of what the programs keep.
+            activity: Mapped::new(maps, "CPUS", cpus)?,
             cpus,
             family,
             now: LOOK_BACK,
@@ -78,7 +76,9 @@ impl Table {
     fn next_tick(&mut self) {
         // 0 is never a tick.
         self.now = self.now.checked_add(1).unwrap_or(1);
-        self.tick.write(0, self.now);
+        for cpu in 0..self.cpus {
+            self.activity.set_field(cpu, offset_of!(Activity, tick), self.now);
+        }
     }
 
     /// Begins a tick: the slots in which something may have been counted since the one before last,

@@ -13,10 +13,7 @@ use conntrack_ebpf::{
 };
 use zerocopy::FromZeros as _;
 
-use super::{
-    mapped::{Mapped, Numbers32},
-    table,
-};
+use super::{mapped::Mapped, table};
 use crate::model::windows::{Pile, Windows};
 
 /// What a window is to be as long as, nearly.
@@ -45,7 +42,7 @@ pub(super) fn jiffies(jiffy: Duration) -> u32 {
 pub(super) struct Reader {
     windows: Mapped<NetnsWindows>,
     /// The place of each slot, counted from 1.
-    place_of: Numbers32,
+    place_of: Mapped<u32>,
     cpus: usize,
     jiffy_ns: u64,
     window_jiffies: u64,
@@ -73,7 +70,7 @@ impl Reader {
         table::fill(maps, "FREE_WINDOWS", 1..=places)?;
         Ok(Self {
             windows: Mapped::new(maps, "WINDOWS_OF", (places * cpus) as usize)?,
-            place_of: Numbers32::new(maps, "WINDOW_SLOT", SLOTS as usize)?,
+            place_of: Mapped::new(maps, "WINDOW_SLOT", SLOTS as usize)?,
             cpus: cpus as usize,
             jiffy_ns: jiffy.as_nanos() as u64,
             window_jiffies: jiffies(jiffy).into(),
