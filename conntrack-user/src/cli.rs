@@ -133,6 +133,9 @@ struct Fault {
     /// Test build: tell only N namespaces apart
     #[arg(long, value_name = "N", default_value_t = 0)]
     fault_max_netns: u32,
+    /// Test build: attach also hooks that tell what this kernel tells by itself
+    #[arg(long)]
+    fault_all_hooks: bool,
 }
 
 #[cfg(feature = "fault-injection")]
@@ -380,6 +383,7 @@ impl Common {
             skip_frees: self.fault.fault_skip_frees,
             without: self.fault.fault_without.clone(),
             max_netns: self.fault.fault_max_netns,
+            all_hooks: self.fault.fault_all_hooks,
         };
         #[cfg(not(feature = "fault-injection"))]
         let fault = ebpf::Fault::default();

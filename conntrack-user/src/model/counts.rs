@@ -212,6 +212,8 @@ pub struct Counted {
     pub clash_outcomes: bool,
     /// `failed_chain_too_long` and `failed_dying`
     pub failed_inserts: bool,
+    /// They are the kernel's own numbers, so only of namespaces whose numbers can be read.
+    pub failed_by_kernel: bool,
 }
 
 impl Counted {
@@ -225,7 +227,15 @@ impl Counted {
         clashes: true,
         clash_outcomes: true,
         failed_inserts: true,
+        failed_by_kernel: false,
     };
+
+    /// The same for a namespace: `has_stat`, whether the kernel's own numbers of it are known.
+    #[must_use]
+    pub const fn of(self, has_stat: bool) -> Self {
+        let failed_inserts = self.failed_inserts && (has_stat || !self.failed_by_kernel);
+        Self { failed_inserts, ..self }
+    }
 
     /// Whether inserts are counted on every path.
     #[must_use]

@@ -5,6 +5,7 @@ pub mod class;
 pub mod counts;
 pub mod detail;
 pub mod estimate;
+pub mod failed_inserts;
 pub mod flow;
 pub mod flow_summary;
 pub mod flows;

@@ -16,7 +16,8 @@ const DIM: Style = Style::new().dimmed();
 /// What happened in the tick, a few lines. What is nothing is left out, and what cannot be told is said.
 #[must_use]
 pub fn change(netns: &NetnsTick, counted: &Counted) -> String {
-    let lines = netns.change.as_ref().map(|change| ours(change, counted));
+    let counted = counted.of(netns.kernel.is_some());
+    let lines = netns.change.as_ref().map(|change| ours(change, &counted));
     indented(lines.unwrap_or_default())
 }
 

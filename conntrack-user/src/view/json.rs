@@ -241,9 +241,13 @@ fn tick_record<'a>(tick: &'a Tick, hooks: &'a [Hook]) -> TickRecord<'a> {
         interval_ns: tick.interval_ns,
         events: tick.events.map(Events::from),
         missed_at_most: tick.missed_at_most,
-        netns: tick.netns.iter().map(|netns| self::netns(netns, &tick.counted)).collect(),
+        netns: tick
+            .netns
+            .iter()
+            .map(|netns| self::netns(netns, &tick.counted.of(netns.kernel.is_some())))
+            .collect(),
         netns_idle: tick.idle,
-        netns_overflow: tick.overflow.map(|overflow| counts(&overflow, &tick.counted)),
+        netns_overflow: tick.overflow.map(|overflow| counts(&overflow, &tick.counted.of(false))),
         victims: tick.victims.iter().map(victim).collect(),
         probes: hooks.iter().map(|hook| self::probe(hook, &tick.probes)).collect(),
         counter_blocks: tick.blocks.map(|(taken, of)| Blocks { taken, of }),

@@ -159,14 +159,19 @@ fn hooks(facts: &Facts) -> Vec<Verdict> {
         Fact::Known(hooks) => hooks,
         Fact::Unknown(reason) => return vec![no_hooks(facts, reason)],
     };
-    let (attached, missing): (Vec<_>, Vec<_>) =
-        hooks.iter().partition(|hook| hook.state == State::Attached);
+    let of = |state| hooks.iter().filter(move |hook| hook.state == state);
+    let attached: Vec<&Hook> = of(State::Attached).collect();
+    let missing = [State::Unsupported, State::Broken].into_iter().flat_map(of);
     let by_kprobe = attached.iter().any(|hook| is_kprobe(hook));
     let mut verdicts = Vec::new();
     for group in attached.chunk_by(|a, b| a.attached_via == b.attached_via) {
         verdicts.push(attached_hooks(group, hooks.len()));
     }
-    verdicts.extend(missing.into_iter().map(|hook| missing_hook(hook, by_kprobe)));
+    verdicts.extend(missing.map(|hook| missing_hook(hook, by_kprobe)));
+    verdicts.extend(of(State::Unneeded).map(|hook| {
+        let reason = hook.reason.clone().unwrap_or_default();
+        Verdict::new(&hook.hook, Level::Ok, format!("not attached: {reason}"))
+    }));
     verdicts
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
+    fs::{self, File},
     hash::{BuildHasher as _, RandomState},
     io::{self, BufReader},
     path::Path,
@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use conntrack_ebpf::Config;
 
 use super::{
+    super::procfs::stat,
     Options,
     btf::Btf,
     hook::{EARLY_DROP, Family, HASH_CHECK_INSERT, Hook},
@@ -20,6 +21,7 @@ use super::{
     symbols::Symbols,
     windows,
 };
+use crate::model::failed_inserts::FailedInserts;
 
 /// The module, where conntrack is one.
 pub(super) const MODULE: &str = "nf_conntrack";
@@ -29,6 +31,8 @@ pub(super) struct Kernel {
     pub(super) vmlinux: Arc<Btf>,
     pub(super) module: Option<Arc<Btf>>,
     pub(super) symbols: Symbols,
+    /// Whether it counts failed inserts by reason.
+    pub(super) has_reasons: bool,
 }
 
 impl Kernel {
@@ -50,7 +54,11 @@ impl Kernel {
                 wanted.contains(name)
             })
         });
-        Ok(Self { vmlinux, module, symbols: symbols.unwrap_or_default() })
+        let stat = fs::read_to_string(options.procfs.join("self/net/stat/nf_conntrack"));
+        let stat = stat.ok().as_deref().and_then(stat::parse);
+        let has_reasons = stat.is_some_and(|stat| FailedInserts::of(&stat).is_some());
+        let has_reasons = has_reasons && !options.fault.all_hooks;
+        Ok(Self { vmlinux, module, symbols: symbols.unwrap_or_default(), has_reasons })
     }
 }
 
@@ -89,7 +97,7 @@ fn read_btf(sysfs: &Path) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
     let folder = sysfs.join("kernel/btf");
     let path = folder.join("vmlinux");
     let why = "it says where this kernel keeps its data";
-    let bytes = std::fs::read(&path).with_context(|| {
+    let bytes = fs::read(&path).with_context(|| {
         format!("cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF)", path.display())
     })?;
     let vmlinux =
@@ -97,7 +105,7 @@ fn read_btf(sysfs: &Path) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
     let vmlinux = Arc::new(vmlinux);
 
     let path = folder.join(MODULE);
-    let module = match std::fs::read(&path) {
+    let module = match fs::read(&path) {
         // Built in, or a kernel without BTF of modules; what is missing shows at the hooks.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         bytes => {
@@ -113,7 +121,7 @@ fn read_btf(sysfs: &Path) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
 /// One more than the highest number of a CPU that can ever be there: `nr_cpu_ids`.
 pub(super) fn possible_cpus(sysfs: &Path) -> Result<u32> {
     let path = sysfs.join("devices/system/cpu/possible");
-    let text = std::fs::read_to_string(&path)
+    let text = fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}: it sizes the counters", path.display()))?;
     last_cpu(&text)
         .map(|last| last + 1)

@@ -38,7 +38,7 @@ use asked::Asked;
 use hook::{Family, Hook};
 use kernel::{Kernel, MODULE};
 use mapped::Mapped;
-use plan::{HookReport, Lack, NotAttached, Way};
+use plan::{HookReport, Lack, NotAttached, State, Way};
 use rings::Rings;
 use table::Table;
 
@@ -88,6 +88,8 @@ pub struct Fault {
     pub skip_frees: u32,
     /// Do not attach these hooks, and claim that they are.
     pub without: Vec<Hook>,
+    /// Attach also hooks that tell what this kernel tells by itself.
+    pub all_hooks: bool,
     /// Tell only so many namespaces apart; 0: as many as there is room for.
     pub max_netns: u32,
 }
@@ -160,7 +162,8 @@ impl EbpfSource {
         let mut ways = Vec::new();
         for hook in Hook::ALL {
             let module = kernel.module.as_deref();
-            let found = plan::ways(family, hook, &kernel.vmlinux, module, &kernel.symbols);
+            let found = plan::needed(hook, kernel.has_reasons)
+                .and_then(|()| plan::ways(family, hook, &kernel.vmlinux, module, &kernel.symbols));
             require(hook, family, &found)?;
             ways.push((hook, found));
         }
@@ -238,6 +241,13 @@ impl EbpfSource {
     #[must_use]
     pub const fn cookie_is_address(&self) -> bool {
         self.cookie_is_address
+    }
+
+    /// Whether inserts that failed are told by the kernel, with their reasons.
+    #[must_use]
+    pub fn leaves_failures_to_kernel(&self) -> bool {
+        let is_confirm = |report: &&HookReport| report.hook == Hook::Confirm;
+        self.hooks.iter().find(is_confirm).is_some_and(|report| report.state() == State::Unneeded)
     }
 
     /// How each hook is attached, or why it is not.

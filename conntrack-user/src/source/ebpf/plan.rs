@@ -75,6 +75,8 @@ pub enum Lack {
     Broken,
     /// It refused for want of permission.
     Refused,
+    /// It tells the same by itself.
+    Unneeded,
 }
 
 impl From<String> for NotAttached {
@@ -93,6 +95,8 @@ pub enum State {
     Unsupported,
     /// The kernel has what it takes, and refuses the program.
     Broken,
+    /// The kernel tells the same by itself.
+    Unneeded,
 }
 
 impl HookReport {
@@ -103,6 +107,7 @@ impl HookReport {
             Ok(_) => State::Attached,
             Err(Lack::Unsupported) => State::Unsupported,
             Err(Lack::Broken | Lack::Refused) => State::Broken,
+            Err(Lack::Unneeded) => State::Unneeded,
         }
     }
 
@@ -190,6 +195,20 @@ pub fn kprobe(hook: Hook, symbols: &Symbols) -> Result<Vec<Way>, NotAttached> {
     }
     let parts = symbols.parts(name).map(str::to_owned);
     Ok(vec![Way::Kprobe { functions: [(*name).to_owned()].into_iter().chain(parts).collect() }])
+}
+
+/// Whether it is for `hook` to tell what the kernel tells too. `has_reasons`: the kernel counts failed inserts
+/// by reason (`insert_failed` and `chaintoolong`, 5.15 and later with CONFIG_NF_CONNTRACK_PROCFS).
+///
+/// # Errors
+/// It is not: a program at `__nf_conntrack_confirm` costs each new flow about as much as the one that counts
+/// its insert.
+pub fn needed(hook: Hook, has_reasons: bool) -> Result<(), NotAttached> {
+    if hook == Hook::Confirm && has_reasons {
+        let reason = "the kernel counts the same (insert_failed and chaintoolong in /proc/net/stat/nf_conntrack)";
+        return Err(NotAttached { reason: reason.into(), kind: Lack::Unneeded });
+    }
+    Ok(())
 }
 
 /// The ways of one family.

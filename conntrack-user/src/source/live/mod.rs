@@ -15,12 +15,17 @@ mod slots;
 
 use super::{
     Lost,
-    ebpf::{self, EbpfSource, hook::Hook, plan::HookReport},
+    ebpf::{
+        self, EbpfSource,
+        hook::Hook,
+        plan::{HookReport, State},
+    },
     item::{Flows, NetnsFlow},
     limits,
     procfs::Namespaces,
 };
 use crate::model::{
+    failed_inserts::Follow,
     flow::FlowEvent,
     flows,
     live_state::{self, Batch, Found},
@@ -84,6 +89,10 @@ pub struct Live {
     /// Idle namespaces whose drift is to be looked at, in turn.
     to_review: VecDeque<u64>,
     stats: HashMap<NetnsId, KernelStat>,
+    /// Failed inserts by namespace, where the kernel's counters tell them.
+    failed: HashMap<NetnsId, Follow>,
+    /// Before the first tick: what is there now was there before the programs.
+    is_first: bool,
     slots: Slots,
     /// Whether a namespace could no longer be read.
     has_ended: bool,
@@ -172,6 +181,8 @@ impl Live {
             last_review: now,
             to_review: VecDeque::new(),
             stats: HashMap::new(),
+            failed: HashMap::new(),
+            is_first: true,
             slots: Slots::default(),
             has_ended: false,
             gone: Vec::new(),
@@ -363,7 +374,8 @@ pub const fn lost_without(hook: Hook) -> &'static str {
 
 /// What the hooks that are not attached would have told.
 fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
-    let missing = hooks.iter().filter_map(|report| {
+    let missing = hooks.iter().filter(|report| report.state() != State::Unneeded);
+    let missing = missing.filter_map(|report| {
         let why = report.outcome.as_ref().err()?.reason.clone();
         Some(Lost { what: lost_without(report.hook).into(), why })
     });

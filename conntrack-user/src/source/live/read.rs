@@ -18,6 +18,7 @@ use super::{
 };
 use crate::model::{
     counts::{Balance, Counted, Totals},
+    failed_inserts::{FailedInserts, Follow},
     reading::{CountRead, Events, NetnsId, NetnsReading, Reading, Victim},
     windows::Windows,
 };
@@ -41,6 +42,7 @@ impl Live {
     /// Reads what has changed, or for [`Purpose::Settle`] everything.
     pub fn read(&mut self, purpose: Purpose) -> Reading {
         let started = Instant::now();
+        self.is_first &= purpose == Purpose::Settle;
         self.collect();
         self.scan_when_due();
         self.take_victims();
@@ -127,6 +129,7 @@ impl Live {
     fn counted(&self) -> Counted {
         let attached = |hook| self.hooks().iter().any(|one| one.hook == hook && one.is_attached());
         let returns = self.programs.as_ref().is_some_and(|p| p.family() == Family::Tracing);
+        let failed_by_kernel = self.failures_are_kernels();
         Counted {
             inserts_packet: attached(Hook::Insert),
             inserts_ctnetlink: attached(Hook::HashInsert),
@@ -135,7 +138,10 @@ impl Live {
             causes: attached(Hook::Delete) && attached(Hook::DeleteCause),
             clashes: attached(Hook::Clash),
             clash_outcomes: attached(Hook::Clash) && returns,
-            failed_inserts: attached(Hook::Confirm) && attached(Hook::Clash),
+            failed_inserts: (attached(Hook::Confirm) || failed_by_kernel)
+                && attached(Hook::Clash)
+                && returns,
+            failed_by_kernel,
         }
     }
 
@@ -268,7 +274,26 @@ impl Live {
             self.slots.remember(slot, &reading);
         }
         let windows = slot.filter(|_| !idle).and_then(|slot| self.take_windows(slot));
-        Some(NetnsReading { windows, ..reading })
+        let totals = reading.totals.map(|totals| self.with_failed(&reading, totals));
+        Some(NetnsReading { windows, totals, ..reading })
+    }
+
+    fn failures_are_kernels(&self) -> bool {
+        self.programs.as_ref().is_some_and(EbpfSource::leaves_failures_to_kernel)
+    }
+
+    /// `totals` with the failed inserts of the kernel's own counters, where those are to tell them.
+    fn with_failed(&mut self, reading: &NetnsReading, totals: Totals) -> Totals {
+        if !self.failures_are_kernels() {
+            return totals;
+        }
+        if let Some(now) = reading.kernel.as_ref().and_then(FailedInserts::of) {
+            // One that was not there at the start has counted from 0.
+            let begin = if self.is_first { now } else { FailedInserts::default() };
+            let follow = self.failed.entry(reading.id).or_insert_with(|| Follow::from(begin));
+            follow.observe(now, totals.failed_clash);
+        }
+        self.failed.get(&reading.id).map_or(totals, |failed| failed.fill(totals))
     }
 
     /// Adds those that have ended, with their last counts, and forgets them.
@@ -285,12 +310,18 @@ impl Live {
                 Selection::All | Selection::Own => true,
             };
             if selected {
+                let cookie = (!is_address).then_some(slot.cookie);
+                let id = NetnsId { cookie, inode: slot.inode };
+                let totals = match self.failed.remove(&id) {
+                    Some(failed) => failed.fill(slot.totals),
+                    None => slot.totals,
+                };
                 netns.push(NetnsReading {
-                    id: NetnsId { cookie: (!is_address).then_some(slot.cookie), inode: slot.inode },
+                    id,
                     name: slot.name,
                     ended: true,
                     idle: false,
-                    totals: (!slot.spilled).then_some(slot.totals),
+                    totals: (!slot.spilled).then_some(totals),
                     counts: vec![],
                     max: None,
                     windows: None,
@@ -349,8 +380,11 @@ impl Live {
                 Some(cookie) => self.slots.of_cookie(cookie).is_none(),
                 None => self.slots.of_inode(netns.inode).is_none(),
             });
-            self.gone
-                .extend(gone.map(|netns| NetnsId { cookie: netns.cookie, inode: netns.inode }));
+            for netns in gone {
+                let id = NetnsId { cookie: netns.cookie, inode: netns.inode };
+                self.failed.remove(&id);
+                self.gone.push(id);
+            }
         }
     }
 }
