@@ -3,10 +3,10 @@ use std::{
     net::Ipv4Addr,
 };
 
-use conntrack_ebpf::FlowHash;
+use conntrack_ebpf::{EVERY_FLOW, FlowHash};
 
 use super::*;
-use crate::model::flow::{Cause, Tuple};
+use crate::model::flow::{Cause, Status, Tuple};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
