@@ -34,8 +34,8 @@ pub(crate) fn time(ns: u64) -> Time {
 }
 
 pub(crate) fn start() -> Item {
-    let hook = |hook: &str, reason: Option<&str>| Hook {
-        hook: hook.into(),
+    let hook = |name: &str, reason: Option<&str>| Hook {
+        name: name.into(),
         function: "nf_conntrack_free".into(),
         state: if reason.is_some() { State::Unsupported } else { State::Attached },
         attached_via: reason.is_none().then(|| "kprobe".into()),
