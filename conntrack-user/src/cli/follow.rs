@@ -21,6 +21,7 @@ Columns:
   NETNS    name or inode of the network namespace
   ENTRIES  entries in the table; <=N: at most N, while the start is being counted
   MAX      nf_conntrack_max; none: no limit
+  FILL     ENTRIES as a share of MAX
   INS/s    entries put into the table, a second
   PEAK     highest such rate in the tick, by packets, within some 10 ms
   DEL/s    entries taken out of the table, a second
