@@ -86,6 +86,8 @@ mod tests {
             (vec!["record", "x", "--max-size", "99999999999999G"], "at least 10K"),
             (vec!["replay", "x", "--speed", "0"], "above 0, or max"),
             (vec!["replay", "x", "--speed", "inf"], "above 0, or max"),
+            (vec!["replay", "x", "--from", "noon"], "30s or 1m30s"),
+            (vec!["replay", "x", "--to", "2026-11-31T00:00:00Z"], "30s or 1m30s"),
             (vec!["watch", "--source", "ebfp"], "ebpf"),
             (vec!["status", "--warn", "101"], "between 0 and 100"),
             (vec!["status", "--crit", "NaN"], "between 0 and 100"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use conntrack_user::view::export::Format;
+use conntrack_user::{source::recording::part::Moment, view::export::Format};
 
 use super::Output;
 
@@ -27,6 +27,13 @@ pub(crate) struct Replay {
     /// As `ctmon watch --flows`
     #[arg(long)]
     pub(crate) flows: bool,
+    /// Show it from this moment on, so long after its start (30s, 1m30s) or in UTC (2026-11-25T04:30:00Z).
+    /// What comes before is taken in without waiting, so that the numbers are those of the whole
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub(crate) from: Option<Moment>,
+    /// End before this moment, written like that of --from
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub(crate) to: Option<Moment>,
 }
 
 #[derive(Debug, Args)]
@@ -71,4 +78,12 @@ fn parse_speed(text: &str) -> Result<Speed, String> {
         Ok(times) if times > 0.0 && times.is_finite() => Ok(Speed::Times(times)),
         _ => Err("it must be a number above 0, or max".into()),
     }
+}
+
+fn parse_moment(text: &str) -> Result<Moment, String> {
+    let offset = humantime::parse_duration(text).map(Moment::Offset);
+    offset.or_else(|_| humantime::parse_rfc3339_weak(text).map(Moment::At)).map_err(|_| {
+        "it is written like 30s or 1m30s, counted from the start, or like 2026-11-25T04:30:00Z"
+            .into()
+    })
 }

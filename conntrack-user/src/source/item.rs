@@ -26,6 +26,19 @@ pub enum Item {
     Notice(Notice),
 }
 
+impl Item {
+    /// When it was; none for events, each of which has its own time.
+    #[must_use]
+    pub fn time(&self) -> Option<Time> {
+        match self {
+            Self::Start(start) => Some(start.time),
+            Self::Reading(_, reading) => Some(reading.time),
+            Self::Notice(notice) => Some(notice.time),
+            Self::Flows(_) => None,
+        }
+    }
+}
+
 /// What a reading is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
