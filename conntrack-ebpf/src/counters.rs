@@ -79,6 +79,12 @@ pub(crate) fn of<R: Read>(net: Ptr, cpu: *mut Cpu, program: usize) -> Option<Han
 #[inline(always)]
 pub(crate) fn log_refused(ctx: &impl EbpfContext, handle: &Handle) {
     if config::debug_log() == 1 {
-        info!(ctx, "allocation refused in the netns with cookie {}", handle.cookie);
+        // The reader sees the target: it does not say how modules lie within each other.
+        info!(
+            ctx,
+            target: "ctmon_ebpf::counters",
+            "allocation refused in the netns with cookie {}",
+            handle.cookie
+        );
     }
 }

@@ -52,10 +52,11 @@ impl KernelArgs {
     }
 }
 
-/// Unit tests, then kernel tests.
+/// Unit tests and documentation, then kernel tests.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(args.kernels.arch.arch)?;
     let mut sum = unit_tests()?;
+    sum += documentation()?;
     let (kernels, complete) = kernel_tests(&args.kernels);
     sum += kernels;
     Ok(close(sum, complete))
@@ -91,6 +92,15 @@ fn unit_tests() -> Result<Tally> {
         sum += Tally::NO_RESULT;
     }
     Ok(sum)
+}
+
+/// A link in the code's documentation that leads nowhere is a failure; nothing else is counted.
+fn documentation() -> Result<Tally> {
+    let mut cargo = process::cargo();
+    cargo.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    cargo.env("RUSTDOCFLAGS", "-D warnings");
+    let status = process::status(&mut cargo, "to check the documentation")?;
+    Ok(if status.success() { Tally::default() } else { Tally::NO_RESULT })
 }
 
 /// The sum over all kernels, and whether each kernel of the usual set ran every test.

@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use conntrack_user::source::{
     item::{Item, Use},
-    recording::reader::Reader as Recording,
+    recording::{
+        part::{Part, Place},
+        reader::Reader as Recording,
+    },
 };
 use tokio::time::Instant;
 
@@ -20,10 +23,10 @@ use crate::cli::{Replay, Speed};
 pub(crate) async fn run(replay: &Replay) -> Result<u8> {
     let mut shutdown = Shutdown::listen()?;
     let mut recording = open(&replay.file)?;
-    let mut show = Show::new(Some(replay.output), replay.causes, replay.flows);
+    let mut show = Show::new(None, replay.causes, replay.flows);
     let outcome = tokio::select! {
         () = shutdown.requested() => Ok(()),
-        outcome = play(&mut recording, &replay.file, replay.speed, &mut show) => outcome,
+        outcome = play(&mut recording, replay, &mut show) => outcome,
     };
     for note in recording.take_notes() {
         anstream::eprintln!("ctmon: {}: {note}", replay.file.display());
@@ -44,21 +47,30 @@ pub(crate) fn open(path: &Path) -> Result<Recording<Box<dyn Read>>> {
 
 async fn play(
     recording: &mut Recording<Box<dyn Read>>,
-    path: &Path,
-    speed: Speed,
+    replay: &Replay,
     show: &mut Show,
 ) -> Result<()> {
-    let mut pace = Pace { speed, begun: None };
-    while let Some(item) = recording
-        .next_item()
-        .with_context(|| format!("cannot read the recording {} any further", path.display()))?
-    {
-        pace.wait_for(&item).await;
+    let mut part = Part::new(replay.from, replay.to);
+    let mut pace = Pace { speed: replay.speed, begun: None };
+    while let Some(item) = recording.next_item().with_context(|| {
+        format!("cannot read the recording {} any further", replay.file.display())
+    })? {
+        match part.place(&item)? {
+            // Signals get their turn also where nothing is waited for.
+            Place::Before => tokio::task::yield_now().await,
+            Place::Within => {
+                pace.wait_for(&item).await;
+                if show.begin(replay.output)? == Reader::Gone {
+                    return Ok(());
+                }
+            }
+            Place::Behind => return Ok(()),
+        }
         if show.take(&item)? == Reader::Gone {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    Ok(part.end()?)
 }
 
 /// Waits as long as it took.
@@ -71,7 +83,6 @@ struct Pace {
 impl Pace {
     async fn wait_for(&mut self, item: &Item) {
         let Item::Reading(purpose, reading) = item else {
-            // Signals get their turn also where nothing is waited for.
             return tokio::task::yield_now().await;
         };
         let Speed::Times(times) = self.speed else {

@@ -22,13 +22,30 @@ pub(crate) struct Show {
     json: Json,
     /// The source, and the model of what it tells.
     source: Option<(Start, Monitor)>,
+    /// Whether the source has told what its first tick is compared with.
+    has_first: bool,
 }
 
 impl Show {
     /// Text, or JSON lines, to standard output. `causes`, `flows`: text has them too.
     pub(crate) fn new(output: Option<Output>, causes: bool, flows: bool) -> Self {
         let table = Table::new(causes, flows);
-        Self { output, table, json: Json::default(), source: None }
+        Self { output, table, json: Json::default(), source: None, has_first: false }
+    }
+
+    /// From here on it is shown. JSON lines begin by saying of what.
+    pub(crate) fn begin(&mut self, output: Output) -> Result<Reader> {
+        if self.output.replace(output).is_some() || !self.has_first {
+            return Ok(Reader::Reading);
+        }
+        self.start()
+    }
+
+    fn start(&mut self) -> Result<Reader> {
+        match (self.output, &self.source) {
+            (Some(Output::Json), Some((start, _))) => self.json.write(&Line::start(start)),
+            _ => Ok(Reader::Reading),
+        }
     }
 
     fn notice(&mut self, notice: &Notice) -> Result<Reader> {
@@ -61,6 +78,7 @@ impl Sink for Show {
         match item {
             Item::Start(start) => {
                 self.source = Some((start.clone(), new_monitor(start.cpus)));
+                self.has_first = false;
                 Ok(Reader::Reading)
             }
             Item::Notice(notice) => self.notice(notice),
@@ -72,7 +90,7 @@ impl Sink for Show {
             }
             Item::Reading(purpose, reading) => {
                 // A recording whose beginning is damaged has readings before it says of what.
-                let Some((start, monitor)) = &mut self.source else {
+                let Some((_, monitor)) = &mut self.source else {
                     return Ok(Reader::Reading);
                 };
                 match purpose {
@@ -81,13 +99,10 @@ impl Sink for Show {
                         Ok(Reader::Reading)
                     }
                     Use::First => {
-                        // Said once all that comes before the first tick is known.
-                        let reader = match self.output {
-                            None | Some(Output::Text) => Ok(Reader::Reading),
-                            Some(Output::Json) => self.json.write(&Line::start(start)),
-                        };
                         monitor.observe(reading);
-                        reader
+                        // Said once all that comes before the first tick is known.
+                        self.has_first = true;
+                        self.start()
                     }
                     Use::Tick => {
                         let tick = monitor.observe(reading);

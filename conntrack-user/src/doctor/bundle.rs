@@ -15,6 +15,7 @@ use super::{
     facts::{Fact, Facts, Setting},
     gather::Roots,
 };
+use crate::source::item::ProbedHook;
 
 /// The folder that all files are in.
 const FOLDER: &str = "ctmon-bundle";
@@ -155,13 +156,13 @@ fn hooks(facts: &Facts) -> String {
         Fact::Unknown(why) => format!("none attaches: {why}\n"),
         Fact::Known(hooks) => hooks
             .iter()
-            .map(|hook| {
+            .map(|ProbedHook { hook, .. }| {
                 let outcome = match (&hook.attached_via, &hook.reason) {
                     (Some(via), _) => via.as_str(),
                     (None, Some(reason)) => reason,
                     (None, None) => "not attached",
                 };
-                format!("{} {}: {outcome}\n", hook.hook, hook.function)
+                format!("{} {}: {outcome}\n", hook.name, hook.function)
             })
             .collect(),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::ebpf::plan::State;
+use crate::source::item::ProbedHook;
 
 /// Something that is known, or why it is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,33 +143,10 @@ pub enum Conntrack {
 /// How the programs attach. They were detached at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
-    /// Each hook, or why none could be tried.
-    pub hooks: Fact<Vec<Hook>>,
+    /// Each hook and how its programs did, or why none could be tried.
+    pub hooks: Fact<Vec<ProbedHook>>,
     /// Whether the kernel refused for want of permission.
     pub is_refused: bool,
-}
-
-/// A hook, as in the first line of `ctmon watch --output json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hook {
-    /// Its name.
-    pub hook: String,
-    /// The kernel function.
-    pub function: String,
-    /// How it stands.
-    pub state: State,
-    /// How it attaches.
-    pub attached_via: Option<String>,
-    /// Why it does not.
-    pub reason: Option<String>,
-    /// Calls that were counted while it was attached; none where its programs count nothing.
-    pub hits: Option<u64>,
-    /// Calls that were not, at most; none where the kernel does not tell.
-    pub misses: Option<u64>,
-    /// How often its programs ran, where that was asked for.
-    pub run_count: Option<u64>,
-    /// How long in all, in nanoseconds.
-    pub run_time_ns: Option<u64>,
 }
 
 /// What this process may do.

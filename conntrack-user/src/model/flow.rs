@@ -30,6 +30,32 @@ pub struct FlowEvent {
     pub sample: Sample,
 }
 
+#[cfg(test)]
+impl FlowEvent {
+    /// An insert that says as little as it can.
+    pub(crate) fn example(entry: u64, protocol: u8) -> Self {
+        let localhost = std::net::Ipv4Addr::LOCALHOST.into();
+        let original = Tuple {
+            source: localhost,
+            destination: localhost,
+            source_port: 1,
+            destination_port: 2,
+            protocol,
+        };
+        Self {
+            time_ns: 0,
+            netns_cookie: 1,
+            entry,
+            kind: EventKind::InsertPacket,
+            original,
+            reply: original,
+            status: Status(0),
+            zone: 0,
+            sample: Sample::EVERY,
+        }
+    }
+}
+
 /// How an event came into the sample. Insert and destroy of an entry have the same hash, so that both or
 /// none are in the sample as long as the threshold stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +135,20 @@ pub struct Tuple {
     pub destination_port: u16,
     /// IP protocol number.
     pub protocol: u8,
+}
+
+impl Tuple {
+    /// That of the answers, where there is no NAT.
+    #[must_use]
+    pub const fn turned(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+        }
+    }
 }
 
 /// `nf_conn.status`, the bits of `enum ip_conntrack_status`.

@@ -1,10 +1,8 @@
-use std::net::Ipv4Addr;
-
 use conntrack_ebpf::{EVERY_FLOW, FlowHash, IPS_ASSURED, IPS_SEEN_REPLY, is_sampled};
 
 use super::*;
 use crate::model::{
-    flow::{EventKind, FlowEvent, Sample, Tuple},
+    flow::{FlowEvent, Sample},
     lifetimes::Window,
 };
 
@@ -13,26 +11,13 @@ const SECOND: u64 = 1_000_000_000;
 /// `n` TCP flows, inserted a microsecond apart, in the sample below `threshold`.
 fn flows(n: u64, seed: u64, threshold: u32) -> Flows {
     let mut flows = Flows::new(100_000, Window::default(), 0);
-    let tuple = Tuple {
-        source: Ipv4Addr::LOCALHOST.into(),
-        destination: Ipv4Addr::LOCALHOST.into(),
-        source_port: 1,
-        destination_port: 2,
-        protocol: 6,
-    };
     for flow in 0..n {
         let hash = FlowHash::new(seed).with(flow).finish();
         if is_sampled(hash, threshold) {
             flows.observe(&FlowEvent {
                 time_ns: flow * 1000,
-                netns_cookie: 1,
-                entry: 320 * flow,
-                kind: EventKind::InsertPacket,
-                original: tuple,
-                reply: tuple,
-                status: Status(0),
-                zone: 0,
                 sample: Sample { hash, threshold },
+                ..FlowEvent::example(320 * flow, 6)
             });
         }
     }

@@ -119,6 +119,28 @@ pub struct Rates {
     pub net: Option<f64>,
 }
 
+#[cfg(test)]
+impl Tick {
+    /// One of which nothing else is known.
+    pub(crate) fn example(netns: Vec<NetnsTick>) -> Self {
+        Self {
+            time: Time { monotonic_ns: 0, unix_ns: 1_764_000_000_000_000_000 },
+            interval_ns: None,
+            netns,
+            events: None,
+            missed_at_most: None,
+            counted: Counted::ALL,
+            idle: 0,
+            overflow: None,
+            probes: vec![],
+            victims: vec![],
+            blocks: None,
+            flows: None,
+            notices: vec![],
+        }
+    }
+}
+
 impl NetnsTick {
     /// The highest rate of inserts by packets in one window of the tick, a second.
     #[must_use]

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::model::{
     flow::FlowEvent,
+    probe::Probe,
     reading::{NetnsId, Reading, Time},
 };
 
@@ -23,6 +24,19 @@ pub enum Item {
     Flows(Flows),
     /// Something that is said once.
     Notice(Notice),
+}
+
+impl Item {
+    /// When it was; none for events, each of which has its own time.
+    #[must_use]
+    pub fn time(&self) -> Option<Time> {
+        match self {
+            Self::Start(start) => Some(start.time),
+            Self::Reading(_, reading) => Some(reading.time),
+            Self::Notice(notice) => Some(notice.time),
+            Self::Flows(_) => None,
+        }
+    }
 }
 
 /// What a reading is used for.
@@ -65,7 +79,8 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// Its name.
-    pub hook: String,
+    #[serde(rename = "hook")]
+    pub name: String,
     /// The kernel's function.
     pub function: String,
     /// How it stands.
@@ -79,11 +94,43 @@ pub struct Hook {
 impl From<&HookReport> for Hook {
     fn from(report: &HookReport) -> Self {
         Self {
-            hook: report.hook.name().into(),
+            name: report.hook.name().into(),
             function: report.hook.function().into(),
             state: report.state(),
             attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
             reason: report.outcome.as_ref().err().map(|error| error.reason.clone()),
+        }
+    }
+}
+
+/// A hook, and how its programs do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbedHook {
+    /// How it is attached.
+    #[serde(flatten)]
+    pub hook: Hook,
+    /// Calls that were counted; none where it is not attached, or its programs count nothing.
+    pub hits: Option<u64>,
+    /// Calls that were not, at most; none where the kernel does not tell.
+    pub misses: Option<u64>,
+    /// How often its programs ran; none unless it was asked for.
+    pub run_count: Option<u64>,
+    /// How long in all, in nanoseconds.
+    pub run_time_ns: Option<u64>,
+}
+
+impl ProbedHook {
+    /// `hook`, with what is said of it among `probes`.
+    #[must_use]
+    pub fn new(hook: Hook, probes: &[Probe]) -> Self {
+        let probe = probes.iter().find(|probe| probe.hook == hook.name);
+        let runs = probe.and_then(|probe| probe.runs);
+        Self {
+            hook,
+            hits: probe.and_then(|probe| probe.hits),
+            misses: probe.and_then(|probe| probe.misses),
+            run_count: runs.map(|runs| runs.count),
+            run_time_ns: runs.map(|runs| runs.time_ns),
         }
     }
 }

@@ -218,13 +218,11 @@ fn age(of: Quantile) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use conntrack_ebpf::{EVERY_FLOW, IPS_ASSURED, IPS_SEEN_REPLY};
 
     use super::*;
     use crate::model::{
-        flow::{Cause, EventKind, FlowEvent, Sample, Status, Tuple},
+        flow::{Cause, EventKind, FlowEvent, Sample},
         flows::{DEFAULT_CAP, Flows},
         lifetimes::Window,
         live_state,
@@ -235,25 +233,11 @@ mod tests {
     /// 100 UDP flows of 30 s, unreplied, and 10 TCP flows that live on, assured; read again.
     fn summary(entries: Option<u64>) -> FlowSummary {
         let mut flows = Flows::new(DEFAULT_CAP, Window::default(), 0);
-        let event = |entry: u64, protocol, kind, time_ns| {
-            let tuple = Tuple {
-                source: Ipv4Addr::LOCALHOST.into(),
-                destination: Ipv4Addr::LOCALHOST.into(),
-                source_port: 1,
-                destination_port: 2,
-                protocol,
-            };
-            FlowEvent {
-                time_ns,
-                netns_cookie: 1,
-                entry,
-                kind,
-                original: tuple,
-                reply: tuple,
-                status: Status(0),
-                zone: 0,
-                sample: Sample { hash: entry as u32, threshold: EVERY_FLOW },
-            }
+        let event = |entry: u64, protocol, kind, time_ns| FlowEvent {
+            time_ns,
+            kind,
+            sample: Sample { hash: entry as u32, threshold: EVERY_FLOW },
+            ..FlowEvent::example(entry, protocol)
         };
         for entry in 0..10 {
             flows.observe(&event(1000 + entry, 6, EventKind::InsertPacket, 1));

@@ -8,12 +8,11 @@ use crate::{
         counts::{ByProtocol, ByStatus, Counted, Totals},
         flow::ratio,
         name::NameKind,
-        probe,
         reading::{self, KernelStat, Time},
         tick::{Entries, Limit, NetnsTick, Tick},
         windows,
     },
-    source::item::{Hook, Origin, Start},
+    source::item::{Hook, Origin, ProbedHook, Start},
     view::{
         flow::{self, Direction},
         flows,
@@ -41,17 +40,6 @@ enum Record<'a> {
     Status(StatusRecord<'a>),
 }
 
-/// A hook and how its programs do.
-#[derive(Debug, Serialize)]
-struct Probe<'a> {
-    #[serde(flatten)]
-    hook: &'a Hook,
-    hits: Option<u64>,
-    misses: Option<u64>,
-    run_count: Option<u64>,
-    run_time_ns: Option<u64>,
-}
-
 /// A tuple that was refused or evicted.
 #[derive(Debug, Serialize)]
 struct Victim {
@@ -73,7 +61,7 @@ struct TickRecord<'a> {
     netns_idle: u64,
     netns_overflow: Option<Counts>,
     victims: Vec<Victim>,
-    probes: Vec<Probe<'a>>,
+    probes: Vec<ProbedHook>,
     counter_blocks: Option<Blocks>,
     flows: Option<flows::Json>,
 }
@@ -249,7 +237,7 @@ fn tick_record<'a>(tick: &'a Tick, hooks: &'a [Hook]) -> TickRecord<'a> {
         netns_idle: tick.idle,
         netns_overflow: tick.overflow.map(|overflow| counts(&overflow, &tick.counted.of(false))),
         victims: tick.victims.iter().map(victim).collect(),
-        probes: hooks.iter().map(|hook| self::probe(hook, &tick.probes)).collect(),
+        probes: hooks.iter().map(|hook| ProbedHook::new(hook.clone(), &tick.probes)).collect(),
         counter_blocks: tick.blocks.map(|(taken, of)| Blocks { taken, of }),
         flows: tick.flows.as_deref().map(flows::json),
     }
@@ -265,18 +253,6 @@ fn victim(victim: &reading::Victim) -> Victim {
         zone: flow.zone,
         protocol: flow.original.protocol,
         original: (&flow.original).into(),
-    }
-}
-
-fn probe<'a>(hook: &'a Hook, probes: &[probe::Probe]) -> Probe<'a> {
-    let probe = probes.iter().find(|probe| probe.hook == hook.hook);
-    let runs = probe.and_then(|probe| probe.runs);
-    Probe {
-        hook,
-        hits: probe.and_then(|probe| probe.hits),
-        misses: probe.and_then(|probe| probe.misses),
-        run_count: runs.map(|runs| runs.count),
-        run_time_ns: runs.map(|runs| runs.time_ns),
     }
 }
 

@@ -125,9 +125,8 @@ mod tests {
     use crate::{
         forecast::TimeToFull,
         model::{
-            counts::Counted,
             name::{Name, NameKind},
-            reading::{NetnsId, Time},
+            reading::NetnsId,
             tick::{Entries, Rates},
         },
     };
@@ -149,21 +148,7 @@ mod tests {
             count: None,
             kernel: None,
         });
-        Tick {
-            time: Time::default(),
-            interval_ns: None,
-            netns: netns.collect(),
-            events: None,
-            missed_at_most: None,
-            counted: Counted::ALL,
-            idle: 0,
-            overflow: None,
-            probes: vec![],
-            victims: vec![],
-            blocks: None,
-            flows: None,
-            notices: vec![],
-        }
+        Tick::example(netns.collect())
     }
 
     #[test]

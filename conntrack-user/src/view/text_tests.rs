@@ -3,7 +3,7 @@ use crate::{
     forecast::TimeToFull,
     model::{
         name::{Name, NameKind},
-        reading::{Events, NetnsId, Time},
+        reading::{Events, NetnsId},
         tick::Rates,
         windows::Windows,
     },
@@ -33,24 +33,6 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
     }
 }
 
-fn tick(netns: Vec<NetnsTick>) -> Tick {
-    Tick {
-        time: Time { monotonic_ns: 0, unix_ns: 1_764_000_000_000_000_000 },
-        interval_ns: None,
-        netns,
-        events: None,
-        missed_at_most: None,
-        counted: Counted::ALL,
-        idle: 0,
-        overflow: None,
-        probes: vec![],
-        victims: vec![],
-        blocks: None,
-        flows: None,
-        notices: vec![],
-    }
-}
-
 /// What is left on a screen without colours.
 fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
@@ -67,7 +49,7 @@ fn a_table_is_aligned_and_80_columns_wide() {
     worst.change = Some(gone);
     worst.time_to_full = TimeToFull::Full;
     worst.drift = Some(-50);
-    let text = plain(&Table::default().tick(&tick(vec![netns(12_345, 262_144), worst])));
+    let text = plain(&Table::default().tick(&Tick::example(vec![netns(12_345, 262_144), worst])));
     let expected = "\
 2025-11-24 16:00:00 UTC
      NETNS ENTRIES     MAX FILL INS/s  PEAK DEL/s NET/s DROPS EVICT FULLIN DRIFT
@@ -100,7 +82,7 @@ fn what_is_not_known_is_no_zero() {
         time_to_full: TimeToFull::Unlimited,
         ..netns(0, 1)
     };
-    let text = plain(&Table::default().tick(&tick(vec![unknown, unlimited])));
+    let text = plain(&Table::default().tick(&Tick::example(vec![unknown, unlimited])));
     let rows: Vec<&str> = text.lines().skip(2).collect();
     assert_eq!(
         rows,
@@ -113,7 +95,7 @@ fn what_is_not_known_is_no_zero() {
 
 #[test]
 fn a_hook_that_is_not_attached_leaves_a_question_mark() {
-    let mut tick = tick(vec![netns(5, 10)]);
+    let mut tick = Tick::example(vec![netns(5, 10)]);
     tick.counted.early_drops = false;
     let text = plain(&Table::default().tick(&tick));
     let row = text.lines().last().unwrap_or_default();
@@ -125,7 +107,7 @@ fn a_hook_that_is_not_attached_leaves_a_question_mark() {
 
 #[test]
 fn a_sample_is_said() {
-    let mut tick = tick(vec![netns(5, 10)]);
+    let mut tick = Tick::example(vec![netns(5, 10)]);
     let events = Events { seen: 9, received: 2, sampled_out: 7, lost: 0, threshold: 1 << 30 };
     tick.events = Some(events);
     let text = plain(&Table::default().tick(&tick));
@@ -137,11 +119,11 @@ fn a_sample_is_said() {
 #[test]
 fn headings_come_again_and_notices_once() {
     let mut table = Table::default();
-    let mut first = tick(vec![netns(1, 10)]);
+    let mut first = Tick::example(vec![netns(1, 10)]);
     first.notices.push("nf_conntrack_max changed from 5 to 10".into());
     assert!(plain(&table.tick(&first)).starts_with("nf_conntrack_max changed"));
     let headings = (0..40)
-        .map(|_| table.tick(&tick(vec![netns(1, 10)])))
+        .map(|_| table.tick(&Tick::example(vec![netns(1, 10)])))
         .filter(|text| text.contains("NETNS"))
         .count();
     assert_eq!(headings, 2);
@@ -150,7 +132,7 @@ fn headings_come_again_and_notices_once() {
 #[test]
 fn a_table_that_is_nearly_full_is_coloured() {
     let colours = |entries| {
-        let text = Table::default().tick(&tick(vec![netns(entries, 100)]));
+        let text = Table::default().tick(&Tick::example(vec![netns(entries, 100)]));
         (
             text.contains("\u{1b}[33m"),
             text.contains("\u{1b}[31m") || text.contains("\u{1b}[1m\u{1b}[31m"),

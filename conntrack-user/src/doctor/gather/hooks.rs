@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::Roots;
 use crate::{
-    doctor::facts::{Attach, Fact, Hook},
+    doctor::facts::{Attach, Fact},
     model::counts::Totals,
-    source::ebpf::{self, EbpfSource, plan::HookReport},
+    source::{
+        ebpf::{self, EbpfSource, plan::HookReport},
+        item::ProbedHook,
+    },
 };
 
 /// Of the ring buffer, which nobody reads: a page of any kernel.
@@ -42,21 +45,7 @@ pub(super) fn attach(roots: &Roots, observe: Option<Duration>) -> Attach {
     let mut probes = programs.probes().unwrap_or_default();
     programs.set_hits(&mut probes, &counted);
     drop(timed);
-    let hook = |report: &HookReport| {
-        let probe = probes.iter().find(|probe| probe.hook == report.hook.name());
-        let runs = probe.and_then(|probe| probe.runs);
-        Hook {
-            hook: report.hook.name().into(),
-            function: report.hook.function().into(),
-            state: report.state(),
-            attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
-            reason: report.outcome.as_ref().err().map(ToString::to_string),
-            hits: probe.and_then(|probe| probe.hits),
-            misses: probe.and_then(|probe| probe.misses),
-            run_count: runs.map(|runs| runs.count),
-            run_time_ns: runs.map(|runs| runs.time_ns),
-        }
-    };
+    let hook = |report: &HookReport| ProbedHook::new(report.into(), &probes);
     Attach { hooks: Fact::Known(programs.hooks().iter().map(hook).collect()), is_refused: false }
 }
 

@@ -2,9 +2,10 @@
 
 use super::{Level, NO_PROCFS, Verdict};
 use crate::{
-    doctor::facts::{Conntrack, Fact, Facts, Hook},
+    doctor::facts::{Conntrack, Fact, Facts},
     source::{
         ebpf::{self, plan::State},
+        item::{Hook, ProbedHook},
         live,
     },
 };
@@ -159,18 +160,18 @@ fn hooks(facts: &Facts) -> Vec<Verdict> {
         Fact::Known(hooks) => hooks,
         Fact::Unknown(reason) => return vec![no_hooks(facts, reason)],
     };
-    let of = |state| hooks.iter().filter(move |hook| hook.state == state);
-    let attached: Vec<&Hook> = of(State::Attached).collect();
+    let of = |state| hooks.iter().filter(move |probed| probed.hook.state == state);
+    let attached: Vec<_> = of(State::Attached).collect();
     let missing = [State::Unsupported, State::Broken].into_iter().flat_map(of);
-    let by_kprobe = attached.iter().any(|hook| is_kprobe(hook));
+    let by_kprobe = attached.iter().any(|probed| is_kprobe(&probed.hook));
     let mut verdicts = Vec::new();
-    for group in attached.chunk_by(|a, b| a.attached_via == b.attached_via) {
+    for group in attached.chunk_by(|a, b| a.hook.attached_via == b.hook.attached_via) {
         verdicts.push(attached_hooks(group, hooks.len()));
     }
-    verdicts.extend(missing.map(|hook| missing_hook(hook, by_kprobe)));
-    verdicts.extend(of(State::Unneeded).map(|hook| {
-        let reason = hook.reason.clone().unwrap_or_default();
-        Verdict::new(&hook.hook, Level::Ok, format!("not attached: {reason}"))
+    verdicts.extend(missing.map(|probed| missing_hook(&probed.hook, by_kprobe)));
+    verdicts.extend(of(State::Unneeded).map(|probed| {
+        let reason = probed.hook.reason.as_deref().unwrap_or("no reason given");
+        Verdict::new(&probed.hook.name, Level::Ok, format!("not attached: {reason}"))
     }));
     verdicts
 }
@@ -180,10 +181,11 @@ fn is_kprobe(hook: &Hook) -> bool {
 }
 
 /// Those that attach in the same way.
-fn attached_hooks(group: &[&Hook], of: usize) -> Verdict {
-    let via = group[0].attached_via.as_deref().unwrap_or("an unknown way");
+fn attached_hooks(group: &[&ProbedHook], of: usize) -> Verdict {
+    let via = group[0].hook.attached_via.as_deref().unwrap_or("an unknown way");
     let mut what = format!("{} of {of} by {via}", group.len());
-    let sum = |of: fn(&Hook) -> Option<u64>| group.iter().filter_map(|hook| of(hook)).sum::<u64>();
+    let sum =
+        |of: fn(&ProbedHook) -> Option<u64>| group.iter().filter_map(|hook| of(hook)).sum::<u64>();
     let (count, time, misses) =
         (sum(|hook| hook.run_count), sum(|hook| hook.run_time_ns), sum(|hook| hook.misses));
     if let Some(mean) = time.checked_div(count) {
@@ -194,7 +196,7 @@ fn attached_hooks(group: &[&Hook], of: usize) -> Verdict {
             .why("a program that is running already on a CPU is skipped there: counts may be short")
             .advice("watch the drift: `ctmon watch` shows whether entries are missing");
     }
-    if is_kprobe(group[0]) {
+    if is_kprobe(&group[0].hook) {
         return Verdict::new("hooks", Level::Note, what)
             .why("the kernel can leave out calls of kprobes under load")
             .advice("a kernel with type information of modules (5.11 and later) takes fentry");
@@ -205,10 +207,10 @@ fn attached_hooks(group: &[&Hook], of: usize) -> Verdict {
 /// One that does not attach. `by_kprobe`: the others are attached by kprobe.
 fn missing_hook(hook: &Hook, by_kprobe: bool) -> Verdict {
     let reason = hook.reason.clone().unwrap_or_else(|| "no reason given".into());
-    let known = ebpf::hook::Hook::ALL.into_iter().find(|one| one.name() == hook.hook);
+    let known = ebpf::hook::Hook::ALL.into_iter().find(|one| one.name() == hook.name);
     let lost = known.map_or("what it counts", live::lost_without);
     let verdict = |level| {
-        Verdict::new(&hook.hook, level, reason.clone())
+        Verdict::new(&hook.name, level, reason.clone())
             .why(format!("it counts {lost}, which are unavailable"))
     };
     if by_kprobe && hook.state == State::Unsupported {

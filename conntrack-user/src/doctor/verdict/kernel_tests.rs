@@ -162,20 +162,22 @@ fn single_hooks() {
         format!("{0} of {0} by fentry/fexit (module nf_conntrack)", ebpf::hook::Hook::ALL.len());
     assert_eq!(all.len(), 1);
     assert_eq!((all[0].level, &all[0].what), (Level::Ok, &what));
-    fn early_drop(facts: &mut Facts, change: fn(&mut Hook)) {
-        let mut hook = Hook {
-            hook: "early-drop".into(),
-            function: "early_drop".into(),
-            state: State::Attached,
-            attached_via: Some("fentry/fexit (vmlinux)".into()),
-            reason: None,
+    fn early_drop(facts: &mut Facts, change: fn(&mut ProbedHook)) {
+        let mut probed = ProbedHook {
+            hook: Hook {
+                name: "early-drop".into(),
+                function: "early_drop".into(),
+                state: State::Attached,
+                attached_via: Some("fentry/fexit (vmlinux)".into()),
+                reason: None,
+            },
             hits: None,
             misses: Some(0),
             run_count: None,
             run_time_ns: None,
         };
-        change(&mut hook);
-        facts.attach.hooks = Fact::Known(vec![hook]);
+        change(&mut probed);
+        facts.attach.hooks = Fact::Known(vec![probed]);
     }
     fn missing(hook: &mut Hook, reason: Option<&str>) {
         hook.state = State::Unsupported;
@@ -188,15 +190,15 @@ fn single_hooks() {
         &[
             (
                 "kprobe",
-                |f| early_drop(f, |hook| hook.attached_via = Some("kprobe".into())),
+                |f| early_drop(f, |probed| probed.hook.attached_via = Some("kprobe".into())),
                 Note,
                 &["1 of 1 by kprobe", "under load"],
             ),
             (
                 "timed",
                 |f| {
-                    early_drop(f, |hook| {
-                        (hook.run_count, hook.run_time_ns) = (Some(10), Some(250));
+                    early_drop(f, |probed| {
+                        (probed.run_count, probed.run_time_ns) = (Some(10), Some(250));
                     });
                 },
                 Ok,
@@ -204,19 +206,30 @@ fn single_hooks() {
             ),
             (
                 "missed",
-                |f| early_drop(f, |hook| hook.misses = Some(3)),
+                |f| early_drop(f, |probed| probed.misses = Some(3)),
                 Warning,
                 &["3 calls missed", "drift"],
             ),
             (
                 "missing",
-                |f| early_drop(f, |hook| missing(hook, Some("inlined"))),
+                |f| early_drop(f, |probed| missing(&mut probed.hook, Some("inlined"))),
                 Warning,
                 &["inlined", "evictions"],
             ),
             (
+                "unneeded",
+                |f| {
+                    early_drop(f, |probed| {
+                        missing(&mut probed.hook, Some("the kernel counts the same"));
+                        probed.hook.state = State::Unneeded;
+                    });
+                },
+                Ok,
+                &["not attached: the kernel counts the same"],
+            ),
+            (
                 "no reason",
-                |f| early_drop(f, |hook| missing(hook, None)),
+                |f| early_drop(f, |probed| missing(&mut probed.hook, None)),
                 Warning,
                 &["no reason given"],
             ),
@@ -228,11 +241,11 @@ fn single_hooks() {
 fn what_kprobes_cannot_see_is_a_note() {
     let mut facts = all_well();
     let Fact::Known(hooks) = &mut facts.attach.hooks else { panic!("all are known") };
-    for hook in hooks.iter_mut() {
+    for ProbedHook { hook, .. } in hooks.iter_mut() {
         hook.attached_via = Some("kprobe".into());
     }
-    hooks[3].state = State::Unsupported;
-    hooks[3].attached_via = None;
+    hooks[3].hook.state = State::Unsupported;
+    hooks[3].hook.attached_via = None;
     let levels: Vec<_> = super::hooks(&facts).iter().map(|verdict| verdict.level).collect();
     assert_eq!(levels, [Level::Note, Level::Note]);
 }

@@ -4,12 +4,15 @@ use super::Level;
 use crate::{
     doctor::{
         facts::{
-            Attach, Conntrack, EntryBytes, Fact, Facts, Hook, Kernel, Limit, Namespace, Namespaces,
+            Attach, Conntrack, EntryBytes, Fact, Facts, Kernel, Limit, Namespace, Namespaces,
             Process, Statistics, Surroundings, Table,
         },
         verdict::Verdict,
     },
-    source::ebpf::{hook, plan::State},
+    source::{
+        ebpf::{hook, plan::State},
+        item::{Hook, ProbedHook},
+    },
 };
 
 /// A fact that is not known.
@@ -40,12 +43,14 @@ pub(crate) fn check(judge: impl Fn(&Facts) -> Verdict, rows: &[Row]) {
 
 /// A machine that leaves nothing to say.
 pub(crate) fn all_well() -> Facts {
-    let hooks = hook::Hook::ALL.map(|hook| Hook {
-        hook: hook.name().into(),
-        function: hook.function().into(),
-        state: State::Attached,
-        attached_via: Some("fentry/fexit (module nf_conntrack)".into()),
-        reason: None,
+    let hooks = hook::Hook::ALL.map(|hook| ProbedHook {
+        hook: Hook {
+            name: hook.name().into(),
+            function: hook.function().into(),
+            state: State::Attached,
+            attached_via: Some("fentry/fexit (module nf_conntrack)".into()),
+            reason: None,
+        },
         hits: Some(1),
         misses: Some(0),
         run_count: None,

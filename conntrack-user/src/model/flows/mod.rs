@@ -8,52 +8,29 @@
 
 mod late;
 mod netns;
+mod pairing;
 mod table;
+mod threshold;
 
-use std::collections::VecDeque;
-
-use conntrack_ebpf::{EVERY_FLOW, is_sampled};
+use conntrack_ebpf::is_sampled;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    class::{EntryStatus, PROTOCOLS, Protocol},
+    class::{PROTOCOLS, Protocol},
     estimate::{Estimate, Sampled},
-    flow::{EventKind, FlowEvent, Sample, Status, ratio},
+    flow::{EventKind, FlowEvent, Sample, ratio},
     lifetimes::{Alive, Lifetimes, Weight, Window, curve::Curve},
     random::SplitMix64,
 };
-use late::{Destroy, Late};
-use netns::{NO_NETNS, Namespaces};
+use late::Late;
+use netns::Namespaces;
 use table::{Flow, Table};
+use threshold::Threshold;
+
+pub use pairing::{Ended, Pairing};
 
 /// Flows that the table holds unless it is told otherwise: 5.5 MB when full.
 pub const DEFAULT_CAP: usize = 131_072;
-
-/// Around a change of the threshold, CPUs may still send by the one before.
-const SLACK_NS: u64 = 1_000_000;
-/// Between steps by which a table that was full lets more in again.
-const EASE_NS: u64 = 1_000_000_000;
-
-/// How events have found each other since attaching; in flows of the sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Pairing {
-    /// Insert events, by packets or ctnetlink.
-    pub inserts: u64,
-    /// Destroy events.
-    pub destroys: u64,
-    /// Inserts that have found their destroy.
-    pub paired: u64,
-    /// Flows that left the sample alive, as the threshold fell; inserts that arrived when it had fallen.
-    pub left_sample: u64,
-    /// Destroys of entries inserted before they were in the sample: the threshold was below their hash at
-    /// some time.
-    pub destroys_before_sample: u64,
-    /// Destroys of entries that were there before the programs, or whose insert event was lost.
-    pub destroys_before_attach: u64,
-    /// Flows whose destroy event was lost: another was inserted at their entry, it was found gone, or its
-    /// namespace has ended.
-    pub unpaired: u64,
-}
 
 /// A live entry to be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,21 +45,6 @@ pub struct Choice {
     pub netns_cookie: Option<u64>,
     /// Its zone.
     pub zone: u16,
-}
-
-/// A flow that was in the sample throughout its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
-    /// When it was inserted, as `CLOCK_MONOTONIC` in nanoseconds.
-    pub inserted_ns: u64,
-    /// When it was destroyed.
-    pub ended_ns: u64,
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// Its final status.
-    pub status: EntryStatus,
-    /// Its hash, and the lowest threshold of its life.
-    pub sample: Sample,
 }
 
 /// What is known of a flow that is alive.
@@ -105,18 +67,9 @@ pub struct Flows {
     pairing: Pairing,
     /// The latest time of any event.
     now_ns: u64,
-    /// In force in the kernel, as far as is known, and since when.
-    threshold: u32,
-    changed_ns: u64,
-    /// Changes that events from before may still follow: when, and to what.
-    changes: VecDeque<(u64, u32)>,
-    /// Lower than that while the table is full, and since when.
-    own: u32,
-    own_ns: u64,
+    threshold: Threshold,
     /// No flow in the table has a higher threshold.
     highest: u32,
-    /// The lowest of all thresholds since attaching.
-    lowest: u32,
 }
 
 impl Flows {
@@ -131,13 +84,8 @@ impl Flows {
             lifetimes: Lifetimes::new(window, begin_ns),
             pairing: Pairing::default(),
             now_ns: begin_ns,
-            threshold: EVERY_FLOW,
-            changed_ns: 0,
-            changes: VecDeque::new(),
-            own: EVERY_FLOW,
-            own_ns: begin_ns,
+            threshold: Threshold::new(begin_ns),
             highest: 0,
-            lowest: EVERY_FLOW,
         }
     }
 
@@ -174,7 +122,7 @@ impl Flows {
     /// Below which hash flows are in the sample now.
     #[must_use]
     pub fn threshold(&self) -> u32 {
-        self.threshold.min(self.own)
+        self.threshold.now()
     }
 
     /// Takes in an event, and returns the flow of which both insert and destroy have come with it. Only
@@ -193,10 +141,7 @@ impl Flows {
     /// The threshold was set at that time: what is to be said when it is written, so that a change is known
     /// also if no event tells. Events from before that are still to be read may come afterwards.
     pub fn set_threshold(&mut self, threshold: u32, time_ns: u64) {
-        let (last_ns, last) = self.last_change();
-        if threshold != last && time_ns >= last_ns {
-            self.changes.push_back((time_ns, threshold.max(1)));
-        }
+        self.threshold.set(threshold, time_ns);
     }
 
     /// Time has gone on, whether events came or not: all those sent before have been taken in.
@@ -214,11 +159,8 @@ impl Flows {
             let alive = flows.iter().chain(late.flows()).map(|flow| alive(flow, now_ns));
             self.lifetimes.begin_epoch(now_ns, alive);
         }
-        if self.own != EVERY_FLOW
-            && self.len() < self.cap / 2
-            && now_ns >= self.own_ns.saturating_add(EASE_NS)
-        {
-            (self.own, self.own_ns) = (self.own.saturating_mul(2), now_ns);
+        if self.len() < self.cap / 2 {
+            self.threshold.ease(now_ns);
         }
     }
 
@@ -318,40 +260,20 @@ impl Flows {
 
     /// The threshold by which an event is in the sample or not.
     fn heed(&mut self, threshold: u32, time_ns: u64) -> u32 {
-        // Around a change, and from before, events tell of the threshold that was.
-        let (last_ns, last) = self.last_change();
-        if threshold != last && time_ns > last_ns.saturating_add(SLACK_NS) {
-            self.changes.push_back((time_ns, threshold.max(1)));
+        if self.threshold.heed(threshold, time_ns) {
             self.apply_changes(time_ns);
         }
         threshold.min(self.threshold())
     }
 
-    /// The last change that is known of: when, and to what.
-    fn last_change(&self) -> (u64, u32) {
-        self.changes.back().copied().unwrap_or((self.changed_ns, self.threshold))
-    }
-
-    /// A rise holds at once, a fall only when no event from before will come any more.
     fn apply_changes(&mut self, now_ns: u64) {
-        while let Some(&(time_ns, threshold)) = self.changes.front() {
-            let is_due = if threshold > self.threshold {
-                now_ns.saturating_add(SLACK_NS) >= time_ns
-            } else {
-                now_ns > time_ns.saturating_add(SLACK_NS)
-            };
-            if !is_due {
-                return;
-            }
-            self.changes.pop_front();
-            (self.threshold, self.changed_ns) = (threshold, time_ns);
+        while let Some(threshold) = self.threshold.change(now_ns) {
             self.thin(threshold);
         }
     }
 
     /// Flows from a threshold on leave the sample; the others were in it by luck, and weigh more.
     fn thin(&mut self, threshold: u32) {
-        self.lowest = self.lowest.min(threshold);
         if threshold >= self.highest {
             return;
         }
@@ -374,115 +296,16 @@ impl Flows {
         }
     }
 
-    fn insert(&mut self, event: &FlowEvent, threshold: u32) -> Option<Ended> {
-        self.pairing.inserts += 1;
-        let mut sample = Sample { hash: event.sample.hash, threshold };
-        let before = self.table.find(event.entry);
-        if before.is_none() {
-            sample.threshold = sample.threshold.min(self.make_room());
-        }
-        if !is_sampled(sample.hash, sample.threshold) {
-            self.pairing.left_sample += 1;
-            return None;
-        }
-        let mut flow = Flow {
-            entry: event.entry,
-            inserted_ns: event.time_ns,
-            sample,
-            netns: NO_NETNS,
-            zone: event.zone,
-            protocol: Protocol::of(event.original.protocol),
-        };
-        self.lifetimes.born(flow.protocol, Weight::of(sample.threshold));
-        if let Some(destroy) = self.late.take_destroy(&flow) {
-            let counted = if destroy.before_sample {
-                &mut self.pairing.destroys_before_sample
-            } else {
-                &mut self.pairing.destroys_before_attach
-            };
-            *counted = counted.saturating_sub(1);
-            return Some(self.end(&flow, destroy.time_ns, destroy.status));
-        }
-        if let Some(at) = before {
-            // The earlier of the two waits for its destroy.
-            let is_later = self.table.get(at).is_some_and(|live| live.inserted_ns <= event.time_ns);
-            let earlier = if is_later { self.take(at) } else { Some(flow) };
-            if let Some(earlier) = earlier
-                && let Some(lost) = self.late.flow(self.now_ns, earlier)
-            {
-                self.lose(&lost);
-            }
-            if !is_later {
-                return None;
-            }
-        }
-        flow.netns = self.netns.enter(event.netns_cookie);
-        self.highest = self.highest.max(sample.threshold);
-        self.table.push(flow);
-        None
-    }
-
     /// Sees to it that a flow more has room, and returns below which hash it must be.
     fn make_room(&mut self) -> u32 {
         while self.len() >= self.cap && self.threshold() > 1 {
-            // An eighth leaves; the kernel's threshold follows when the controller sees how full it is.
-            let now = self.threshold();
-            (self.own, self.own_ns) = ((now - now / 8).min(now - 1), self.now_ns);
-            self.thin(self.own);
+            let threshold = self.threshold.lower(self.now_ns);
+            self.thin(threshold);
         }
         if self.len() < self.cap { self.threshold() } else { 0 }
     }
 
-    fn destroy(&mut self, event: &FlowEvent, threshold: u32) -> Option<Ended> {
-        self.pairing.destroys += 1;
-        let (entry, hash, time_ns) = (event.entry, event.sample.hash, event.time_ns);
-        if let Some(at) = self.table.find(entry)
-            && let Some(flow) = self.table.get(at)
-            && flow.inserted_ns <= time_ns
-        {
-            let is_same = flow.sample.hash == hash;
-            if let Some(flow) = self.take(at) {
-                if is_same {
-                    return Some(self.end(&flow, time_ns, event.status));
-                }
-                // Another's: both its own destroy and that one's insert were lost.
-                self.lose(&flow);
-            }
-        }
-        if let Some(flow) = self.late.take_flow(entry, hash, time_ns) {
-            return Some(self.end(&flow, time_ns, event.status));
-        }
-        let before_sample = !is_sampled(hash, self.lowest);
-        if before_sample {
-            self.pairing.destroys_before_sample += 1;
-        } else {
-            self.pairing.destroys_before_attach += 1;
-        }
-        if is_sampled(hash, threshold) {
-            let status = event.status;
-            self.late.destroy(Destroy { time_ns, entry, hash, status, before_sample });
-        }
-        None
-    }
-
-    /// A flow that is not in the table any more has ended.
-    fn end(&mut self, flow: &Flow, ended_ns: u64, status: Status) -> Ended {
-        self.pairing.paired += 1;
-        let status = EntryStatus::of(status);
-        self.lifetimes.died(alive(flow, ended_ns), status);
-        let Flow { inserted_ns, protocol, sample, .. } = *flow;
-        Ended { inserted_ns, ended_ns, protocol, status, sample }
-    }
-
-    /// A flow that is not in the table any more has lost its destroy. When it ended is not known, only that
-    /// the loss has nothing to do with how long it lived: it is taken out as if it had not been observed
-    /// in this epoch.
-    fn lose(&mut self, flow: &Flow) {
-        self.pairing.unpaired += 1;
-        let age_ns = self.lifetimes.observed_from_ns(flow.inserted_ns);
-        self.lifetimes.left(Alive { age_ns, ..alive(flow, self.now_ns) });
-    }
-
+    /// Takes a flow out of the table.
     fn take(&mut self, at: usize) -> Option<Flow> {
         let flow = self.table.remove(at)?;
         self.netns.leave(flow.netns);
@@ -490,6 +313,7 @@ impl Flows {
     }
 }
 
+/// As lifetimes are told of it.
 fn alive(flow: &Flow, now_ns: u64) -> Alive {
     Alive {
         protocol: flow.protocol,

@@ -1,12 +1,9 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use conntrack_ebpf::FlowHash;
+use conntrack_ebpf::{EVERY_FLOW, FlowHash};
 
 use super::*;
-use crate::model::flow::{Cause, Tuple};
+use crate::model::flow::Cause;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
@@ -21,23 +18,12 @@ struct Truth {
 }
 
 fn event(truth: &Truth, kind: EventKind, time_ns: u64, threshold: u32) -> FlowEvent {
-    let tuple = Tuple {
-        source: Ipv4Addr::LOCALHOST.into(),
-        destination: Ipv4Addr::LOCALHOST.into(),
-        source_port: 1,
-        destination_port: 2,
-        protocol: 17,
-    };
     FlowEvent {
         time_ns,
         netns_cookie: 1 + truth.entry % 3,
-        entry: truth.entry,
         kind,
-        original: tuple,
-        reply: tuple,
-        status: Status(0),
-        zone: 0,
         sample: Sample { hash: truth.hash, threshold },
+        ..FlowEvent::example(truth.entry, 17)
     }
 }
 

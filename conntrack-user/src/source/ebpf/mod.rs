@@ -162,7 +162,7 @@ impl EbpfSource {
         let mut ways = Vec::new();
         for hook in Hook::ALL {
             let module = kernel.module.as_deref();
-            let found = plan::needed(hook, kernel.has_reasons)
+            let found = plan::needed(family, hook, kernel.has_reasons)
                 .and_then(|()| plan::ways(family, hook, &kernel.vmlinux, module, &kernel.symbols));
             require(hook, family, &found)?;
             ways.push((hook, found));

@@ -203,8 +203,8 @@ pub fn kprobe(hook: Hook, symbols: &Symbols) -> Result<Vec<Way>, NotAttached> {
 /// # Errors
 /// It is not: a program at `__nf_conntrack_confirm` costs each new flow about as much as the one that counts
 /// its insert.
-pub fn needed(hook: Hook, has_reasons: bool) -> Result<(), NotAttached> {
-    if hook == Hook::Confirm && has_reasons {
+pub fn needed(family: Family, hook: Hook, has_reasons: bool) -> Result<(), NotAttached> {
+    if family == Family::Tracing && hook == Hook::Confirm && has_reasons {
         let reason = "the kernel counts the same (insert_failed and chaintoolong in /proc/net/stat/nf_conntrack)";
         return Err(NotAttached { reason: reason.into(), kind: Lack::Unneeded });
     }
@@ -294,6 +294,18 @@ mod tests {
         let refuse = |_: &Way| Err(std::io::Error::from_raw_os_error(libc::EPERM).into());
         let error = first_that_attaches::<()>(&both(), refuse).unwrap_err();
         assert_eq!(error.kind, Lack::Refused);
+    }
+
+    #[test]
+    fn what_the_kernel_tells_needs_no_hook() {
+        let kind = |family, hook, has_reasons| {
+            needed(family, hook, has_reasons).map_err(|error| error.kind)
+        };
+        assert_eq!(kind(Family::Tracing, Hook::Confirm, true), Err(Lack::Unneeded));
+        assert_eq!(kind(Family::Tracing, Hook::Confirm, false), Ok(()));
+        // It does not see which clashes are among them.
+        assert_eq!(kind(Family::Kprobe, Hook::Confirm, true), Ok(()));
+        assert_eq!(kind(Family::Tracing, Hook::Insert, true), Ok(()));
     }
 
     fn symbols(lines: &str) -> Symbols {

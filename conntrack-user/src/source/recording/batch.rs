@@ -157,16 +157,6 @@ impl Tuples {
     }
 }
 
-const fn mirror(tuple: &Tuple) -> Tuple {
-    Tuple {
-        source: tuple.destination,
-        destination: tuple.source,
-        source_port: tuple.destination_port,
-        destination_port: tuple.source_port,
-        protocol: tuple.protocol,
-    }
-}
-
 impl Batch {
     /// Events to columns.
     pub(super) fn new(flows: &Flows, numbers: &mut Numbers) -> Self {
@@ -212,7 +202,7 @@ impl Batch {
         self.zone.push(identity.zone);
         self.hash.push(identity.hash);
         self.original.push(&identity.original);
-        let mirrored = identity.reply == mirror(&identity.original);
+        let mirrored = identity.reply == identity.original.turned();
         self.mirrored.push(mirrored);
         if !mirrored {
             self.reply.push(&identity.reply);
@@ -252,7 +242,7 @@ impl Batch {
             Ok(Identity {
                 netns: *self.namespaces.get(netns).ok_or("a namespace that is not listed")?,
                 original,
-                reply: if mirrored.next()? { mirror(&original) } else { reply()? },
+                reply: if mirrored.next()? { original.turned() } else { reply()? },
                 zone: zone.next()?,
                 hash: hash.next()?,
             })

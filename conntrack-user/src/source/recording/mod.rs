@@ -2,6 +2,7 @@
 
 mod batch;
 mod known;
+pub mod part;
 pub mod reader;
 pub mod writer;
 

@@ -9,6 +9,7 @@ use crate::{
         live_state::{Batch, Found, Reread},
         name::{Name, NameKind},
         probe::{Probe, Run},
+        random::SplitMix64,
         reading::{CountRead, Events, KernelStat, NetnsId, NetnsReading, Reading, Time, Victim},
         windows::Windows,
     },
@@ -34,8 +35,8 @@ pub(crate) fn time(ns: u64) -> Time {
 }
 
 pub(crate) fn start() -> Item {
-    let hook = |hook: &str, reason: Option<&str>| Hook {
-        hook: hook.into(),
+    let hook = |name: &str, reason: Option<&str>| Hook {
+        name: name.into(),
         function: "nf_conntrack_free".into(),
         state: if reason.is_some() { State::Unsupported } else { State::Attached },
         attached_via: reason.is_none().then(|| "kprobe".into()),
@@ -121,16 +122,6 @@ pub(crate) fn tuple(source: &str, port: u16) -> Tuple {
     }
 }
 
-fn turned(tuple: &Tuple, source: Option<IpAddr>) -> Tuple {
-    Tuple {
-        source: source.unwrap_or(tuple.destination),
-        destination: tuple.source,
-        source_port: tuple.destination_port,
-        destination_port: tuple.source_port,
-        protocol: tuple.protocol,
-    }
-}
-
 /// An event of the entry at this address of the kernel.
 pub(crate) fn event(ns: u64, entry: u64, kind: EventKind, original: Tuple) -> NetnsFlow {
     let flow = FlowEvent {
@@ -139,7 +130,7 @@ pub(crate) fn event(ns: u64, entry: u64, kind: EventKind, original: Tuple) -> Ne
         entry,
         kind,
         original,
-        reply: turned(&original, None),
+        reply: original.turned(),
         status: Status(0x188),
         zone: 0,
         sample: Sample::EVERY,
@@ -156,7 +147,7 @@ pub(crate) const ENTRY: u64 = 0xffff_8881_0000_0000;
 pub(crate) fn flows() -> Vec<Flows> {
     let one = tuple("10.0.0.1", 40_001);
     let mut nat = event(1_100, ENTRY + 0x100, EventKind::InsertPacket, tuple("10.0.0.2", 40_002));
-    nat.flow.reply = turned(&nat.flow.original, Some("172.16.0.9".parse().unwrap()));
+    nat.flow.reply = Tuple { source: "172.16.0.9".parse().unwrap(), ..nat.flow.original.turned() };
     let mut nat_end = NetnsFlow { netns: INIT, flow: nat.flow.clone() };
     (nat_end.flow.kind, nat_end.flow.status) = (EventKind::Destroy(Cause::User), Status(0x38e));
     nat_end.flow.time_ns = 1_050;
@@ -238,26 +229,11 @@ pub(crate) fn items() -> Vec<Item> {
     items
 }
 
-/// Numbers as good as random ones, the same each time (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
-    }
-}
-
 /// 1,000 inserts and as many destroys a second for ten minutes, a reading each 100 ms: 4,096 clients
 /// with random ports, 16 services behind NAT, lifetimes of 10 to 50 s.
 pub(crate) fn ten_minutes(threshold: u32) -> Vec<Item> {
-    let mut random = Random(7);
+    let mut random = SplitMix64::new(7);
+    let mut below = |bound: u64| random.next_u64() % bound;
     let mut items =
         vec![start(), item(Use::First, reading(0, vec![netns(INIT, 0, 0, Some(262_144))]))];
     let mut ends: std::collections::BTreeMap<u64, NetnsFlow> = std::collections::BTreeMap::new();
@@ -267,27 +243,27 @@ pub(crate) fn ten_minutes(threshold: u32) -> Vec<Item> {
         let mut events = Vec::new();
         while ns < now {
             // 1 ms on average, and never twice the same.
-            ns += 1 + random.below(2_000_000);
+            ns += 1 + below(2_000_000);
             allocs += 1;
-            let client = random.below(4096);
+            let client = below(4096);
             let original = Tuple {
                 source: IpAddr::from([10, 1, (client >> 8) as u8, client as u8]),
-                destination: IpAddr::from([10, 96, 0, random.below(16) as u8]),
-                source_port: 32_768 + random.below(28_232) as u16,
-                destination_port: [53, 80, 443, 8080][random.below(4) as usize],
-                protocol: [6, 17][random.below(2) as usize],
+                destination: IpAddr::from([10, 96, 0, below(16) as u8]),
+                source_port: 32_768 + below(28_232) as u16,
+                destination_port: [53, 80, 443, 8080][below(4) as usize],
+                protocol: [6, 17][below(2) as usize],
             };
             let entry = ENTRY + 0x140 * allocs;
             let mut insert = event(ns, entry, EventKind::InsertPacket, original);
-            insert.flow.reply.source = IpAddr::from([10, 2, 0, random.below(64) as u8]);
+            insert.flow.reply.source = IpAddr::from([10, 2, 0, below(64) as u8]);
             if threshold != u32::MAX {
-                let hash = random.below(threshold.into()) as u32;
+                let hash = below(threshold.into()) as u32;
                 insert.flow.sample = Sample { hash, threshold };
             }
             let mut destroy = insert.clone();
             destroy.flow.kind = DESTROY;
-            destroy.flow.status = Status([0x188, 0x18a, 0x18e][random.below(3) as usize]);
-            destroy.flow.time_ns = ns + 10_000_000_000 + random.below(40_000_000_000);
+            destroy.flow.status = Status([0x188, 0x18a, 0x18e][below(3) as usize]);
+            destroy.flow.time_ns = ns + 10_000_000_000 + below(40_000_000_000);
             ends.insert(destroy.flow.time_ns, destroy);
             events.push(insert);
         }

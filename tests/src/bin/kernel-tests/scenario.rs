@@ -14,6 +14,10 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("masquerade-to-a-peer", include_str!("../../../scenarios/masquerade-to-a-peer.toml")),
     ("attach-during-a-flood", include_str!("../../../scenarios/attach-during-a-flood.toml")),
     ("attach-during-evictions", include_str!("../../../scenarios/attach-during-evictions.toml")),
+    (
+        "chain-too-long-by-program",
+        include_str!("../../../scenarios/chain-too-long-by-program.toml"),
+    ),
     ("missed-frees-are-drift", include_str!("../../../scenarios/missed-frees-are-drift.toml")),
     (
         "table-full-default-buckets",

@@ -1,0 +1,168 @@
+//! Following the running kernel: `ctmon watch` and `ctmon record`.
+
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use conntrack_user::{model::flow::threshold, source::live};
+
+use super::{
+    Output,
+    source::{Common, Ring},
+    values::parse_interval,
+};
+use crate::command::steering::Wanted;
+
+pub(super) const WATCH_COLUMNS: &str = "\
+Columns:
+  NETNS    name or inode of the network namespace
+  ENTRIES  entries in the table; <=N: at most N, while the start is being counted
+  MAX      nf_conntrack_max; none: no limit
+  FILL     ENTRIES as a share of MAX
+  INS/s    entries put into the table, a second
+  PEAK     highest such rate in the tick, by packets, within some 10 ms
+  DEL/s    entries taken out of the table, a second
+  NET/s    change of the count, a second
+  DROPS    packets dropped in the tick because the table was full
+  EVICT    entries evicted early in the tick to make room
+  FULLIN   time until the table is full if it goes on like this; -: it does not grow
+  DRIFT    the kernel's count less ours: 0 unless something was missed; ~: not to be told now
+A question mark stands for what cannot be told.
+
+SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second one, or
+loading it again, attaches them.
+Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors.";
+
+pub(super) const RECORD_ENDS: &str = "\
+Ends with exit code 0 on SIGINT, SIGTERM, --for, --count and --max-size, the file complete;
+3 on errors. However it ends, all but about the last second can be read.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) follow: Follow,
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Say below each line what is behind it: inserts by path and protocol, deletes by cause and status,
+    /// drops by reason, and the kernel's own counters with their meaning
+    #[arg(long)]
+    pub(crate) causes: bool,
+    /// Say below the lines, once a second, what is known of single flows: how many are alive, how long they
+    /// live, what they are doing
+    #[arg(long, conflicts_with = "no_events")]
+    pub(crate) flows: bool,
+    /// Also record it, as `ctmon record` does
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// Overwrite the file of --record
+    #[arg(long, requires = "record")]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// Where to; -: standard output
+    pub(crate) file: PathBuf,
+    /// End after this time, counted from when the programs are attached
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) for_at_most: Option<Duration>,
+    /// End before the file is larger: bytes, or with K, M or G (10^3, 10^6, 10^9)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) max_size: Option<u64>,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) follow: Follow,
+}
+
+/// Following the running kernel.
+#[derive(Debug, Args)]
+pub(crate) struct Follow {
+    #[command(flatten)]
+    common: Common,
+    /// Time between two ticks, 10ms to 1h
+    #[arg(long, short, value_parser = parse_interval, default_value = "1s")]
+    pub(crate) interval: Duration,
+    /// End after so many ticks
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Wait until the module nf_conntrack is loaded
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Each tick has all namespaces, also those in which nothing was counted for 10 s
+    #[arg(long)]
+    all: bool,
+    /// Time the kernel programs (JSON: probes[].run_time_ns); costs each run two readings of the clock
+    #[arg(long)]
+    probe_stats: bool,
+    #[command(flatten)]
+    ring: Ring,
+    /// Send no events through the ring buffer, only count
+    #[arg(long)]
+    no_events: bool,
+    /// Events a second, at most, on the average: beyond it they are sent of a sample of the flows, chosen so
+    /// that a flow's insert and destroy are both sent or both not. Counts are of all
+    #[arg(long, value_name = "N", default_value = "10000", conflicts_with = "no_events")]
+    event_budget: NonZeroU32,
+    /// Send the events of this share of the flows instead, above 0 and at most 1
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, conflicts_with_all = ["no_events", "event_budget"])]
+    sample_ratio: Option<f64>,
+    /// Write the debug log of the kernel programs to standard error
+    #[arg(long)]
+    pub(crate) debug_bpf: bool,
+}
+
+impl Follow {
+    /// How many events are wanted.
+    pub(crate) fn wanted(&self) -> Wanted {
+        match self.sample_ratio {
+            Some(ratio) => Wanted::Threshold(threshold(ratio)),
+            None => Wanted::Budget(self.event_budget),
+        }
+    }
+
+    pub(crate) fn procfs(&self) -> &Path {
+        self.common.procfs()
+    }
+
+    pub(crate) fn options(&self) -> live::Options {
+        live::Options {
+            idle_too: self.all,
+            probe_stats: self.probe_stats,
+            ..self.common.options(&self.ring, !self.no_events, self.debug_bpf)
+        }
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time.is_zero() => Err("it must be longer than nothing".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("{error}; write it like 30s, 10m or 2h")),
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if text.ends_with('K') => (digits, 1_000),
+        Some(digits) if text.ends_with('M') => (digits, 1_000_000),
+        Some(digits) => (digits, 1_000_000_000),
+        None => (text, 1),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| *bytes >= 10_000)
+        .ok_or_else(|| "it must be at least 10K, and is written like 20M or 1G".into())
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio > 0.0 && ratio <= 1.0 => Ok(ratio),
+        _ => Err("it must be above 0 and at most 1".into()),
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line.
+
+mod doctor;
+mod events;
+mod follow;
+mod recording;
+mod source;
+mod status;
+mod values;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub(crate) use doctor::Doctor;
+pub(crate) use events::Events;
+pub(crate) use follow::{Follow, Record, Watch};
+pub(crate) use recording::{Export, Replay, Speed, What};
+pub(crate) use status::Status;
+
+/// Watches the connection tracking tables of a Linux node: how full, how fast, and when they overflow
+#[derive(Debug, Parser)]
+#[command(name = "ctmon", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Follow the tables live, one line a namespace and tick
+    #[command(after_help = follow::WATCH_COLUMNS)]
+    Watch(Watch),
+    /// Write what `watch` would show, and each flow event, into a file, to be looked at later
+    #[command(after_help = follow::RECORD_ENDS)]
+    Record(Record),
+    /// Show a recording as `watch` would have shown it
+    #[command(after_help = recording::REPLAY_ENDS)]
+    Replay(Replay),
+    /// Write what is in a recording as a table, for spreadsheets and databases
+    Export(Export),
+    /// Say once how full the tables are, with an exit code for monitoring
+    #[command(after_help = status::STATUS_CODES)]
+    Status(Status),
+    /// Follow single entries as they are inserted and destroyed
+    Events(Events),
+    /// Look at this machine: what ctmon can tell here, what is missing, and what to do
+    #[command(after_help = doctor::DOCTOR_CODES)]
+    Doctor(Doctor),
+}
+
+/// How to write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use conntrack_user::view::status::Limits;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_that_make_no_sense_are_refused_with_what_would() {
+        let cases = [
+            (vec!["watch", "--interval", "5ms"], "between 10ms and 1h"),
+            (vec!["watch", "--interval", "soon"], "100ms, 1s or 5m"),
+            (vec!["watch", "--netns", "blue"], "all, self, or an inode number"),
+            (vec!["watch", "--ring-size", "5000"], "a power of two"),
+            (vec!["watch", "--ring-size", "2048"], "a power of two"),
+            (vec!["watch", "--sample-ratio", "0"], "above 0 and at most 1"),
+            (vec!["watch", "--rings", "3"], "1, 2, 4 or 8"),
+            (vec!["watch", "--count", "0"], "0 is not in 1"),
+            (vec!["watch", "--force"], "--record"),
+            (vec!["record", "x", "--for", "long"], "30s, 10m or 2h"),
+            (vec!["record", "x", "--for", "0s"], "longer than nothing"),
+            (vec!["record", "x", "--max-size", "9K"], "at least 10K"),
+            (vec!["record", "x", "--max-size", "99999999999999G"], "at least 10K"),
+            (vec!["replay", "x", "--speed", "0"], "above 0, or max"),
+            (vec!["replay", "x", "--speed", "inf"], "above 0, or max"),
+            (vec!["replay", "x", "--from", "noon"], "30s or 1m30s"),
+            (vec!["replay", "x", "--to", "2026-11-31T00:00:00Z"], "30s or 1m30s"),
+            (vec!["watch", "--source", "ebfp"], "ebpf"),
+            (vec!["status", "--warn", "101"], "between 0 and 100"),
+            (vec!["status", "--crit", "NaN"], "between 0 and 100"),
+        ];
+        for (arguments, expected) in cases {
+            let all = [vec!["ctmon"], arguments.clone()].concat();
+            let error = Cli::try_parse_from(all).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_warning_comes_before_critical() {
+        let cli = Cli::try_parse_from(["ctmon", "status", "--crit", "59"]).unwrap();
+        let Command::Status(low) = cli.command else { panic!() };
+        let expected = Limits { warn: 59.0, crit: 59.0 };
+        assert_eq!(low.limits().unwrap(), expected);
+        let cli = Cli::try_parse_from(["ctmon", "status", "--warn", "96"]).unwrap();
+        let Command::Status(status) = cli.command else { panic!() };
+        assert!(status.limits().unwrap_err().to_string().contains("above --crit 95"));
+    }
+}
