@@ -42,8 +42,9 @@ use plan::{HookReport, Lack, NotAttached, State, Way};
 use rings::Rings;
 use table::Table;
 
-/// Size of the ring buffers together unless asked otherwise: a good second of events at 15,000 flows/s.
-pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
+/// Size of the ring buffers together unless asked otherwise: 16,384 events, 1.6 s of the default budget. Twice
+/// that is resident in whoever maps it (`ringbuf_map_mmap_user` maps the data twice).
+pub const DEFAULT_RING_BYTES: u32 = 2 << 20;
 
 /// What to attach and how.
 #[derive(Debug, Clone)]
