@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 }
 
 /// The hooks that a new flow or its end passes, and so cost something without a full table.
-const HOOKS: [&str; 6] = ["alloc", "insert", "confirm", "delete-cause", "delete", "free"];
+const HOOKS: [&str; 5] = ["alloc", "insert", "delete-cause", "delete", "free"];
 
 /// Counts at the functions that a new flow and its end pass, as ctmon's hooks do.
 const BPFTRACE: &str = "BEGIN { printf(\"ready\\n\"); } \
@@ -63,6 +63,7 @@ pub(crate) fn all(hooks: bool) -> Vec<Case> {
         Case { once: true, ..ctmon("timed: counters and events", true, &["--probe-stats"]) },
     ];
     if hooks {
+        all.push(ctmon("ctmon, counters, with confirm", false, &["--fault-all-hooks"]));
         all.extend(HOOKS.iter().map(|&hook| {
             ctmon(&format!("ctmon, counters, without {hook}"), false, &["--fault-without", hook])
         }));
