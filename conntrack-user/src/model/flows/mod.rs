@@ -31,6 +31,9 @@ pub const DEFAULT_CAP: usize = 131_072;
 
 /// Around a change of the threshold, CPUs may still send by the one before.
 const SLACK_NS: u64 = 1_000_000;
+/// For so long an event that tells of a threshold from before a change says nothing of a change back: the
+/// CPU may have been kept waiting, by a hypervisor for instance, after it had read the threshold.
+const STALE_NS: u64 = 1_000_000_000;
 /// Between steps by which a table that was full lets more in again.
 const EASE_NS: u64 = 1_000_000_000;
 
@@ -110,6 +113,8 @@ pub struct Flows {
     changed_ns: u64,
     /// Changes that events from before may still follow: when, and to what.
     changes: VecDeque<(u64, u32)>,
+    /// Thresholds of the last [`STALE_NS`] that others have replaced, and when.
+    replaced: VecDeque<(u64, u32)>,
     /// Lower than that while the table is full, and since when.
     own: u32,
     own_ns: u64,
@@ -134,6 +139,7 @@ impl Flows {
             threshold: EVERY_FLOW,
             changed_ns: 0,
             changes: VecDeque::new(),
+            replaced: VecDeque::new(),
             own: EVERY_FLOW,
             own_ns: begin_ns,
             highest: 0,
@@ -195,7 +201,7 @@ impl Flows {
     pub fn set_threshold(&mut self, threshold: u32, time_ns: u64) {
         let (last_ns, last) = self.last_change();
         if threshold != last && time_ns >= last_ns {
-            self.changes.push_back((time_ns, threshold.max(1)));
+            self.change(threshold, time_ns);
         }
     }
 
@@ -320,11 +326,26 @@ impl Flows {
     fn heed(&mut self, threshold: u32, time_ns: u64) -> u32 {
         // Around a change, and from before, events tell of the threshold that was.
         let (last_ns, last) = self.last_change();
-        if threshold != last && time_ns > last_ns.saturating_add(SLACK_NS) {
-            self.changes.push_back((time_ns, threshold.max(1)));
+        let is_stale = |(ns, before): &(u64, u32)| {
+            *before == threshold && time_ns <= ns.saturating_add(STALE_NS)
+        };
+        if threshold != last
+            && time_ns > last_ns.saturating_add(SLACK_NS)
+            && !self.replaced.iter().any(is_stale)
+        {
+            self.change(threshold, time_ns);
             self.apply_changes(time_ns);
         }
         threshold.min(self.threshold())
+    }
+
+    fn change(&mut self, threshold: u32, time_ns: u64) {
+        let (_, before) = self.last_change();
+        while self.replaced.front().is_some_and(|(ns, _)| ns.saturating_add(STALE_NS) < time_ns) {
+            self.replaced.pop_front();
+        }
+        self.replaced.push_back((time_ns, before));
+        self.changes.push_back((time_ns, threshold.max(1)));
     }
 
     /// The last change that is known of: when, and to what.
