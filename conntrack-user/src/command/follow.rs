@@ -217,8 +217,9 @@ impl<S: Sink> Session<'_, S> {
                 () = self.release.requested() => return Ok(Next::LetGo),
                 () = reached(self.deadline) => return Ok(Next::End),
                 _ = collect.tick() => {
-                    live.collect();
                     self.drain(live).await?;
+                    // Last, so that the counts are those of the time at which the source is steered.
+                    live.collect();
                     steering.steer(live, self.sink.flows());
                     if self.sink.pass_time()? == Reader::Gone {
                         return Ok(Next::End);

@@ -50,6 +50,7 @@ impl Steering {
             let load = Load {
                 time_ns,
                 events: events.seen,
+                sampled_out: events.sampled_out,
                 lost: events.lost,
                 // What the table of flows holds says enough.
                 entries: None,

@@ -3,7 +3,9 @@
 //! The kernel programs count every insert and delete, whether its event is sent or not, so the ratio is
 //! not sought by trial: it is the budget by the rate. What is left to do is to react at once to a jump,
 //! and not to anything that is none: the rate is that of the last second, which evens out bursts, unless
-//! the last tenth of a second is beyond all that the two seconds before have shown.
+//! the last tenth of a second is far beyond all that the two seconds before have shown. A rate that falls
+//! is believed by and by, as it may be back soon. What a rate that swings makes of the budget nobody can
+//! know before: what was sent too much or too little is made up for in the second after.
 
 use std::{collections::VecDeque, num::NonZeroU32};
 
@@ -16,16 +18,22 @@ const SECOND_NS: u64 = 1_000_000_000;
 const FAST_NS: u64 = SECOND_NS / 10;
 /// Over which the rate is taken.
 const MEAN_NS: u64 = SECOND_NS;
-/// Which the rate must have let pass before the ratio goes up, and in which jumps are remembered.
+/// In which jumps are remembered.
 const LOOK_BACK_NS: u64 = 2 * SECOND_NS;
-/// By how much the last tenth of a second must be above the highest before, besides what chance does.
-const JUMP: f64 = 1.05;
+/// By how much the last tenth of a second must be above the highest before, besides what chance does: a
+/// load that swings has a new highest every other second.
+const JUMP: f64 = 1.5;
 /// Standard deviations of a Poisson count that are chance.
 const CHANCE: f64 = 4.0;
-/// The ratio goes down when it is this much too high, to this much of what is allowed, and up when it is
-/// this much too low.
+/// What remains after a second of a rate that has fallen.
+const HELD: f64 = 0.5;
+/// Seconds of the budget that may be sent too early or too late: what bursts of half a second do. What is
+/// beyond is made up for within a second.
+const SLACK: f64 = 0.25;
+/// Seconds of the budget that are made up for, at the most.
+const OWED: f64 = 0.4;
+/// The ratio stays while it is not this much too high or too low.
 const TOO_HIGH: f64 = 1.05;
-const DOWN_TO: f64 = 0.95;
 const TOO_LOW: f64 = 1.10;
 /// How much of the table of live flows may be used.
 const TABLE_USE: f64 = 0.9;
@@ -46,6 +54,8 @@ pub struct Load {
     pub time_ns: u64,
     /// Inserts and deletes of all namespaces so far, in the sample or not.
     pub events: u64,
+    /// Of them those that were not sent, not being in the sample.
+    pub sampled_out: u64,
     /// Events so far that were to be sent and found the ring full.
     pub lost: u64,
     /// Entries in all tables; none where it cannot be told.
@@ -54,6 +64,12 @@ pub struct Load {
     pub flows: usize,
     /// Flows that it holds at the most.
     pub flows_cap: usize,
+}
+
+impl Load {
+    const fn sent(&self) -> u64 {
+        self.events.saturating_sub(self.sampled_out)
+    }
 }
 
 /// Chooses the threshold.
@@ -71,6 +87,12 @@ pub struct Controller {
     peaks: VecDeque<(u64, f64)>,
     /// Since when the rate is that after a jump.
     jumped_ns: Option<u64>,
+    /// The rate of the last second, or what remains of a higher one before.
+    held: f64,
+    /// Events so far that were sent, or found the ring full.
+    sent: u64,
+    /// Events that may be sent besides what is allowed; below 0: that were sent beyond it.
+    owed: f64,
     lost: u64,
     lost_ns: Option<u64>,
 }
@@ -88,6 +110,9 @@ impl Controller {
             history: VecDeque::new(),
             peaks: VecDeque::new(),
             jumped_ns: None,
+            held: 0.0,
+            sent: 0,
+            owed: 0.0,
             lost: 0,
             lost_ns: None,
         }
@@ -106,6 +131,7 @@ impl Controller {
         let Some(&(last_ns, last_events)) = self.history.back() else {
             self.history.push_back((load.time_ns, load.events));
             self.lost = load.lost;
+            self.sent = load.sent();
             return self.threshold;
         };
         if load.time_ns <= last_ns || load.events < last_events {
@@ -119,23 +145,13 @@ impl Controller {
         let fast = self.rate(load.time_ns, FAST_NS);
         self.loss(load, fast, elapsed);
         self.peak(load.time_ns, fast);
-        let since_jump = self.jumped_ns.map_or(MEAN_NS, |jumped| load.time_ns - jumped);
-        let mean = self.rate(load.time_ns, since_jump.clamp(FAST_NS, MEAN_NS));
-        if since_jump >= MEAN_NS {
-            self.jumped_ns = None;
-        }
+        self.balance(load, elapsed);
+        let rate = self.expected(load.time_ns, elapsed);
         let now = ratio(self.threshold);
-        let down = (self.allowed / mean).min(table(load, now));
-        let slow = self.rate(load.time_ns, LOOK_BACK_NS).max(mean);
-        let up = (self.allowed / slow).min(table(load, now));
-        let chosen = if now > down * TOO_HIGH {
-            down * DOWN_TO
-        } else if self.jumped_ns.is_none() && (up > now * TOO_LOW || up >= 1.0) {
-            up.min(now * 2f64.powf(elapsed))
-        } else {
-            now
-        };
-        self.threshold = threshold(chosen);
+        let wanted = ((self.allowed + self.to_make_up()) / rate).min(table(load, now)).min(1.0);
+        if wanted >= 1.0 || now > wanted * TOO_HIGH || wanted > now * TOO_LOW {
+            self.threshold = threshold(wanted);
+        }
         self.threshold
     }
 
@@ -179,6 +195,32 @@ impl Controller {
             self.jumped_ns = Some(now_ns.saturating_sub(FAST_NS));
         }
         self.peaks.push_back((now_ns, fast));
+    }
+
+    /// The rate that is to be expected.
+    fn expected(&mut self, now_ns: u64, elapsed: f64) -> f64 {
+        self.held = self.rate(now_ns, MEAN_NS).max(self.held * HELD.powf(elapsed));
+        self.jumped_ns = self.jumped_ns.filter(|jumped| now_ns < jumped + MEAN_NS);
+        // Of a jump that did not last, little remains in the mean, and then nothing.
+        self.jumped_ns.map_or(self.held, |jumped| {
+            self.held.max(self.rate(now_ns, (now_ns - jumped).max(FAST_NS)))
+        })
+    }
+
+    /// What is owed after what was sent. Nothing is while all are sent: there were no more.
+    fn balance(&mut self, load: &Load, elapsed: f64) {
+        let sent = load.sent();
+        let now = sent.saturating_sub(self.sent) as f64;
+        self.sent = sent;
+        let bound = (SLACK + OWED) * self.allowed;
+        let most = if self.threshold == EVERY_FLOW { 0.0 } else { bound };
+        self.owed = (self.owed + self.allowed * elapsed - now).clamp(-bound, most);
+    }
+
+    /// By how much more or less than is allowed is to be sent in the next second.
+    fn to_make_up(&self) -> f64 {
+        let slack = SLACK * self.allowed;
+        self.owed - self.owed.clamp(-slack, slack)
     }
 
     /// What the reader cannot keep up with is beyond the budget, whatever the budget is.

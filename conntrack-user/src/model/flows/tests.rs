@@ -230,6 +230,25 @@ fn a_destroy_that_comes_late_or_early_finds_its_insert() {
 }
 
 #[test]
+fn a_cpu_that_was_kept_waiting_does_not_change_the_threshold_back() {
+    let half = threshold(0.5);
+    let low = |entry, at| event(&truth(entry, 7, at, at), EventKind::InsertPacket, at, half);
+    let stale =
+        |entry, at| event(&truth(entry, half + 1, at, at), EventKind::InsertPacket, at, EVERY_FLOW);
+    let mut flows = flows();
+    flows.observe(&stale(64, SECOND));
+    flows.observe(&low(128, 2 * SECOND));
+    // Judged by the threshold before, and timed after the wait: its destroy will not be sent.
+    flows.observe(&stale(192, 2 * SECOND + 50 * MS));
+    flows.observe(&low(256, 2 * SECOND + 60 * MS));
+    assert_eq!((flows.threshold(), flows.len()), (half, 2));
+    assert_eq!((flows.pairing().left_sample, flows.pairing().unpaired), (2, 0));
+    // What says so long after is a change.
+    flows.observe(&stale(320, 4 * SECOND));
+    assert_eq!((flows.threshold(), flows.len()), (EVERY_FLOW, 3));
+}
+
+#[test]
 fn a_lost_destroy_is_unpaired() {
     let first = truth(64, 7, 10, 20);
     let second = truth(64, 8, 30, 40);

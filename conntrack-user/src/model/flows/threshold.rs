@@ -7,6 +7,9 @@ use conntrack_ebpf::EVERY_FLOW;
 
 /// Around a change of the threshold, CPUs may still send by the one before.
 const SLACK_NS: u64 = 1_000_000;
+/// For so long an event that tells of a threshold from before a change says nothing of a change back: the
+/// CPU may have been kept waiting, by a hypervisor for instance, after it had read the threshold.
+const STALE_NS: u64 = 1_000_000_000;
 /// Between steps by which a table that was full lets more in again.
 const EASE_NS: u64 = 1_000_000_000;
 
@@ -18,6 +21,8 @@ pub(super) struct Threshold {
     changed_ns: u64,
     /// Changes that events from before may still follow: when, and to what.
     changes: VecDeque<(u64, u32)>,
+    /// Thresholds of the last [`STALE_NS`] that others have replaced, and when.
+    replaced: VecDeque<(u64, u32)>,
     /// Lower than that while the table is full, and since when.
     own: u32,
     own_ns: u64,
@@ -32,6 +37,7 @@ impl Threshold {
             kernel: EVERY_FLOW,
             changed_ns: 0,
             changes: VecDeque::new(),
+            replaced: VecDeque::new(),
             own: EVERY_FLOW,
             own_ns: begin_ns,
             lowest: EVERY_FLOW,
@@ -53,7 +59,7 @@ impl Threshold {
     pub(super) fn set(&mut self, threshold: u32, time_ns: u64) {
         let (last_ns, last) = self.last_change();
         if threshold != last && time_ns >= last_ns {
-            self.changes.push_back((time_ns, threshold.max(1)));
+            self.expect(threshold, time_ns);
         }
     }
 
@@ -61,11 +67,25 @@ impl Threshold {
     pub(super) fn heed(&mut self, threshold: u32, time_ns: u64) -> bool {
         // Around a change, and from before, events tell of the threshold that was.
         let (last_ns, last) = self.last_change();
-        let is_change = threshold != last && time_ns > last_ns.saturating_add(SLACK_NS);
+        let is_stale = |(ns, before): &(u64, u32)| {
+            *before == threshold && time_ns <= ns.saturating_add(STALE_NS)
+        };
+        let is_change = threshold != last
+            && time_ns > last_ns.saturating_add(SLACK_NS)
+            && !self.replaced.iter().any(is_stale);
         if is_change {
-            self.changes.push_back((time_ns, threshold.max(1)));
+            self.expect(threshold, time_ns);
         }
         is_change
+    }
+
+    fn expect(&mut self, threshold: u32, time_ns: u64) {
+        let (_, before) = self.last_change();
+        while self.replaced.front().is_some_and(|(ns, _)| ns.saturating_add(STALE_NS) < time_ns) {
+            self.replaced.pop_front();
+        }
+        self.replaced.push_back((time_ns, before));
+        self.changes.push_back((time_ns, threshold.max(1)));
     }
 
     /// The next change that holds by now, if there is one. A rise holds at once, a fall only when no event

@@ -40,10 +40,11 @@ fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
     let outcome =
         Running::start("udp", Plan::new(Protocol::Udp, Family::Ipv4, 600), None).join(checks)?;
     checks.equal("flows sent", outcome.sent, 600);
-    // Attaching takes seconds, and the code does not depend on the source: one of each is enough there.
-    for (source, step) in [("auto", 3), ("procfs", 1)] {
-        for output in ["text", "json"] {
-            for (arguments, code) in CODES.into_iter().step_by(step) {
+    // Attaching takes seconds: there, every other code as text and the rest as JSON.
+    for (source, step) in [("auto", 2), ("procfs", 1)] {
+        for (first, output) in ["text", "json"].into_iter().enumerate() {
+            let first = if step == 1 { 0 } else { first };
+            for (arguments, code) in CODES.into_iter().skip(first).step_by(step) {
                 let common = ["status", "--netns", "self", "--interval", "50ms"].as_slice();
                 let all = [common, &["--source", source, "--output", output], arguments].concat();
                 let what = all.join(" ");
