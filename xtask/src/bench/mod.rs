@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: u32,
     /// New flows in each measurement in the VM.
-    #[arg(long, value_name = "N", default_value_t = 60_000)]
+    #[arg(long, value_name = "N", default_value_t = 30_000)]
     flows: u32,
     /// In the VM also with one hook left out at a time; twice as long.
     #[arg(long)]
