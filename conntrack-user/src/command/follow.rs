@@ -181,7 +181,10 @@ impl<S: Sink> Session<'_, S> {
         })
         .await?;
         let rings: Vec<_> = live.ring_fds()?.into_iter().map(register).collect::<Result<_>>()?;
-        let mut steering = Steering::new(self.follow.wanted(), live);
+        let (mut steering, set) = Steering::new(self.follow.wanted(), live);
+        if let Some(set) = set {
+            let _ = self.sink.take(&Item::Threshold(set))?;
+        }
         // The first tick is the first interval's end: there is no rate before it.
         let reading = live.read(Purpose::Settle);
         if self.sink.take(&Item::Reading(Use::First, Box::new(reading)))? == Reader::Gone {
@@ -220,7 +223,9 @@ impl<S: Sink> Session<'_, S> {
                     self.drain(live).await?;
                     // Last, so that the counts are those of the time at which the source is steered.
                     live.collect();
-                    steering.steer(live, self.sink.flows());
+                    if let Some(set) = steering.steer(live, self.sink.flows()) {
+                        let _ = self.sink.take(&Item::Threshold(set))?;
+                    }
                     if self.sink.pass_time()? == Reader::Gone {
                         return Ok(Next::End);
                     }

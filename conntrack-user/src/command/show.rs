@@ -82,6 +82,12 @@ impl Sink for Show {
                 Ok(Reader::Reading)
             }
             Item::Notice(notice) => self.notice(notice),
+            Item::Threshold(set) => {
+                if let Some((_, monitor)) = &mut self.source {
+                    monitor.observe_threshold(set.threshold, set.time.monotonic_ns);
+                }
+                Ok(Reader::Reading)
+            }
             Item::Flows(flows) => {
                 if let Some((_, monitor)) = &mut self.source {
                     flows.events.iter().for_each(|event| monitor.observe_event(&event.flow));

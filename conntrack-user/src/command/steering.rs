@@ -8,7 +8,7 @@ use conntrack_user::{
         live_state::READS_PER_SECOND,
         sampling::{Controller, Load},
     },
-    source::{ebpf::monotonic_ns, live::Live},
+    source::{ebpf::monotonic_ns, item::Threshold, live::Live},
 };
 
 /// Between two reads of live entries.
@@ -32,19 +32,25 @@ pub(crate) struct Steering {
 
 impl Steering {
     /// Begins.
-    pub(crate) fn new(wanted: Wanted, live: &mut Live) -> Self {
+    ///
+    /// With it what is to be told of the threshold.
+    pub(crate) fn new(wanted: Wanted, live: &mut Live) -> (Self, Option<Threshold>) {
+        let mut set = None;
         let controller = match wanted {
             Wanted::Budget(budget) => Some(Controller::new(budget)),
             Wanted::Threshold(threshold) => {
-                live.set_threshold(threshold);
+                set = live.set_threshold(threshold);
                 None
             }
         };
-        Self { controller, reread_ns: monotonic_ns() }
+        (Self { controller, reread_ns: monotonic_ns() }, set)
     }
 
-    /// Called about ten times a second, with the live table where there is one.
-    pub(crate) fn steer(&mut self, live: &mut Live, flows: Option<&Flows>) {
+    /// Called about ten times a second, with the live table where there is one. Returns what is to be told of
+    /// the threshold: no event may come while one is in force that lasts for a moment only.
+    #[must_use]
+    pub(crate) fn steer(&mut self, live: &mut Live, flows: Option<&Flows>) -> Option<Threshold> {
+        let mut set = None;
         let time_ns = monotonic_ns();
         if let (Some(controller), Some(events)) = (&mut self.controller, live.events_so_far()) {
             let load = Load {
@@ -57,11 +63,12 @@ impl Steering {
                 flows: flows.map_or(0, Flows::len),
                 flows_cap: flows.map_or(DEFAULT_CAP, Flows::cap),
             };
-            live.set_threshold(controller.observe(&load));
+            set = live.set_threshold(controller.observe(&load));
         }
         if let Some(flows) = flows.filter(|_| time_ns - self.reread_ns >= REREAD_NS) {
             self.reread_ns = time_ns;
             live.reread(&flows.choose(READS_PER_SECOND, time_ns));
         }
+        set
     }
 }

@@ -43,6 +43,12 @@ impl Detail {
         let _ = self.flows.observe(event);
     }
 
+    /// The threshold was set at that time; at least one event or reading after that tells of it too, but not of
+    /// one that was replaced before any came.
+    pub fn observe_threshold(&mut self, threshold: u32, time_ns: u64) {
+        self.flows.set_threshold(threshold, time_ns);
+    }
+
     /// Takes in a reading, and tells once a second what is known. `entries`: the count of entries in all
     /// tables, where that is known.
     pub fn observe(&mut self, reading: &Reading, entries: Option<u64>) -> Option<FlowSummary> {

@@ -86,6 +86,13 @@ impl Monitor {
         }
     }
 
+    /// The threshold of the sample was set, at that time on `CLOCK_MONOTONIC`.
+    pub fn observe_threshold(&mut self, threshold: u32, time_ns: u64) {
+        if let Some(detail) = &mut self.detail {
+            detail.observe_threshold(threshold, time_ns);
+        }
+    }
+
     /// The live table, once there are events.
     #[must_use]
     pub fn flows(&self) -> Option<&Flows> {

@@ -22,6 +22,8 @@ pub enum Item {
     Reading(Use, Box<Reading>),
     /// What came through the ring buffer since the item before.
     Flows(Flows),
+    /// Events are sent of other flows from now on.
+    Threshold(Threshold),
     /// Something that is said once.
     Notice(Notice),
 }
@@ -33,6 +35,7 @@ impl Item {
         match self {
             Self::Start(start) => Some(start.time),
             Self::Reading(_, reading) => Some(reading.time),
+            Self::Threshold(threshold) => Some(threshold.time),
             Self::Notice(notice) => Some(notice.time),
             Self::Flows(_) => None,
         }
@@ -133,6 +136,15 @@ impl ProbedHook {
             run_time_ns: runs.map(|runs| runs.time_ns),
         }
     }
+}
+
+/// A threshold that was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// When; just before.
+    pub time: Time,
+    /// Entries whose hash is below it are in the sample.
+    pub threshold: u32,
 }
 
 /// Events of flows.

@@ -20,7 +20,7 @@ use super::{
         hook::Hook,
         plan::{HookReport, State},
     },
-    item::{Flows, NetnsFlow},
+    item::{Flows, NetnsFlow, Threshold},
     limits,
     procfs::Namespaces,
 };
@@ -238,12 +238,14 @@ impl Live {
         rings.map(|ring| ring.try_clone_to_owned()).collect()
     }
 
-    /// From now on, entries whose hash is below `threshold` are in the sample.
-    pub fn set_threshold(&mut self, threshold: u32) {
-        if let Some(programs) = &self.programs {
-            programs.set_threshold(threshold);
-            self.threshold = threshold;
-        }
+    /// From now on, entries whose hash is below `threshold` are in the sample. What is to be told of it, where
+    /// that is a change.
+    pub fn set_threshold(&mut self, threshold: u32) -> Option<Threshold> {
+        let programs = self.programs.as_ref().filter(|_| threshold != self.threshold)?;
+        let time = self.now();
+        programs.set_threshold(threshold);
+        self.threshold = threshold;
+        Some(Threshold { time, threshold })
     }
 
     /// Reads live entries again, for the next reading. Where that cannot be done, nothing is read.

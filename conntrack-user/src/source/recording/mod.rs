@@ -48,10 +48,11 @@ enum Channel {
     Reading = 2,
     Flow = 3,
     Notice = 4,
+    Threshold = 5,
 }
 
 impl Channel {
-    const ALL: [Self; 4] = [Self::Start, Self::Reading, Self::Flow, Self::Notice];
+    const ALL: [Self; 5] = [Self::Start, Self::Reading, Self::Flow, Self::Notice, Self::Threshold];
 
     const fn topic(self) -> &'static str {
         match self {
@@ -59,6 +60,7 @@ impl Channel {
             Self::Reading => "reading",
             Self::Flow => "flow",
             Self::Notice => "notice",
+            Self::Threshold => "threshold",
         }
     }
 }

@@ -348,6 +348,7 @@ fn item(channel: Channel, data: &[u8], known: &mut Flows) -> Result<(Item, u64),
     Ok(match channel {
         Channel::Start => (Item::Start(cbor(data)?), 0),
         Channel::Notice => (Item::Notice(cbor(data)?), 0),
+        Channel::Threshold => (Item::Threshold(cbor(data)?), 0),
         Channel::Reading => {
             let UsedReading { purpose, reading } = cbor(data)?;
             (Item::Reading(purpose, reading), 0)

@@ -16,7 +16,7 @@ use crate::{
     source::{
         Lost,
         ebpf::plan::State,
-        item::{Flows, Hook, Item, NetnsFlow, Notice, Origin, Start, Use},
+        item::{Flows, Hook, Item, NetnsFlow, Notice, Origin, Start, Threshold, Use},
     },
 };
 
@@ -200,6 +200,7 @@ pub(crate) fn items() -> Vec<Item> {
     let [first, second, third] = <[Flows; 3]>::try_from(flows()).unwrap();
     items.push(Item::Flows(first));
     items.push(item(Use::Tick, reading(STEP, vec![netns(INIT, 50, 0, Some(1000))])));
+    items.push(Item::Threshold(Threshold { time: time(STEP + 7), threshold: 3 << 30 }));
     items.push(Item::Flows(second));
     let mut ended = netns(POD, 9, 9, None);
     (ended.ended, ended.name, ended.counts, ended.kernel) = (true, None, vec![], None);

@@ -57,6 +57,9 @@ fn json(items: &[Item]) -> Vec<String> {
                 let hooks = &start.unwrap().origin.hooks;
                 lines.push(serde_json::to_string(&Line::tick(&tick, hooks)).unwrap());
             }
+            Item::Threshold(set) => {
+                monitor.observe_threshold(set.threshold, set.time.monotonic_ns);
+            }
             Item::Notice(n) => {
                 lines.push(serde_json::to_string(&Line::notice(n.time, &n.text)).unwrap());
             }
@@ -90,7 +93,7 @@ fn without_addresses(items: &[Item]) -> Vec<Item> {
                     batch.rereads.iter_mut().for_each(|reread| reread.entry = 0);
                 }
             }
-            Item::Start(_) | Item::Notice(_) => {}
+            Item::Start(_) | Item::Notice(_) | Item::Threshold(_) => {}
         }
     }
     items
@@ -363,6 +366,7 @@ fn seeds() {
         match item {
             Item::Start(start) => ciborium::into_writer(start, &mut message),
             Item::Notice(notice) => ciborium::into_writer(notice, &mut message),
+            Item::Threshold(set) => ciborium::into_writer(set, &mut message),
             Item::Reading(purpose, reading) => {
                 ciborium::into_writer(&UsedReading { purpose: *purpose, reading }, &mut message)
             }
@@ -382,6 +386,7 @@ const fn item_channel(item: &Item) -> Channel {
         Item::Reading(..) => Channel::Reading,
         Item::Flows(_) => Channel::Flow,
         Item::Notice(_) => Channel::Notice,
+        Item::Threshold(_) => Channel::Threshold,
     }
 }
 

@@ -130,6 +130,7 @@ impl<W: Write> Writer<W> {
                     flows.events.last().map_or(self.last_ns, |event| flows.unix_ns(&event.flow));
                 (Channel::Flow, last, self.flows(flows)?)
             }
+            Item::Threshold(set) => (Channel::Threshold, set.time.unix_ns, cbor(set, MAX_MESSAGE)?),
             Item::Notice(notice) => {
                 (Channel::Notice, notice.time.unix_ns, cbor(notice, MAX_MESSAGE)?)
             }

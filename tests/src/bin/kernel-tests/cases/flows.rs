@@ -135,14 +135,20 @@ fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
     let flows = summary(&mut watch, |_| true)?;
     let pairing = |name: &str| flows["pairing"][name].as_i64();
     checks.equal("deletes", tick.netns(own).and_then(|n| n.total("deletes")), Some(sent));
-    checks.equal("every flow is found again", pairing("unpaired"), Some(0));
-    checks.equal("none was there before", pairing("destroys_before_attach"), Some(0));
-    checks.equal(
-        "inserts have found their destroy, or left the sample",
-        pairing("paired").zip(pairing("left_sample")).map(|(paired, left)| paired + left),
-        pairing("inserts"),
-    );
-    checks.note(format!("pairing: {}", flows["pairing"]));
+    // A ring that is full while the machine stands still loses events, and says how many.
+    let lost = tick.events.lost.context("events")?;
+    let few = |number: Option<i64>| number.is_some_and(|number| (0..=lost).contains(&number));
+    let unpaired = pairing("unpaired");
+    checks.that("every flow is found again", few(unpaired), (unpaired, lost));
+    let before = pairing("destroys_before_attach");
+    checks.that("none was there before", few(before), (before, lost));
+    let parts = ["inserts", "paired", "left_sample"].map(pairing);
+    let open = match parts {
+        [Some(inserts), Some(paired), Some(left)] => Some(inserts - paired - left),
+        _ => None,
+    };
+    checks.that("inserts have found their destroy, or left the sample", few(open), (parts, lost));
+    checks.note(format!("pairing: {}; lost: {lost}", flows["pairing"]));
     checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
     Ok(())
 }
