@@ -485,8 +485,6 @@ impl FlowHash {
 pub const IPS_SEEN_REPLY: u32 = 1 << 1;
 /// `IPS_ASSURED`: never evicted early.
 pub const IPS_ASSURED: u32 = 1 << 2;
-/// `IPS_CONFIRMED`: in the hash, as long as it is not dying.
-pub const IPS_CONFIRMED: u32 = 1 << 3;
 /// `IPS_DYING`: being deleted.
 pub const IPS_DYING: u32 = 1 << 9;
 /// `IPS_OFFLOAD`: in a flow table.

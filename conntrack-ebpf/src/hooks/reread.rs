@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::Array,
     programs::RawTracePointContext,
 };
-use conntrack_ebpf::{ABSENT, Clock, IPS_CONFIRMED, IPS_DYING, REREADS, Reread};
+use conntrack_ebpf::{ABSENT, Clock, IPS_DYING, REREADS, Reread};
 
 use crate::{
     config,
@@ -65,7 +65,9 @@ fn read(reread: &mut Reread, now: u32) {
     let ct = reread.entry as Ptr;
     let cookie = netns::cookie::<Probed>(kernel::net::<Probed>(ct));
     let status = kernel::status::<Probed>(ct);
-    let is_live = status & IPS_CONFIRMED != 0 && status & IPS_DYING == 0;
+    // Not yet confirmed is live, too: that comes a moment after the event of the insert, which is as long as a
+    // virtual CPU stands still.
+    let is_live = status & IPS_DYING == 0;
     let found = is_live
         && cookie == reread.netns_cookie
         && kernel::hash::<Probed>(ct, reread.entry, cookie) == reread.hash;
