@@ -1,6 +1,7 @@
 //! ctmon as a library: [`source`] reads the kernel, [`model`] turns what it reads into counts and
-//! rates, [`forecast`] says when a table is full, [`view`] writes it down.
+//! rates, [`forecast`] says when a table is full, [`backtest`] how well, [`view`] writes it down.
 
+pub mod backtest;
 pub mod doctor;
 pub mod forecast;
 pub mod model;

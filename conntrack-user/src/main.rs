@@ -35,6 +35,7 @@ fn main() -> ExitCode {
                 Command::Status(status) => command::status::run(&status).await,
                 Command::Events(events) => command::events::run(&events).await,
                 Command::Doctor(doctor) => command::doctor::run(&doctor),
+                Command::Backtest(backtest) => command::backtest::run(&backtest),
             }
         })
     });

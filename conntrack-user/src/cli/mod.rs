@@ -1,5 +1,6 @@
 //! The command line.
 
+mod backtest;
 mod doctor;
 mod events;
 mod follow;
@@ -10,6 +11,7 @@ mod values;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(crate) use backtest::{Backtest, Form};
 pub(crate) use doctor::Doctor;
 pub(crate) use events::Events;
 pub(crate) use follow::{Follow, Record, Watch};
@@ -45,6 +47,9 @@ pub(crate) enum Command {
     /// Look at this machine: what ctmon can tell here, what is missing, and what to do
     #[command(after_help = doctor::DOCTOR_CODES)]
     Doctor(Doctor),
+    /// Try forecasters on simulated tables, and say how good they are
+    #[command(after_help = backtest::BACKTEST_COLUMNS)]
+    Backtest(Backtest),
 }
 
 /// How to write it.

@@ -1,5 +1,6 @@
 //! One file a subcommand: thin shells around the source, the model and the views.
 
+pub(crate) mod backtest;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod export;

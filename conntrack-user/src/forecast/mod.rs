@@ -1,6 +1,18 @@
 //! When a table will be full. Pure: time comes with the data.
 
+mod arrivals;
 pub mod growth;
+mod history;
+mod law;
+mod levels;
+pub mod outlook;
+mod reason;
+pub mod snapshot;
+mod stock;
+pub mod table;
+
+use outlook::Outlook;
+use snapshot::Snapshot;
 
 use crate::model::tick::Limit;
 
@@ -40,4 +52,13 @@ pub trait Forecast {
 
     /// What follows from the points so far.
     fn time_to_full(&self) -> TimeToFull;
+}
+
+/// Looks ahead for one table.
+pub trait Forecaster {
+    /// Takes in the next snapshot. One whose time is not after that of the one before is left out.
+    fn observe(&mut self, snapshot: &Snapshot);
+
+    /// What follows from the snapshots so far.
+    fn outlook(&self) -> Outlook;
 }

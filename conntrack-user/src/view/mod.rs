@@ -1,5 +1,6 @@
 //! Writing down what the model says.
 
+pub mod backtest;
 pub mod causes;
 pub mod doctor;
 pub mod export;

@@ -1,0 +1,19 @@
+//! How good forecasts are: tables are simulated, forecasters look at them, and what they said is compared with what
+//! came. `docs/backtest.md` says how to read the scores.
+
+pub mod alarm;
+pub mod baselines;
+pub mod class;
+mod draw;
+pub mod drawn;
+pub mod law;
+pub mod registry;
+pub mod said;
+pub mod scenario;
+pub mod score;
+pub mod simulator;
+#[cfg(test)]
+mod simulator_tests;
+mod stream;
+pub mod trial;
+pub mod truth;

@@ -1,0 +1,31 @@
+//! What a forecaster said at a tick: of its outlook what is judged.
+
+use crate::forecast::outlook::{Outlook, Quantiles, State};
+
+/// Of an outlook, what is judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Said {
+    /// Seconds until it is full, as in [`Outlook::full`].
+    pub full: Option<Quantiles<Option<f64>>>,
+    /// Entries in 60 s, as in [`Outlook::ahead`].
+    pub ahead: Option<Quantiles<f64>>,
+}
+
+impl Said {
+    /// Of an outlook.
+    #[must_use]
+    pub fn of(outlook: &Outlook) -> Self {
+        let now = Some(0.0);
+        let full = match outlook.state {
+            State::Full => Some(Quantiles { low: now, median: now, high: now }),
+            _ => outlook.full,
+        };
+        Self { full, ahead: outlook.ahead }
+    }
+
+    /// Seconds until it is full, as likely later as sooner; none: not that it is to be seen.
+    #[must_use]
+    pub fn median(&self) -> Option<f64> {
+        self.full.and_then(|full| full.median)
+    }
+}

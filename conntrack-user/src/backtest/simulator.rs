@@ -1,0 +1,288 @@
+//! A conntrack table, simulated by counts: entries come, live for a while, and are refused at the limit. Nothing of it
+//! is shared with the forecast that is tried on it.
+//!
+//! An entry is taken out when its timeout has run and the garbage collector has come by; until then it counts. At the
+//! limit the kernel looks into 8 buckets for entries that are not assured (`early_drop`) and evicts those of the first
+//! bucket that has any; if none has, the packet is dropped. Within a tick, entries go before others come.
+
+use anyhow::Result;
+
+use super::{
+    draw::{self, Source},
+    scenario::{Reconnect, Scenario, What},
+    stream::{Plan, Stream},
+    truth::{Clairvoyant, Truth},
+};
+use crate::{
+    forecast::snapshot::{Change, Ended, Live, Snapshot, Timeouts},
+    model::tick::Limit,
+};
+
+/// Seconds that are simulated past the scenario's end, to tell what its last alarms led to.
+pub const AFTER: f64 = 900.0;
+/// Buckets that the kernel looks into for entries to evict.
+const BUCKETS_SEARCHED: f64 = 8.0;
+/// Live entries that the monitor reads at the most.
+const READS: u64 = 1280;
+
+/// A scenario made ready.
+#[derive(Debug)]
+pub struct Simulator {
+    /// What it simulates.
+    pub scenario: Scenario,
+    plans: Vec<Plan>,
+    /// Ticks of the scenario.
+    pub ticks: usize,
+    /// Ticks that are simulated.
+    simulated: usize,
+    timeouts: Timeouts,
+}
+
+/// What came of a scenario with one seed.
+#[derive(Debug)]
+pub struct Run {
+    /// What the monitor sees at each tick, the first at the start; none in a gap.
+    pub snapshots: Vec<Option<Snapshot>>,
+    /// At which of them the forecasters start anew.
+    pub restarts: Vec<usize>,
+    /// What happens, also after the scenario's end.
+    pub truth: Truth,
+}
+
+impl Simulator {
+    /// Of a scenario.
+    pub fn new(scenario: Scenario) -> Result<Self> {
+        let ticks = (scenario.seconds / scenario.tick).round() as usize;
+        let simulated = ticks + (AFTER / scenario.tick).ceil() as usize;
+        let beyond = simulated + Clairvoyant::ticks(scenario.tick);
+        let plans = scenario.arrivals.iter().map(|arrivals| Plan::new(&scenario, arrivals, beyond));
+        let plans = plans.collect::<Result<_>>()?;
+        Ok(Self { plans, ticks, simulated, timeouts: scenario.timeouts(), scenario })
+    }
+
+    /// Simulates it with a seed.
+    #[must_use]
+    pub fn run(&self, seed: u64) -> Run {
+        let mut source = draw::source(seed);
+        let mut table = Table::new(self, &mut source);
+        let tick = self.scenario.tick;
+        let mut clairvoyant = Clairvoyant::new(self.plans.iter().map(|plan| &plan.life), tick);
+        let mut truth = Truth::new(tick);
+        let mut snapshots = Vec::with_capacity(self.ticks + 1);
+        let mut restarts = vec![];
+        let mut seen_until = 0.0;
+        let mut seen_before = false;
+        let mut watched_since = 0;
+        for now in 0..=self.simulated {
+            let mut change = Change::default();
+            let second = now as f64 * tick;
+            for event in &self.scenario.events {
+                if (event.at / tick).round() as usize != now {
+                    continue;
+                }
+                match event.what {
+                    What::Max(max) => table.max = max,
+                    What::Flush => table.flush(now, &mut change, &mut source),
+                    What::Reconnect(again) => table.reconnect(now, again, &mut change, &mut source),
+                    What::Pause(seconds) => seen_until = second + seconds,
+                    What::Restart => {
+                        restarts.push(now);
+                        seen_before = false;
+                    }
+                }
+            }
+            if now > 0 {
+                table.step(now, &mut change, &mut source);
+            }
+            clairvoyant.look(now, &table.streams, table.entries(), table.max);
+            truth.push(table.entries(), table.max, change.refused, clairvoyant.said());
+            if now <= self.ticks {
+                let seen = second >= seen_until;
+                let change = seen_before.then_some(change);
+                if !seen_before {
+                    watched_since = now;
+                }
+                snapshots
+                    .push(seen.then(|| table.snapshot(now, watched_since, change, &mut source)));
+                seen_before = seen;
+            }
+        }
+        Run { snapshots, restarts, truth }
+    }
+}
+
+/// The table while it is simulated.
+struct Table<'a> {
+    simulator: &'a Simulator,
+    streams: Vec<Stream<'a>>,
+    max: u32,
+    buckets: f64,
+}
+
+impl<'a> Table<'a> {
+    fn new(simulator: &'a Simulator, source: &mut Source) -> Self {
+        let scenario = &simulator.scenario;
+        let slots = simulator.simulated + Clairvoyant::ticks(scenario.tick);
+        let streams = simulator.plans.iter().map(|plan| Stream::new(plan, slots, source)).collect();
+        let buckets = f64::from(scenario.buckets(scenario.max));
+        Self { simulator, streams, max: scenario.max, buckets }
+    }
+
+    fn entries(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.live).sum()
+    }
+
+    fn flush(&mut self, now: usize, change: &mut Change, source: &mut Source) {
+        for stream in &mut self.streams {
+            let gone = stream.live;
+            stream.remove(now, gone, source);
+            count_deletes(change, stream, gone);
+        }
+    }
+
+    fn reconnect(
+        &mut self,
+        now: usize,
+        again: Reconnect,
+        change: &mut Change,
+        source: &mut Source,
+    ) {
+        let over = (again.over / self.simulator.scenario.tick).round() as usize;
+        for stream in self.streams.iter_mut().filter(|stream| stream.class() == again.class) {
+            let gone = stream.reconnect(now, again.share, over, again.lingers, source);
+            count_deletes(change, stream, gone);
+        }
+    }
+
+    fn step(&mut self, now: usize, change: &mut Change, source: &mut Source) {
+        for stream in &mut self.streams {
+            let gone = stream.expire(now);
+            count_deletes(change, stream, gone);
+        }
+        let wanting: Vec<u64> =
+            self.streams.iter_mut().map(|stream| stream.wanting(now, source)).collect();
+        let all: u64 = wanting.iter().sum();
+        let room = u64::from(self.max).saturating_sub(self.entries());
+        let (mut accepted, mut evicted) = (all.min(room), 0);
+        if all > room {
+            let (inserted, gone) = self.at_the_limit(all - room, source);
+            accepted += inserted;
+            evicted = gone;
+        }
+        change.refused += all - accepted;
+        // Those evicted are of before this tick, or of the room that was still there.
+        let shares = draw::share_out(source, &wanting, accepted);
+        for (stream, share) in self.streams.iter_mut().zip(shares) {
+            stream.insert(now, share, source);
+            change.inserts[stream.class().protocol() as usize] += share;
+        }
+        if evicted > 0 {
+            self.evict(now, evicted, change, source);
+        }
+    }
+
+    /// How many of `wanting` are inserted into a full table, and how many entries are evicted for them.
+    fn at_the_limit(&self, wanting: u64, source: &mut Source) -> (u64, u64) {
+        let in_a_bucket = self.evictable() as f64 / self.buckets;
+        let found = 1.0 - (-BUCKETS_SEARCHED * in_a_bucket).exp();
+        if found <= 0.0 {
+            return (0, 0);
+        }
+        // In the first bucket that has any: all of them are evicted.
+        let at_once = (in_a_bucket / (1.0 - (-in_a_bucket).exp())).max(1.0);
+        let over = self.entries() > u64::from(self.max);
+        // What is evicted beyond one makes room for the packets after; not while there are too many.
+        let needy =
+            if over { wanting as f64 } else { wanting as f64 / (1.0 + found * (at_once - 1.0)) };
+        let needy = (needy.round() as u64).min(wanting);
+        let successes = draw::binomial(source, needy, found);
+        let evicted = ((successes as f64 * at_once).round() as u64).min(self.evictable());
+        let inserted = if over { successes } else { successes + (wanting - needy) };
+        (inserted.min(evicted), evicted)
+    }
+
+    fn evictable(&self) -> u64 {
+        let streams = self.streams.iter().filter(|stream| stream.class().is_evictable());
+        streams.map(|stream| stream.live).sum()
+    }
+
+    fn evict(&mut self, now: usize, entries: u64, change: &mut Change, source: &mut Source) {
+        let live = |stream: &Stream<'_>| {
+            if stream.class().is_evictable() { stream.live } else { 0 }
+        };
+        let places: Vec<u64> = self.streams.iter().map(live).collect();
+        let shares = draw::share_out(source, &places, entries);
+        for (stream, share) in self.streams.iter_mut().zip(shares) {
+            stream.remove(now, share, source);
+            count_deletes(change, stream, share);
+            change.evictions += share;
+        }
+    }
+
+    /// `watched_since`: entries that came earlier were not seen to come.
+    fn snapshot(
+        &self,
+        now: usize,
+        watched_since: usize,
+        change: Option<Change>,
+        source: &mut Source,
+    ) -> Snapshot {
+        let tick_ns = self.simulator.scenario.tick * 1e9;
+        Snapshot {
+            time_ns: (now as f64 * tick_ns).round() as u64,
+            entries: Some(self.entries()),
+            limit: Limit::Entries(self.max),
+            change,
+            live: Some(self.live(source)),
+            ended: change.map(|_| self.ended(now, watched_since)),
+            timeouts: self.simulator.timeouts,
+        }
+    }
+
+    /// How long some of those lived that have just gone.
+    fn ended(&self, now: usize, watched_since: usize) -> Vec<Ended> {
+        let tick = self.simulator.scenario.tick;
+        let of = |stream: &Stream<'_>| -> Vec<Ended> {
+            let class = stream.class();
+            let seen = stream.watched(now).iter();
+            let seen = seen.filter(move |(ticks, _)| now - *ticks as usize >= watched_since);
+            let ended = seen.map(|(ticks, weight)| Ended {
+                protocol: class.protocol(),
+                status: class.status(),
+                // It came in the middle of a tick.
+                seconds: (f64::from(*ticks) - 0.5) * tick,
+                weight: (*weight).into(),
+            });
+            ended.collect()
+        };
+        self.streams.iter().flat_map(of).collect()
+    }
+
+    /// What some entries drawn at random look like.
+    fn live(&self, source: &mut Source) -> Live {
+        let mut live =
+            Live { entries: Default::default(), reads: self.entries().min(READS) as u32 };
+        let (mut reads, mut left) = (u64::from(live.reads), self.entries());
+        let each = left as f64 / reads.max(1) as f64;
+        for stream in &self.streams {
+            let young = stream.young();
+            let statuses =
+                [(stream.class().young().0, young), (stream.class().status(), stream.live - young)];
+            for (status, entries) in statuses {
+                let least = reads.saturating_sub(left - entries);
+                let share = entries as f64 / left.max(1) as f64;
+                let read = draw::binomial(source, reads, share).clamp(least, reads.min(entries));
+                live.entries[status as usize][stream.class().protocol() as usize] +=
+                    read as f64 * each;
+                reads -= read;
+                left -= entries;
+            }
+        }
+        live
+    }
+}
+
+fn count_deletes(change: &mut Change, stream: &Stream<'_>, entries: u64) {
+    let class = stream.class();
+    change.deletes[class.status() as usize][class.protocol() as usize] += entries;
+}

@@ -1,0 +1,46 @@
+//! `ctmon backtest`
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+pub(super) const BACKTEST_COLUMNS: &str = "\
+Columns (means over the seeds; the line below: 95 % confidence intervals):
+  LEAD   seconds from the alarm to the fill      SHARE  of the clairvoyant's
+  MISS   share of fills without an alarm         FALSE  minutes of false alarm
+  ETA    error of the time to full, relative; E300 to E10: so many seconds before
+  CRPS   of the entries in 60 s, % of the limit  COV    how often their 80 % interval held
+  COVF   the same of the time to full";
+
+#[derive(Debug, Args)]
+pub(crate) struct Backtest {
+    /// Scenarios to try; tests/scenarios/forecast/README.md describes them
+    #[arg(value_name = "SCENARIO.toml")]
+    pub(crate) scenarios: Vec<PathBuf>,
+    /// Besides, scenarios that are drawn from written ranges
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) drawn: u64,
+    /// By which seed they are drawn
+    #[arg(long, value_name = "S", default_value = "1")]
+    pub(crate) draw_seed: u64,
+    /// Forecasters to try, by name [default: all]
+    #[arg(long = "forecaster", value_name = "NAME")]
+    pub(crate) forecasters: Vec<String>,
+    /// Runs of each scenario
+    #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) seeds: u64,
+    /// How to write it
+    #[arg(long, short, value_enum, default_value_t = Form::Text)]
+    pub(crate) output: Form,
+}
+
+/// How to write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+    /// A page with plots of each scenario's first run
+    Html,
+}

@@ -1,0 +1,228 @@
+//! The rate of arrivals now: since when it is what it is, and whether it changes.
+
+use super::history::{History, Span};
+
+/// Standard deviations beyond which a span is of another rate.
+const OTHER: f64 = 4.0;
+/// Seconds looked back at the most.
+const LONGEST: f64 = 1200.0;
+/// Standard errors beyond which a slope is one.
+const SLOPE: f64 = 5.0;
+
+/// Arrivals a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Rate {
+    /// Now.
+    pub(super) level: f64,
+    /// Its standard error.
+    pub(super) error: f64,
+    /// By how much it changes a second.
+    pub(super) slope: f64,
+    pub(super) slope_error: f64,
+    /// For how many seconds it has been like that.
+    pub(super) since: f64,
+    /// What it was before, where that is known to have been another rate.
+    pub(super) before: Option<f64>,
+    /// Variance of the arrivals in a second, by their mean: 1 for a Poisson process.
+    pub(super) dispersion: f64,
+}
+
+/// Sums for a straight line through rates, weighted by seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    w: f64,
+    t: f64,
+    y: f64,
+    tt: f64,
+    ty: f64,
+    yy: f64,
+    n: f64,
+}
+
+impl Line {
+    fn add(&mut self, t: f64, y: f64, w: f64) {
+        self.n += 1.0;
+        self.w += w;
+        self.t += w * t;
+        self.y += w * y;
+        self.tt += w * t * t;
+        self.ty += w * t * y;
+        self.yy += w * y * y;
+    }
+
+    fn mean(&self) -> f64 {
+        self.y / self.w
+    }
+
+    /// The slope, and the sum of weights times squared times around their mean.
+    fn slope(&self) -> (f64, f64) {
+        let spread = self.tt - self.t * self.t / self.w;
+        let slope = if spread > 0.0 { (self.ty - self.t * self.y / self.w) / spread } else { 0.0 };
+        (slope, spread)
+    }
+
+    /// Where the line is at `t`.
+    fn value(&self, t: f64) -> f64 {
+        self.mean() + self.slope().0 * (t - self.t / self.w)
+    }
+
+    /// The weighted sum of squares that the mean leaves, and that the line leaves.
+    fn residuals(&self) -> (f64, f64) {
+        let around_mean = (self.yy - self.y * self.y / self.w).max(0.0);
+        let (slope, spread) = self.slope();
+        (around_mean, (around_mean - slope * slope * spread).max(0.0))
+    }
+}
+
+/// Judges the arrivals of a history at the time `now`.
+pub(super) fn rate(history: &History, now: f64) -> Rate {
+    let counted = |span: &&Span| span.is_counted && span.seconds() > 0.0;
+    let mut spans = history.spans().rev().filter(counted).peekable();
+    let Some(first) = spans.next() else {
+        return Rate { dispersion: 1.0, ..Rate::default() };
+    };
+    let per_second = |span: &Span| span.inserts / span.seconds();
+    let (mut constant, mut line) = (Line::default(), Line::default());
+    let (mut since, mut line_since) = (first.from, first.from);
+    let (mut is_constant, mut is_line) = (true, true);
+    let mut before = None;
+    let middle = |span: &Span| 0.5 * (span.from + span.to) - now;
+    constant.add(middle(first), per_second(first), first.seconds());
+    line.add(middle(first), per_second(first), first.seconds());
+    let dispersion = dispersion(history, now);
+    let mut odd = 0;
+    let mut odd_line = 0;
+    for span in spans {
+        if span.to < now - LONGEST || !(is_constant || is_line) {
+            break;
+        }
+        let (rate, w, t) = (per_second(span), span.seconds(), middle(span));
+        if is_constant {
+            let mean = constant.mean();
+            let variance = dispersion * (mean.max(rate) + 1.0) * (1.0 / w + 1.0 / constant.w);
+            // One that is another for a moment is a burst; two are another rate.
+            if (rate - mean).abs() > OTHER * variance.sqrt() {
+                odd += 1;
+                if odd >= 2 || span.seconds() > 2.0 {
+                    is_constant = false;
+                    before = Some(rate);
+                }
+            } else {
+                odd = 0;
+                constant.add(t, rate, w);
+                since = span.from;
+            }
+        }
+        if is_line {
+            let expected = line.value(t);
+            let (_, spread) = line.slope();
+            let from_mean = t - line.t / line.w;
+            let leverage = if spread > 0.0 { from_mean * from_mean / spread } else { 0.0 };
+            let variance =
+                dispersion * (expected.max(rate) + 1.0) * (1.0 / w + 1.0 / line.w + leverage);
+            if line.n >= 3.0 && (rate - expected).abs() > OTHER * variance.sqrt() {
+                odd_line += 1;
+                is_line = odd_line < 2 && span.seconds() <= 2.0;
+            } else {
+                odd_line = 0;
+                line.add(t, rate, w);
+                line_since = span.from;
+            }
+        }
+    }
+    let mean = constant.mean();
+    let constant_rate = Rate {
+        level: mean,
+        error: (dispersion * (mean + 1.0) / constant.w).sqrt(),
+        slope: 0.0,
+        slope_error: 0.0,
+        since: now - since,
+        before,
+        dispersion,
+    };
+    let (slope, spread) = line.slope();
+    if line.n < 4.0 || spread <= 0.0 {
+        return constant_rate;
+    }
+    let slope_error = (dispersion * (line.mean() + 1.0) / spread).sqrt();
+    let is_longer = now - line_since > 1.5 * (now - since);
+    let (around_mean, around_line) = line.residuals();
+    if slope.abs() > SLOPE * slope_error && is_longer && around_line < 0.7 * around_mean {
+        let from_mean = -line.t / line.w;
+        let error =
+            dispersion * (line.mean() + 1.0) * (1.0 / line.w + from_mean * from_mean / spread);
+        return Rate {
+            level: line.value(0.0).max(0.0),
+            error: error.sqrt(),
+            slope,
+            slope_error,
+            since: now - line_since,
+            before: Some(line.value(line_since - now).max(0.0)),
+            dispersion,
+        };
+    }
+    constant_rate
+}
+
+/// How much more the arrivals of the last minutes vary than those of a Poisson process, from one span to the
+/// next: a slow change is no variance.
+fn dispersion(history: &History, now: f64) -> f64 {
+    let spans = history.spans().rev().filter(|span| span.is_counted && span.seconds() > 0.0);
+    let recent = spans.take_while(|span| span.from > now - LONGEST);
+    let (mut squares, mut number) = (3.0, 3.0);
+    let mut last: Option<&Span> = None;
+    for span in recent {
+        if let Some(last) = last {
+            let (a, b) = (last.inserts / last.seconds(), span.inserts / span.seconds());
+            let variance = (0.5 * (a + b) + 0.5) * (1.0 / last.seconds() + 1.0 / span.seconds());
+            // A jump is one, not variance.
+            squares += ((a - b) * (a - b) / variance).min(20.0);
+            number += 1.0;
+        }
+        last = Some(span);
+    }
+    f64::max(squares / number, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(rate: impl Fn(f64) -> f64, seconds: u32) -> History {
+        let mut history = History::default();
+        for second in 0..seconds {
+            let from = f64::from(second);
+            history.push(Span {
+                from,
+                to: from + 1.0,
+                inserts: rate(from + 0.5).round(),
+                is_counted: true,
+                alive: [0.0; 2],
+            });
+        }
+        history
+    }
+
+    #[test]
+    fn a_rate_that_stays_is_taken_over_a_long_time() {
+        let rate = rate(&history(|_| 1000.0, 600), 600.0);
+        assert!((rate.level - 1000.0).abs() < 1.0 && rate.since > 500.0, "{rate:?}");
+        assert_eq!((rate.slope, rate.before), (0.0, None));
+    }
+
+    #[test]
+    fn a_step_is_known_by_the_second_tick() {
+        let step = |t: f64| if t < 300.0 { 900.0 } else { 20_000.0 };
+        let rate = rate(&history(step, 302), 302.0);
+        assert!((rate.level - 20_000.0).abs() < 100.0, "{rate:?}");
+        assert!((1.5..3.5).contains(&rate.since), "{rate:?}");
+        assert!(rate.before.is_some_and(|before| (before - 900.0).abs() < 50.0), "{rate:?}");
+    }
+
+    #[test]
+    fn a_ramp_is_a_slope() {
+        let rate = rate(&history(|t| 1000.0 + 5.0 * t, 400), 400.0);
+        assert!((rate.slope - 5.0).abs() < 0.5, "{rate:?}");
+        assert!((rate.level - 3000.0).abs() < 60.0, "{rate:?}");
+    }
+}

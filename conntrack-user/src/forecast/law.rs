@@ -1,0 +1,197 @@
+//! How long entries of a class live: the hazard by age, from a prior and from what was observed.
+
+/// Ages below this are told apart by the second, later ones by an eighth of an octave.
+const LINEAR: usize = 8;
+const OCTAVES: usize = 12;
+/// Bins of age; the last one has no end.
+const BINS: usize = LINEAR + 8 * OCTAVES;
+
+/// Entries' worth of observation that the prior stands for.
+const PRIOR: f64 = 30.0;
+/// Seconds after which an observation counts half.
+const HALF_LIFE: f64 = 900.0;
+
+/// What is supposed of a class before anything is observed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Prior {
+    /// Seconds without a packet after which the kernel takes an entry out.
+    pub(super) timeout: f64,
+    /// Whether packets go on coming, so that many live for longer than that.
+    pub(super) goes_on: bool,
+}
+
+impl Prior {
+    /// Deaths a second of an entry that is `age` seconds old.
+    fn hazard(self, age: f64) -> f64 {
+        let timeout = self.timeout.max(1.0);
+        // Closed, reset, or taken out by a user.
+        let early = 0.02 / timeout;
+        // The garbage collector comes by some seconds later.
+        let late = 1.0 / (2.0 + 0.1 * timeout);
+        match (age < timeout, self.goes_on) {
+            (true, _) => early,
+            (false, false) => late,
+            // The longer it has gone on, the longer it will.
+            (false, true) if age < 2.0 * timeout => 4.0 / timeout,
+            (false, true) => 1.0 / age,
+        }
+    }
+}
+
+/// The law of a class.
+#[derive(Debug, Clone)]
+pub(super) struct Law {
+    deaths: Box<[f64; BINS]>,
+    /// Entries times seconds.
+    exposure: Box<[f64; BINS]>,
+    /// The part that is still alive at the beginning of each bin.
+    survival: Box<[f64; BINS + 1]>,
+    /// The integral of the survival function up to there.
+    integral: Box<[f64; BINS + 1]>,
+    /// The integral of that.
+    second: Box<[f64; BINS + 1]>,
+    prior: Prior,
+}
+
+/// The second at which a bin begins.
+fn start(bin: usize) -> f64 {
+    if bin < LINEAR {
+        return bin as f64;
+    }
+    let (octave, eighth) = ((bin - LINEAR) / 8, (bin - LINEAR) % 8);
+    (LINEAR << octave) as f64 * (1.0 + eighth as f64 / 8.0)
+}
+
+/// The bin of an age.
+fn bin(age: f64) -> usize {
+    if age < LINEAR as f64 {
+        return age.max(0.0) as usize;
+    }
+    // The exponent, and the upper three bits of the fraction, are the octave and its eighth.
+    let eighths = |age: f64| (age.to_bits() >> 49) as usize;
+    (LINEAR + eighths(age) - eighths(LINEAR as f64)).min(BINS - 1)
+}
+
+impl Law {
+    pub(super) fn new(prior: Prior) -> Self {
+        let mut law = Self {
+            deaths: Box::new([0.0; BINS]),
+            exposure: Box::new([0.0; BINS]),
+            survival: Box::new([1.0; BINS + 1]),
+            integral: Box::new([0.0; BINS + 1]),
+            second: Box::new([0.0; BINS + 1]),
+            prior,
+        };
+        law.refresh(1.0);
+        law
+    }
+
+    /// Other timeouts hold from now on.
+    pub(super) fn set_prior(&mut self, prior: Prior) {
+        if self.prior != prior {
+            self.prior = prior;
+            self.refresh(1.0);
+        }
+    }
+
+    /// Time has gone on by `seconds`: what was observed counts less.
+    pub(super) fn fade(&mut self, seconds: f64) {
+        let keep = 0.5_f64.powf(seconds / HALF_LIFE);
+        for number in self.deaths.iter_mut().chain(self.exposure.iter_mut()) {
+            *number *= keep;
+        }
+    }
+
+    /// Of `entries` at `age`, `deaths` have died within `seconds`.
+    pub(super) fn observe(&mut self, age: f64, entries: f64, deaths: f64, seconds: f64) {
+        let bin = bin(age);
+        if let (Some(all), Some(exposure)) = (self.deaths.get_mut(bin), self.exposure.get_mut(bin))
+        {
+            *all += deaths;
+            *exposure += (entries - 0.5 * deaths).max(0.0) * seconds;
+        }
+    }
+
+    /// As many as `entries` have lived for exactly `age`.
+    pub(super) fn observe_death(&mut self, age: f64, entries: f64) {
+        if let Some(deaths) = self.deaths.get_mut(bin(age)) {
+            *deaths += entries;
+        }
+    }
+
+    /// Makes what follows from the observations. `pace`: deaths lately by those that would be expected.
+    pub(super) fn refresh(&mut self, pace: f64) {
+        let (mut cumulative, mut integral, mut second) = (0.0_f64, 0.0_f64, 0.0_f64);
+        for bin in 0..BINS {
+            let (from, width) = (start(bin), start(bin + 1) - start(bin));
+            let prior = self.prior.hazard(from + 0.5 * width);
+            // Few entries come as far, so the prior's share is by time, not by bin.
+            let weight = PRIOR * width;
+            let hazard = (self.deaths[bin] + prior * weight) / (self.exposure[bin] + weight) * pace;
+            let (alive, next) = ((-cumulative).exp(), (-(cumulative + hazard * width)).exp());
+            (self.survival[bin], self.integral[bin], self.second[bin]) = (alive, integral, second);
+            cumulative += hazard * width;
+            let area = if hazard * width > 1e-6 { (alive - next) / hazard } else { alive * width };
+            second += integral * width + 0.5 * area * width;
+            integral += area;
+        }
+        (self.survival[BINS], self.integral[BINS], self.second[BINS]) =
+            ((-cumulative).exp(), integral, second);
+    }
+
+    /// The value at an age of a table by bins, in between on a straight line.
+    fn at(table: &[f64; BINS + 1], age: f64) -> f64 {
+        let bin = bin(age);
+        let (from, to) = (start(bin), start(bin + 1));
+        let share = ((age - from) / (to - from)).max(0.0);
+        table[bin] + share * (table[bin + 1] - table[bin])
+    }
+
+    /// The part that lives for longer than `age`; above 0.
+    pub(super) fn survival(&self, age: f64) -> f64 {
+        Self::at(&self.survival, age).max(1e-200)
+    }
+
+    /// Seconds that an entry lives within its first `seconds`, on average: what arrivals of one a second come to.
+    pub(super) fn stock(&self, seconds: f64) -> f64 {
+        Self::at(&self.integral, seconds)
+    }
+
+    /// The same for arrivals that grow by one a second each second.
+    pub(super) fn stock_of_ramp(&self, seconds: f64) -> f64 {
+        Self::at(&self.second, seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_age_lies_in_its_bin() {
+        for age in (0..100_000).map(|n| f64::from(n) * 0.37) {
+            let bin = bin(age);
+            assert!(start(bin) <= age + 1e-9, "{age}");
+            assert!(bin == BINS - 1 || age < start(bin + 1) + 1e-9, "{age}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_what_entries_live_until_more_is_known() {
+        let law = Law::new(Prior { timeout: 30.0, goes_on: false });
+        let mean = law.stock(10_000.0);
+        assert!((30.0..38.0).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn what_is_observed_wins() {
+        let mut law = Law::new(Prior { timeout: 30.0, goes_on: false });
+        // A hazard of 0.1 a second at every age.
+        for age in 0..400 {
+            law.observe(f64::from(age) + 0.5, 1e5, 1e4, 1.0);
+        }
+        law.refresh(1.0);
+        let mean = law.stock(10_000.0);
+        assert!((9.0..11.5).contains(&mean), "{mean}");
+    }
+}

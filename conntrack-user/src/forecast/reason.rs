@@ -1,0 +1,78 @@
+//! Why a forecast says what it says, in a line for people.
+
+use super::{
+    arrivals::Rate,
+    outlook::{Settles, State},
+};
+use crate::model::class::{PROTOCOLS, Protocol};
+
+/// A rate is another one than before when it is by this factor higher or lower.
+const CHANGED: f64 = 1.3;
+
+/// The line.
+pub(super) fn text(
+    state: State,
+    now: f64,
+    max: Option<f64>,
+    rates: &[Option<Rate>; PROTOCOLS],
+    settles: Option<Settles>,
+) -> String {
+    let mut text = Protocol::ALL
+        .into_iter()
+        .zip(rates)
+        .filter_map(|(protocol, rate)| Some((protocol, (*rate)?)))
+        .filter_map(|(protocol, rate)| Some((change(&rate)?, protocol, rate)))
+        .max_by(|(one, ..), (other, ..)| one.abs().total_cmp(&other.abs()))
+        .map_or_else(
+            || "arrivals stay as they are".to_owned(),
+            |(by, protocol, rate)| {
+                let verb = if by > 0.0 { "rose" } else { "fell" };
+                let name = protocol.name();
+                let before = number(rate.before.unwrap_or(0.0));
+                let since = rate.since.round();
+                if rate.slope == 0.0 {
+                    format!(
+                        "{name} arrivals {verb} from {before}/s to {}/s {since} s ago",
+                        number(rate.level)
+                    )
+                } else {
+                    let name_verb = if rate.slope > 0.0 { "rise" } else { "fall" };
+                    format!(
+                        "{name} arrivals {name_verb} by {}/s each minute since {since} s, to {}/s",
+                        number(rate.slope.abs() * 60.0),
+                        number(rate.level)
+                    )
+                }
+            },
+        );
+    if let Some(settles) = settles {
+        text += &format!("; the table settles at {}", number(settles.level));
+    } else if state == State::Filling {
+        text += "; the table grows without an end in sight";
+    }
+    match max {
+        Some(max) => text += &format!(", now {}, max {}", number(now), number(max)),
+        None => text += &format!(", now {}, no limit", number(now)),
+    }
+    text
+}
+
+/// By how many a second arrivals are more than they were; none where they are about the same.
+fn change(rate: &Rate) -> Option<f64> {
+    let before = rate.before?;
+    let ratio = (rate.level + 1.0) / (before + 1.0);
+    (!(1.0 / CHANGED..CHANGED).contains(&ratio)).then_some(rate.level - before)
+}
+
+/// With three digits or in full.
+fn number(value: f64) -> String {
+    if value >= 999_500.0 {
+        return format!("{:.2} M", value / 1e6);
+    }
+    let whole = value.round().max(0.0) as u64;
+    let text = whole.to_string();
+    match text.len() {
+        0..=3 => text,
+        len => format!("{},{}", &text[..len - 3], &text[len - 3..]),
+    }
+}

@@ -1,0 +1,106 @@
+//! What a forecast is made from.
+
+use crate::model::{
+    class::{EntryStatus, PROTOCOLS, Protocol, STATUSES},
+    tick::Limit,
+};
+
+/// Numbers by final or present status and protocol, in the orders of [`crate::model::class::EntryStatus::ALL`]
+/// and [`crate::model::class::Protocol::ALL`].
+pub type ByClass<T> = [[T; PROTOCOLS]; STATUSES];
+
+/// A table at one moment, as far as it is known. What is not known is none, and makes a forecast less certain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Nanoseconds on a clock that never jumps.
+    pub time_ns: u64,
+    /// Entries in the table.
+    pub entries: Option<u64>,
+    /// Entries it may have (`nf_conntrack_max`).
+    pub limit: Limit,
+    /// What happened since the snapshot before; none at the first, after a gap, and where only counts are polled.
+    pub change: Option<Change>,
+    /// What live entries are doing, estimated from a few of them; none where none are read.
+    pub live: Option<Live>,
+    /// How long entries lived that have ended since the snapshot before, of a sample of those whose insert was seen;
+    /// none where no events are sent.
+    pub ended: Option<Vec<Ended>>,
+    /// How long entries live before the kernel takes them out for lack of packets.
+    pub timeouts: Timeouts,
+}
+
+/// What happened in a table between two snapshots; exact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Entries put into the table, by protocol.
+    pub inserts: [u64; PROTOCOLS],
+    /// Entries taken out of it, by final status and protocol; evictions too.
+    pub deletes: ByClass<u64>,
+    /// Entries evicted to make room at the limit (`early_drop`); part of `deletes`.
+    pub evictions: u64,
+    /// Packets dropped because the table was full.
+    pub refused: u64,
+}
+
+/// An entry that has ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ended {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its final status.
+    pub status: EntryStatus,
+    /// Seconds that it lived.
+    pub seconds: f64,
+    /// Entries that it stands for: 1 where every one is in the sample.
+    pub weight: f64,
+}
+
+/// Live entries by present status and protocol, estimated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Live {
+    /// Entries; together about as many as there are.
+    pub entries: ByClass<f64>,
+    /// How many entries were read for it.
+    pub reads: u32,
+}
+
+/// Timeouts in seconds (`net.netfilter.nf_conntrack_*_timeout*`): what lifetimes are taken to be until they are
+/// observed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Timeouts {
+    /// `udp_timeout`: UDP without an answer, or with one only.
+    pub udp: f64,
+    /// `udp_timeout_stream`: UDP that goes to and fro.
+    pub udp_stream: f64,
+    /// `tcp_timeout_syn_sent`: TCP without an answer.
+    pub tcp_syn_sent: f64,
+    /// `tcp_timeout_syn_recv`: TCP answered, not acknowledged.
+    pub tcp_syn_recv: f64,
+    /// `tcp_timeout_established`: an open TCP connection.
+    pub tcp_established: f64,
+    /// `tcp_timeout_time_wait`: a closed one.
+    pub tcp_time_wait: f64,
+    /// `tcp_timeout_close`: one that was reset.
+    pub tcp_close: f64,
+    /// `icmp_timeout`
+    pub icmp: f64,
+    /// `generic_timeout`: all other protocols.
+    pub generic: f64,
+}
+
+impl Default for Timeouts {
+    /// The kernel's defaults (net/netfilter/nf_conntrack_proto_*.c).
+    fn default() -> Self {
+        Self {
+            udp: 30.0,
+            udp_stream: 120.0,
+            tcp_syn_sent: 120.0,
+            tcp_syn_recv: 60.0,
+            tcp_established: 432_000.0,
+            tcp_time_wait: 120.0,
+            tcp_close: 10.0,
+            icmp: 30.0,
+            generic: 600.0,
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! The forecaster: what is here now and survives, and what will come and stay.
+//!
+//! Entries of each protocol are kept by the time of their insert (`history`), in two kinds that live for different
+//! times (`stock`), by laws that begin with the kernel's timeouts and follow what is observed (`law`). The level to
+//! come is that of an infinite-server queue: survivors plus arrivals (Eick, Massey, Whitt 1993,
+//! doi 10.1287/opre.41.4.731). Where arrivals have been the same for long, a sure trend of the level (`levels`) is
+//! believed instead: what leaks is not in any law.
+
+use super::{
+    Forecaster,
+    arrivals::{self, Rate},
+    history::KINDS,
+    levels::{Levels, Trend},
+    outlook::{AHEAD, HORIZON, Outlook, Quantiles, Settles, State, WITHIN},
+    reason,
+    snapshot::{ByClass, Snapshot, Timeouts},
+    stock::Stock,
+};
+use crate::model::{
+    class::{PROTOCOLS, Protocol},
+    tick::Limit,
+};
+
+/// Seconds ahead for which the level is worked out; in between it is on straight lines.
+const GRID: [f64; 26] = [
+    0.0, 1.0, 2.0, 4.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0,
+    420.0, 600.0, 900.0, 1350.0, 1800.0, 2700.0, 3600.0, 5400.0, 7200.0, HORIZON,
+];
+/// The standard normal distribution's 90 % quantile.
+const Z90: f64 = 1.2816;
+/// Time between two snapshots beyond which what happened in between is not known, in seconds.
+const GAP: f64 = 5.0;
+/// How far a forecast of a change is off, as part of it, besides what chance does.
+const MODEL_ERROR: f64 = 0.08;
+
+/// What becomes of a table, by kind of entry and in all.
+#[derive(Debug, Clone, Default)]
+struct Path {
+    level: [f64; GRID.len()],
+    error: [f64; GRID.len()],
+    /// Of it, entries that cannot be evicted.
+    assured: [f64; GRID.len()],
+}
+
+/// The forecaster of one table.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    now: f64,
+    is_begun: bool,
+    entries: Option<f64>,
+    limit: Option<Limit>,
+    timeouts: Timeouts,
+    stocks: [Option<Box<Stock>>; PROTOCOLS],
+    /// Entries of which nothing is known yet.
+    rest: f64,
+    levels: Levels,
+    /// Part of the replied entries that is not assured, as live entries tell.
+    replied_unassured: f64,
+    /// Packets dropped lately, a second.
+    refused: f64,
+    /// Inserts and deletes have been counted for so many seconds.
+    counted: f64,
+    /// Since the laws were last worked out.
+    stale: f64,
+    calibration: Calibration,
+}
+
+/// How wide intervals have to be so that eight of ten hold: adaptive conformal inference (Gibbs, Candes 2021,
+/// arXiv 2106.00170) on the forecasts that have come due.
+#[derive(Debug, Clone)]
+struct Calibration {
+    /// By which errors are multiplied.
+    width: f64,
+    /// (due at, median, error without the width), the earliest first.
+    due: std::collections::VecDeque<(f64, f64, f64)>,
+}
+
+impl Default for Calibration {
+    fn default() -> Self {
+        Self { width: 1.0, due: std::collections::VecDeque::new() }
+    }
+}
+
+impl Calibration {
+    /// Forecasts are kept at least so many seconds apart.
+    const APART: f64 = 2.0;
+    const STEP: f64 = 0.04;
+
+    fn judge(&mut self, now: f64, entries: f64) {
+        while let Some((due, median, error)) = self.due.front().copied().filter(|due| due.0 <= now)
+        {
+            self.due.pop_front();
+            if now - due > Self::APART {
+                continue;
+            }
+            let is_outside = (entries - median).abs() > Z90 * error * self.width;
+            let step = if is_outside { 0.8 } else { -0.2 };
+            self.width = (self.width * f64::exp(Self::STEP * step)).clamp(0.5, 8.0);
+        }
+    }
+
+    fn is_due(&self, now: f64) -> bool {
+        self.due.back().is_none_or(|(due, ..)| now + AHEAD - due >= Self::APART)
+    }
+
+    fn expect(&mut self, now: f64, median: f64, error: f64) {
+        self.due.push_back((now + AHEAD, median, error));
+    }
+}
+
+impl Forecaster for Table {
+    fn observe(&mut self, snapshot: &Snapshot) {
+        let now = snapshot.time_ns as f64 / 1e9;
+        let seconds = now - self.now;
+        if self.is_begun && seconds <= 0.0 {
+            return;
+        }
+        self.limit = Some(snapshot.limit);
+        if self.timeouts != snapshot.timeouts {
+            self.timeouts = snapshot.timeouts;
+            self.stocks
+                .iter_mut()
+                .flatten()
+                .for_each(|stock| stock.set_timeouts(&snapshot.timeouts));
+        }
+        let entries = snapshot.entries.map(|entries| entries as f64);
+        if self.is_begun {
+            self.advance(snapshot, now, seconds, entries);
+        } else {
+            self.rest = entries.unwrap_or(0.0);
+        }
+        self.is_begun = true;
+        self.now = now;
+        self.entries = entries.or(self.entries);
+        if let Some(entries) = entries {
+            self.levels.push(now, entries);
+            self.calibration.judge(now, entries);
+        }
+        if self.counted > 3.0 && self.calibration.is_due(now) {
+            let path = self.path(&self.rates());
+            let (median, error) = (value(&path.level, AHEAD), value(&path.error, AHEAD));
+            self.calibration.expect(now, median, error);
+        }
+    }
+
+    fn outlook(&self) -> Outlook {
+        self.look()
+    }
+}
+
+impl Table {
+    fn advance(&mut self, snapshot: &Snapshot, now: f64, seconds: f64, entries: Option<f64>) {
+        let change = snapshot.change.filter(|_| seconds <= GAP);
+        let Some(change) = change else {
+            self.pass_unseen(now, seconds, entries);
+            return;
+        };
+        self.counted += seconds;
+        let part = (seconds / 10.0).min(1.0);
+        self.refused += part * (change.refused as f64 / seconds - self.refused);
+        let is_evicting = change.evictions > 0 || change.refused > 0;
+        for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
+            let inserts = change.inserts[index] as f64;
+            let by_status = change.deletes.map(|of| of[index] as f64);
+            let deaths = [by_status[0], by_status[1..].iter().sum()];
+            if inserts + deaths[0] + deaths[1] == 0.0 && self.stocks[index].is_none() {
+                continue;
+            }
+            let timeouts = self.timeouts;
+            let stock =
+                self.stocks[index].get_or_insert_with(|| Box::new(Stock::new(protocol, &timeouts)));
+            stock.hint(deaths, seconds);
+            let missing = stock.die(
+                deaths,
+                now,
+                seconds,
+                !is_evicting,
+                snapshot.ended.as_deref().filter(|_| !is_evicting),
+            );
+            self.rest = (self.rest - missing).max(0.0);
+            stock.come(inserts, self.now, now, true);
+        }
+        if let Some(live) = &snapshot.live {
+            self.believe(&live.entries, f64::from(live.reads), now, seconds);
+        } else if self.rest > 0.0 && self.counted > 5.0 {
+            self.suppose_rest(now);
+        }
+        self.fit(entries);
+        self.stale += seconds;
+        if self.stale >= 1.0 {
+            for stock in self.stocks.iter_mut().flatten() {
+                for (law, pace) in stock.laws.iter_mut().zip(stock.pace) {
+                    law.fade(self.stale);
+                    law.refresh(pace);
+                }
+            }
+            self.stale = 0.0;
+        }
+    }
+
+    /// Nothing is known of what happened: what was expected is taken to have.
+    fn pass_unseen(&mut self, now: f64, seconds: f64, entries: Option<f64>) {
+        for stock in self.stocks.iter_mut().flatten() {
+            let rate = arrivals::rate(&stock.history, self.now).level;
+            let [survivors] = stock.survivors(self.now, &[seconds]);
+            let there = stock.history.alive();
+            for kind in 0..KINDS {
+                let keep = if there[kind] > 0.0 { survivors[kind] / there[kind] } else { 0.0 };
+                stock.history.spans_mut().for_each(|span| span.alive[kind] *= keep);
+            }
+            if self.counted > 0.0 {
+                stock.come(rate * seconds, self.now, now, false);
+            }
+        }
+        self.fit(entries);
+    }
+
+    /// Makes the sum of what is supposed what is known.
+    fn fit(&mut self, entries: Option<f64>) {
+        let Some(entries) = entries else { return };
+        let known: f64 = self.known();
+        self.rest = (entries - known).max(0.0);
+        if known > entries && known > 0.0 {
+            let keep = entries / known;
+            for span in self.stocks.iter_mut().flatten().flat_map(|stock| stock.history.spans_mut())
+            {
+                span.alive = span.alive.map(|alive| alive * keep);
+            }
+        }
+    }
+
+    fn known(&self) -> f64 {
+        self.stocks.iter().flatten().map(|stock| stock.history.alive().iter().sum::<f64>()).sum()
+    }
+
+    /// Live entries tell what there is.
+    fn believe(&mut self, live: &ByClass<f64>, reads: f64, now: f64, seconds: f64) {
+        let all: f64 = live.iter().flatten().sum();
+        if all <= 0.0 || reads < 1.0 {
+            return;
+        }
+        let timeouts = self.timeouts;
+        let (mut replied, mut assured) = (0.0, 0.0);
+        for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
+            let by_status = live.map(|of| of[index]);
+            let of_protocol: f64 = by_status.iter().sum();
+            replied += by_status[1];
+            assured += by_status[2] + by_status[3];
+            if of_protocol <= 0.0 {
+                continue;
+            }
+            let stock =
+                self.stocks[index].get_or_insert_with(|| Box::new(Stock::new(protocol, &timeouts)));
+            if self.rest > 1.0 {
+                let known: f64 = stock.history.alive().iter().sum();
+                let more = (of_protocol / all * self.entries.unwrap_or(all) - known).max(0.0);
+                let more = more.min(self.rest);
+                let unreplied = by_status[0] / of_protocol;
+                stock.add_old([more * unreplied, more * (1.0 - unreplied)], now);
+                stock.unreplied = unreplied;
+                self.rest -= more;
+            }
+            stock.believe(by_status[0] / of_protocol, reads * of_protocol / all, now, seconds);
+        }
+        if replied + assured > 0.0 {
+            let part = (seconds / 10.0).min(1.0);
+            self.replied_unassured +=
+                part * (replied / (replied + assured) - self.replied_unassured);
+        }
+    }
+
+    /// Nothing tells what the entries from before are: what has come lately is taken for like them.
+    fn suppose_rest(&mut self, now: f64) {
+        let weight = |stock: &Stock| {
+            let rate = arrivals::rate(&stock.history, now).level;
+            let (level, _) = stock.arrivals(HORIZON, 0.0);
+            level.map(|of| of * rate)
+        };
+        let weights = self.stocks.each_ref().map(|stock| stock.as_ref().map(|stock| weight(stock)));
+        let all: f64 = weights.iter().flatten().flatten().sum();
+        if all <= 0.0 {
+            return;
+        }
+        let rest = self.rest;
+        for (stock, weight) in self.stocks.iter_mut().zip(weights) {
+            if let (Some(stock), Some(weight)) = (stock, weight) {
+                stock.add_old(weight.map(|of| rest * of / all), now);
+            }
+        }
+        self.rest = 0.0;
+    }
+
+    fn rates(&self) -> [Option<Rate>; PROTOCOLS] {
+        self.stocks
+            .each_ref()
+            .map(|stock| stock.as_ref().map(|stock| arrivals::rate(&stock.history, self.now)))
+    }
+
+    /// The level to come without regard to the limit.
+    fn path(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
+        let mut path = self.queue(rates);
+        if let Some(trend) = self.trend(rates) {
+            self.follow(&mut path, &trend);
+        }
+        path
+    }
+
+    fn queue(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
+        let mut path = Path::default();
+        let now = self.entries.unwrap_or_else(|| self.known() + self.rest);
+        let survivors = self
+            .stocks
+            .each_ref()
+            .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID)));
+        // Before it has seen what lives and dies for a while, the laws are guessed.
+        let guessed = 0.15 * (-self.counted / 90.0).exp();
+        for (at, ahead) in GRID.into_iter().enumerate() {
+            let (mut level, mut assured, mut variance, mut turned) = (self.rest, 0.0, 0.0, 0.0);
+            for ((stock, rate), survivors) in self.stocks.iter().zip(rates).zip(&survivors) {
+                let (Some(stock), Some(rate), Some(survivors)) = (stock, rate, survivors) else {
+                    continue;
+                };
+                let here: f64 = survivors[0].iter().sum();
+                let stay = survivors[at];
+                let (per_rate, per_slope) = stock.arrivals(ahead, rate.since);
+                let come = [0, 1].map(|kind| {
+                    f64::max(rate.level * per_rate[kind] + rate.slope * per_slope[kind], 0.0)
+                });
+                let (stayed, came): (f64, f64) = (stay.iter().sum(), come.iter().sum());
+                level += stayed + came;
+                assured += (stay[1] + come[1]) * (1.0 - self.replied_unassured);
+                turned += (here - stayed) + came;
+                variance += stayed * (1.0 - stayed / here.max(1.0)) + came * rate.dispersion;
+                variance += (rate.error * per_rate.iter().sum::<f64>()).powi(2);
+                variance +=
+                    (rate.slope_error * rate.slope.signum().abs() * per_slope.iter().sum::<f64>())
+                        .powi(2);
+                // A rate that is new may not last.
+                variance += (0.3
+                    * came
+                    * (1.0 - (rate.since / 30.0).min(1.0))
+                    * rate.since.recip().min(1.0))
+                .powi(2)
+                    * 0.25;
+            }
+            variance +=
+                (MODEL_ERROR * (level - now)).powi(2) + ((0.004 + guessed) * turned).powi(2);
+            path.level[at] = level;
+            path.assured[at] = assured;
+            path.error[at] = variance.sqrt();
+        }
+        // Now it is what it is.
+        let off = now - path.level[0];
+        path.level.iter_mut().for_each(|level| *level = (*level + off).max(0.0));
+        path.level[0] = now;
+        path.error[0] = 0.0;
+        path
+    }
+
+    /// A trend that arrivals do not explain; none where they have changed lately.
+    fn trend(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Option<Trend> {
+        let all: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
+        let matter = |rate: &&Rate| rate.level > 0.02 * all;
+        let same = rates
+            .iter()
+            .flatten()
+            .filter(matter)
+            .map(|rate| if rate.slope == 0.0 { rate.since } else { 0.0 });
+        let same = same.fold(f64::INFINITY, f64::min);
+        let lifetime = self.entries? / all.max(1.0);
+        let settled = same - 2.0 * lifetime.clamp(5.0, 240.0);
+        let (seconds, memory) = if self.counted == 0.0 {
+            // Counts alone: a trend is all there is.
+            (self.now - self.levels.first()?, 10.0)
+        } else {
+            (settled, lifetime.clamp(5.0, 120.0))
+        };
+        let seconds = seconds.min(3600.0);
+        let enough = if self.counted == 0.0 { 15.0 } else { 120.0 };
+        if seconds < enough {
+            return None;
+        }
+        self.levels.trend(self.now, seconds, memory)
+    }
+
+    /// Lets the level go on as it did, as far as that is known better than from the laws.
+    fn follow(&self, path: &mut Path, trend: &Trend) {
+        let Some(now) = self.entries else { return };
+        let slope = if trend.is_sure() { trend.slope } else { 0.0 };
+        for (at, ahead) in GRID.into_iter().enumerate() {
+            path.level[at] = (now + slope * ahead).max(0.0);
+            let stays = path.error[at].min(1.5 * trend.noise + 2.0);
+            path.error[at] = (stays * stays + (trend.error * ahead).powi(2)).sqrt();
+        }
+    }
+
+    fn look(&self) -> Outlook {
+        let unknown = |state, reason: &str| Outlook {
+            state,
+            full: None,
+            full_within: None,
+            drop: None,
+            evictable: None,
+            settles: None,
+            ahead: None,
+            reason: reason.to_owned(),
+        };
+        let Some(now) = self.entries else {
+            return unknown(State::Unknown, "the number of entries is not known");
+        };
+        let max = match self.limit {
+            Some(Limit::Entries(max)) => Some(f64::from(max)),
+            Some(Limit::Unlimited) => None,
+            Some(Limit::Unavailable) | None => {
+                return unknown(State::Unknown, "the limit is not known");
+            }
+        };
+        let is_young =
+            self.counted < 3.0 && self.levels.first().is_none_or(|first| self.now - first < 15.0);
+        if is_young {
+            let state =
+                if max.is_some_and(|max| now >= max) { State::Full } else { State::Unknown };
+            return unknown(state, "not enough is known yet");
+        }
+        let rates = self.rates();
+        let path = self.path(&rates);
+        let width = self.calibration.width;
+        let evictable = self.counted > 0.0 && self.rest < 0.5 * now;
+        let evictable = evictable.then(|| (now - path.assured[0]).clamp(0.0, now));
+        let at = |z: f64| -> [f64; GRID.len()] {
+            std::array::from_fn(|at| path.level[at] + z * width * path.error[at])
+        };
+        let (low, high) = (at(-Z90), at(Z90));
+        let full = max.map(|max| Quantiles {
+            low: crossing(&high, max),
+            median: crossing(&path.level, max),
+            high: crossing(&low, max),
+        });
+        let full_within = max.map(|max| {
+            WITHIN.map(|within| {
+                let reach = |at: usize| {
+                    let error = (width * path.error[at]).max(1e-9);
+                    normal((path.level[at] - max) / error)
+                };
+                let on_grid = (0..GRID.len()).filter(|at| GRID[*at] <= within).map(reach);
+                on_grid.fold(if now >= max { 1.0 } else { 0.0 }, f64::max)
+            })
+        });
+        let drop = max.filter(|_| evictable.is_some()).map(|max| {
+            let part = |line: &[f64; GRID.len()]| {
+                // Full, and all that is there is assured.
+                let assured: [f64; GRID.len()] = std::array::from_fn(|at| {
+                    path.assured[at] * (line[at] / path.level[at].max(1.0)).max(0.0)
+                });
+                crossing(&assured, 0.98 * max)
+            };
+            Quantiles { low: part(&high), median: part(&path.level), high: part(&low) }
+        });
+        let last = path.level[GRID.len() - 1];
+        let is_rising = path.level[GRID.len() - 1] - path.level[GRID.len() - 2]
+            > 0.02 * (last - now).abs().max(0.01 * now);
+        let settles = (!is_rising).then(|| {
+            let within = |at: &usize| {
+                path.level[*at..]
+                    .iter()
+                    .all(|level| (level - last).abs() <= 0.05 * last.abs().max(1.0))
+            };
+            let first = (0..GRID.len()).find(within).unwrap_or(GRID.len() - 1);
+            Settles { level: last, seconds: GRID[first] }
+        });
+        let moved = value(&path.level, AHEAD) - now;
+        let noise = (Z90 * width * value(&path.error, AHEAD)).max(0.01 * now);
+        let state = match max {
+            Some(max) if now >= max => State::Full,
+            _ if full.is_some_and(|full| full.median.is_some()) || moved > noise => State::Filling,
+            _ if moved < -noise => State::Draining,
+            _ => State::Steady,
+        };
+        let ahead = Quantiles {
+            low: value(&low, AHEAD).max(0.0),
+            median: value(&path.level, AHEAD),
+            high: value(&high, AHEAD).max(0.0),
+        };
+        let reason = reason::text(state, now, max, &rates, settles);
+        Outlook { state, full, full_within, drop, evictable, settles, ahead: Some(ahead), reason }
+    }
+}
+
+/// The value at `ahead` seconds of what is given on the grid.
+fn value(line: &[f64; GRID.len()], ahead: f64) -> f64 {
+    let next = GRID.iter().position(|time| *time >= ahead).unwrap_or(GRID.len() - 1).max(1);
+    let share = (ahead - GRID[next - 1]) / (GRID[next] - GRID[next - 1]);
+    line[next - 1] + share.clamp(0.0, 1.0) * (line[next] - line[next - 1])
+}
+
+/// When a line comes to `level`.
+fn crossing(line: &[f64; GRID.len()], level: f64) -> Option<f64> {
+    let at = line.iter().position(|value| *value >= level)?;
+    if at == 0 {
+        return Some(0.0);
+    }
+    let share = (level - line[at - 1]) / (line[at] - line[at - 1]);
+    Some(GRID[at - 1] + share * (GRID[at] - GRID[at - 1]))
+}
+
+/// The standard normal distribution (Abramowitz and Stegun 26.2.17; off by at most 7.5e-8).
+fn normal(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let series = t
+        * (0.319_381_530
+            + t * (-0.356_563_782
+                + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let tail = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt() * series;
+    if z >= 0.0 { 1.0 - tail } else { tail }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,0 +1,41 @@
+//! Scores for programs: one line a scenario and forecaster.
+
+use serde::{Serialize, Serializer};
+
+use crate::backtest::{
+    score::{self, METRICS},
+    trial::{Estimate, Outcome},
+};
+
+/// What a forecaster is worth in a scenario.
+#[derive(Debug, Serialize)]
+pub struct Line<'a> {
+    scenario: &'a str,
+    title: &'a str,
+    drawn: bool,
+    forecaster: &'a str,
+    scores: Scores<'a>,
+}
+
+#[derive(Debug)]
+struct Scores<'a>(&'a [Option<Estimate>; METRICS]);
+
+impl Serialize for Scores<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let scores = score::ALL.iter().zip(self.0);
+        serializer.collect_map(scores.map(|(metric, estimate)| (metric.name, estimate)))
+    }
+}
+
+/// All lines.
+pub fn lines(outcomes: &[Outcome]) -> impl Iterator<Item = Line<'_>> {
+    outcomes.iter().flat_map(|outcome| {
+        outcome.forecasters.iter().map(|judged| Line {
+            scenario: &outcome.case.name,
+            title: &outcome.case.scenario.title,
+            drawn: outcome.case.drawn,
+            forecaster: judged.name,
+            scores: Scores(&judged.metrics),
+        })
+    })
+}
