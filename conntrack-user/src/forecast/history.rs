@@ -65,12 +65,6 @@ impl History {
         self.spans.iter_mut()
     }
 
-    /// The span that a time lies in.
-    pub(super) fn at(&mut self, time: f64) -> Option<&mut Span> {
-        let at = self.spans.partition_point(|span| span.to < time);
-        self.spans.get_mut(at).filter(|span| span.from <= time)
-    }
-
     /// Entries alive, by kind.
     pub(super) fn alive(&self) -> [f64; KINDS] {
         self.spans
