@@ -35,7 +35,7 @@ const fn metric(name: &'static str, heading: &'static str, decimals: usize) -> M
 
 /// All metrics. None in [`Scores`] is what a run cannot tell.
 ///
-/// - `lead_s`: seconds from the alarm to the fill; the alarm pauses for [`PAUSES`] s at the most until then, and is at
+/// - `lead_s`: seconds from the alarm to the fill; the alarm pauses for `PAUSES` s at the most until then, and is at
 ///   most 900 s old. The mean of the fills of which the clairvoyant gave the alarm; 0 where none came before it.
 /// - `lead_share`: of the clairvoyant's lead, 1 at the most.
 /// - `missed`: share of those fills without an alarm before them.
