@@ -263,7 +263,7 @@ impl Flows {
         if self.threshold.heed(threshold, time_ns) {
             self.apply_changes(time_ns);
         }
-        threshold.min(self.threshold())
+        threshold.min(self.threshold.since(time_ns))
     }
 
     fn apply_changes(&mut self, now_ns: u64) {

@@ -249,6 +249,22 @@ fn a_cpu_that_was_kept_waiting_does_not_change_the_threshold_back() {
 }
 
 #[test]
+fn an_event_that_comes_after_later_changes_has_lived_through_them() {
+    let half = threshold(0.5);
+    let mut flows = flows();
+    flows.advance(SECOND);
+    // A CPU stands still with its record: two changes are told, and time goes on, before it can be read.
+    flows.set_threshold(half, 2 * SECOND);
+    flows.set_threshold(EVERY_FLOW, 2 * SECOND + 100 * MS);
+    flows.advance(2 * SECOND + 200 * MS);
+    let late =
+        event(&truth(64, half + 1, 0, 0), EventKind::InsertPacket, 2 * SECOND - MS, EVERY_FLOW);
+    flows.observe(&late);
+    // Its destroy may not have been sent.
+    assert_eq!((flows.len(), flows.pairing().left_sample), (0, 1));
+}
+
+#[test]
 fn a_lost_destroy_is_unpaired() {
     let first = truth(64, 7, 10, 20);
     let second = truth(64, 8, 30, 40);

@@ -49,6 +49,14 @@ impl Threshold {
         self.kernel.min(self.own)
     }
 
+    /// The lowest that was in force at any time since `time_ns`, as far as the last [`STALE_NS`] are known: what an
+    /// event of then that comes only now has lived through.
+    pub(super) fn since(&self, time_ns: u64) -> u32 {
+        let replaced = self.replaced.iter().rev().take_while(|(ns, _)| *ns > time_ns);
+        let lowest = replaced.map(|(_, before)| *before).min().unwrap_or(EVERY_FLOW);
+        self.now().min(lowest)
+    }
+
     /// The lowest that was ever in force.
     pub(super) const fn lowest(&self) -> u32 {
         self.lowest
