@@ -1,11 +1,13 @@
 //! When a table will be full. Pure: time comes with the data.
 
 mod arrivals;
+mod calibration;
 pub mod growth;
 mod history;
 mod law;
 mod levels;
 pub mod outlook;
+mod path;
 mod reason;
 pub mod snapshot;
 mod stock;

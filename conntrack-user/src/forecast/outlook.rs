@@ -23,6 +23,23 @@ pub struct Outlook {
     pub reason: String,
 }
 
+impl Outlook {
+    /// Nothing more can be said, for that reason.
+    #[must_use]
+    pub fn unknown(state: State, reason: &str) -> Self {
+        Self {
+            state,
+            full: None,
+            full_within: None,
+            drop: None,
+            evictable: None,
+            settles: None,
+            ahead: None,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 /// Seconds up to which a forecast looks.
 pub const HORIZON: f64 = 3.0 * 3600.0;
 /// Seconds of [`Outlook::full_within`].

@@ -9,9 +9,11 @@
 use super::{
     Forecaster,
     arrivals::{self, Rate},
+    calibration::Calibration,
     history::KINDS,
     levels::{Levels, Trend},
     outlook::{AHEAD, HORIZON, Outlook, Quantiles, Settles, State, WITHIN},
+    path::{GRID, Path, Z90, crossing, normal, value},
     reason,
     snapshot::{ByClass, Snapshot, Timeouts},
     stock::Stock,
@@ -21,26 +23,10 @@ use crate::model::{
     tick::Limit,
 };
 
-/// Seconds ahead for which the level is worked out; in between it is on straight lines.
-const GRID: [f64; 26] = [
-    0.0, 1.0, 2.0, 4.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0,
-    420.0, 600.0, 900.0, 1350.0, 1800.0, 2700.0, 3600.0, 5400.0, 7200.0, HORIZON,
-];
-/// The standard normal distribution's 90 % quantile.
-const Z90: f64 = 1.2816;
 /// Time between two snapshots beyond which what happened in between is not known, in seconds.
 const GAP: f64 = 5.0;
 /// How far a forecast of a change is off, as part of it, besides what chance does.
 const MODEL_ERROR: f64 = 0.08;
-
-/// What becomes of a table, by kind of entry and in all.
-#[derive(Debug, Clone, Default)]
-struct Path {
-    level: [f64; GRID.len()],
-    error: [f64; GRID.len()],
-    /// Of it, entries that cannot be evicted.
-    assured: [f64; GRID.len()],
-}
 
 /// The forecaster of one table.
 #[derive(Debug, Clone, Default)]
@@ -63,49 +49,6 @@ pub struct Table {
     /// Since the laws were last worked out.
     stale: f64,
     calibration: Calibration,
-}
-
-/// How wide intervals have to be so that eight of ten hold: adaptive conformal inference (Gibbs, Candes 2021,
-/// arXiv 2106.00170) on the forecasts that have come due.
-#[derive(Debug, Clone)]
-struct Calibration {
-    /// By which errors are multiplied.
-    width: f64,
-    /// (due at, median, error without the width), the earliest first.
-    due: std::collections::VecDeque<(f64, f64, f64)>,
-}
-
-impl Default for Calibration {
-    fn default() -> Self {
-        Self { width: 1.0, due: std::collections::VecDeque::new() }
-    }
-}
-
-impl Calibration {
-    /// Forecasts are kept at least so many seconds apart.
-    const APART: f64 = 2.0;
-    const STEP: f64 = 0.04;
-
-    fn judge(&mut self, now: f64, entries: f64) {
-        while let Some((due, median, error)) = self.due.front().copied().filter(|due| due.0 <= now)
-        {
-            self.due.pop_front();
-            if now - due > Self::APART {
-                continue;
-            }
-            let is_outside = (entries - median).abs() > Z90 * error * self.width;
-            let step = if is_outside { 0.8 } else { -0.2 };
-            self.width = (self.width * f64::exp(Self::STEP * step)).clamp(0.5, 8.0);
-        }
-    }
-
-    fn is_due(&self, now: f64) -> bool {
-        self.due.back().is_none_or(|(due, ..)| now + AHEAD - due >= Self::APART)
-    }
-
-    fn expect(&mut self, now: f64, median: f64, error: f64) {
-        self.due.push_back((now + AHEAD, median, error));
-    }
 }
 
 impl Forecaster for Table {
@@ -335,13 +278,6 @@ impl Table {
                 variance +=
                     (rate.slope_error * rate.slope.signum().abs() * per_slope.iter().sum::<f64>())
                         .powi(2);
-                // A rate that is new may not last.
-                variance += (0.3
-                    * came
-                    * (1.0 - (rate.since / 30.0).min(1.0))
-                    * rate.since.recip().min(1.0))
-                .powi(2)
-                    * 0.25;
             }
             variance +=
                 (MODEL_ERROR * (level - now)).powi(2) + ((0.004 + guessed) * turned).powi(2);
@@ -395,24 +331,14 @@ impl Table {
     }
 
     fn look(&self) -> Outlook {
-        let unknown = |state, reason: &str| Outlook {
-            state,
-            full: None,
-            full_within: None,
-            drop: None,
-            evictable: None,
-            settles: None,
-            ahead: None,
-            reason: reason.to_owned(),
-        };
         let Some(now) = self.entries else {
-            return unknown(State::Unknown, "the number of entries is not known");
+            return Outlook::unknown(State::Unknown, "the number of entries is not known");
         };
         let max = match self.limit {
             Some(Limit::Entries(max)) => Some(f64::from(max)),
             Some(Limit::Unlimited) => None,
             Some(Limit::Unavailable) | None => {
-                return unknown(State::Unknown, "the limit is not known");
+                return Outlook::unknown(State::Unknown, "the limit is not known");
             }
         };
         let is_young =
@@ -420,7 +346,7 @@ impl Table {
         if is_young {
             let state =
                 if max.is_some_and(|max| now >= max) { State::Full } else { State::Unknown };
-            return unknown(state, "not enough is known yet");
+            return Outlook::unknown(state, "not enough is known yet");
         }
         let rates = self.rates();
         let path = self.path(&rates);
@@ -484,34 +410,6 @@ impl Table {
         let reason = reason::text(state, now, max, &rates, settles);
         Outlook { state, full, full_within, drop, evictable, settles, ahead: Some(ahead), reason }
     }
-}
-
-/// The value at `ahead` seconds of what is given on the grid.
-fn value(line: &[f64; GRID.len()], ahead: f64) -> f64 {
-    let next = GRID.iter().position(|time| *time >= ahead).unwrap_or(GRID.len() - 1).max(1);
-    let share = (ahead - GRID[next - 1]) / (GRID[next] - GRID[next - 1]);
-    line[next - 1] + share.clamp(0.0, 1.0) * (line[next] - line[next - 1])
-}
-
-/// When a line comes to `level`.
-fn crossing(line: &[f64; GRID.len()], level: f64) -> Option<f64> {
-    let at = line.iter().position(|value| *value >= level)?;
-    if at == 0 {
-        return Some(0.0);
-    }
-    let share = (level - line[at - 1]) / (line[at] - line[at - 1]);
-    Some(GRID[at - 1] + share * (GRID[at] - GRID[at - 1]))
-}
-
-/// The standard normal distribution (Abramowitz and Stegun 26.2.17; off by at most 7.5e-8).
-fn normal(z: f64) -> f64 {
-    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
-    let series = t
-        * (0.319_381_530
-            + t * (-0.356_563_782
-                + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
-    let tail = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt() * series;
-    if z >= 0.0 { 1.0 - tail } else { tail }
 }
 
 #[cfg(test)]

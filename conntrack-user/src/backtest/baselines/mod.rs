@@ -43,16 +43,7 @@ impl Line {
 
 /// Of which nothing is known.
 fn nothing() -> Outlook {
-    Outlook {
-        state: State::Unknown,
-        full: None,
-        full_within: None,
-        drop: None,
-        evictable: None,
-        settles: None,
-        ahead: None,
-        reason: String::new(),
-    }
+    Outlook::unknown(State::Unknown, "")
 }
 
 /// The limit, where there is one.
