@@ -115,6 +115,7 @@ pub(crate) fn run(env: &Env, tests: &[&Test], how: How) -> io::Result<Tally> {
             Place::WithoutConntrack => caught(|| (test.body)(env, &mut checks)),
         };
         let skipped = result.as_ref().err().and_then(Skip::reason);
+        let failed_before = tally.failed;
         let line = if let Some(reason) = skipped {
             tally.skipped += 1;
             format!("skipped {}: {release}: {reason}", test.name)
@@ -128,7 +129,7 @@ pub(crate) fn run(env: &Env, tests: &[&Test], how: How) -> io::Result<Tally> {
             format!("ok {} ({seconds:.1} s){}", test.name, untold.unwrap_or_default())
         };
         say(&line)?;
-        for note in checks.notes().iter().filter(|_| how.verbose) {
+        for note in checks.notes().iter().filter(|_| how.verbose || tally.failed > failed_before) {
             say(&format!("    {note}"))?;
         }
         if how.fail_fast && tally.failed > 0 {
