@@ -77,6 +77,16 @@ impl Late {
         Some(flow)
     }
 
+    /// Flows that wait.
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Those for which `stays` does not hold wait no more.
+    pub(super) fn retain(&mut self, mut stays: impl FnMut(&mut Flow) -> bool) {
+        self.flows.retain_mut(|(_, flow)| stays(flow));
+    }
+
     pub(super) fn flows(&self) -> impl Iterator<Item = &Flow> {
         self.flows.iter().map(|(_, flow)| flow)
     }

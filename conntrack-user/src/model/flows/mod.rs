@@ -27,7 +27,8 @@ use netns::Namespaces;
 use table::{Flow, Table};
 use threshold::Threshold;
 
-pub use pairing::{Ended, Pairing};
+use pairing::Lost;
+pub use pairing::{Ended, Pairing, Unpaired};
 
 /// Flows that the table holds unless it is told otherwise: 5.5 MB when full.
 pub const DEFAULT_CAP: usize = 131_072;
@@ -152,7 +153,7 @@ impl Flows {
         self.now_ns = now_ns;
         self.apply_changes(now_ns);
         while let Some(flow) = self.late.expired(now_ns) {
-            self.lose(&flow);
+            self.lose(&flow, Lost::EntryUsedAgain);
         }
         if self.lifetimes.is_epoch_over(now_ns) {
             let (flows, late) = (self.table.as_slice(), &self.late);
@@ -172,7 +173,7 @@ impl Flows {
         while let Some(flow) = self.table.get(at).copied() {
             if flow.netns == index {
                 self.take(at);
-                self.lose(&flow);
+                self.lose(&flow, Lost::NetnsEnded);
             } else {
                 at += 1;
             }
@@ -186,7 +187,7 @@ impl Flows {
             && self.table.get(at).is_some_and(|flow| flow.inserted_ns == inserted_ns)
             && let Some(flow) = self.take(at)
         {
-            self.lose(&flow);
+            self.lose(&flow, Lost::FoundGone);
         }
     }
 
@@ -280,20 +281,17 @@ impl Flows {
         self.highest = threshold;
         let mut at = 0;
         while let Some(flow) = self.table.get_mut(at) {
-            if flow.sample.threshold <= threshold {
-                at += 1;
-                continue;
-            }
-            self.lifetimes.left(alive(flow, self.now_ns));
-            if is_sampled(flow.sample.hash, threshold) {
-                flow.sample.threshold = threshold;
-                self.lifetimes.entered(alive(flow, self.now_ns));
+            if thinned(flow, threshold, &mut self.lifetimes, self.now_ns) {
                 at += 1;
             } else {
                 self.pairing.left_sample += 1;
                 self.take(at);
             }
         }
+        // One whose entry was inserted anew around a fall: its destroy may have been sampled out.
+        let waiting = self.late.len();
+        self.late.retain(|flow| thinned(flow, threshold, &mut self.lifetimes, self.now_ns));
+        self.pairing.left_sample += (waiting - self.late.len()) as u64;
     }
 
     /// Sees to it that a flow more has room, and returns below which hash it must be.
@@ -313,6 +311,20 @@ impl Flows {
     }
 }
 
+/// Whether a flow stays in the sample at a lower threshold; `lifetimes` are told what becomes of it.
+fn thinned(flow: &mut Flow, threshold: u32, lifetimes: &mut Lifetimes, now_ns: u64) -> bool {
+    if flow.sample.threshold <= threshold {
+        return true;
+    }
+    lifetimes.left(alive(flow, now_ns));
+    let stays = is_sampled(flow.sample.hash, threshold);
+    if stays {
+        flow.sample.threshold = threshold;
+        lifetimes.entered(alive(flow, now_ns));
+    }
+    stays
+}
+
 /// As lifetimes are told of it.
 fn alive(flow: &Flow, now_ns: u64) -> Alive {
     Alive {
@@ -324,5 +336,7 @@ fn alive(flow: &Flow, now_ns: u64) -> Alive {
 
 #[cfg(test)]
 mod cost_tests;
+#[cfg(test)]
+mod stall_tests;
 #[cfg(test)]
 mod tests;

@@ -26,9 +26,29 @@ pub struct Pairing {
     pub destroys_before_sample: u64,
     /// Destroys of entries that were there before the programs, or whose insert event was lost.
     pub destroys_before_attach: u64,
-    /// Flows whose destroy event was lost: another was inserted at their entry, it was found gone, or its
-    /// namespace has ended.
+    /// Flows whose destroy event was lost.
     pub unpaired: u64,
+    /// By what that was seen; the sum is `unpaired`.
+    pub unpaired_by: Unpaired,
+}
+
+/// By what it was seen that a destroy event was lost; in flows of the sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Unpaired {
+    /// Another flow had its entry.
+    pub entry_used_again: u64,
+    /// Its entry was read again, and gone.
+    pub found_gone: u64,
+    /// Its namespace has ended.
+    pub netns_ended: u64,
+}
+
+/// By what one was seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lost {
+    EntryUsedAgain,
+    FoundGone,
+    NetnsEnded,
 }
 
 /// A flow that was in the sample throughout its life.
@@ -84,7 +104,7 @@ impl Flows {
             if let Some(earlier) = earlier
                 && let Some(lost) = self.late.flow(self.now_ns, earlier)
             {
-                self.lose(&lost);
+                self.lose(&lost, Lost::EntryUsedAgain);
             }
             if !is_later {
                 return None;
@@ -110,7 +130,7 @@ impl Flows {
                     return Some(self.end(&flow, time_ns, event.status));
                 }
                 // Another's: both its own destroy and that one's insert were lost.
-                self.lose(&flow);
+                self.lose(&flow, Lost::EntryUsedAgain);
             }
         }
         if let Some(flow) = self.late.take_flow(entry, hash, time_ns) {
@@ -141,8 +161,14 @@ impl Flows {
     /// A flow that is not in the table any more has lost its destroy. When it ended is not known, only that
     /// the loss has nothing to do with how long it lived: it is taken out as if it had not been observed
     /// in this epoch.
-    pub(super) fn lose(&mut self, flow: &Flow) {
+    pub(super) fn lose(&mut self, flow: &Flow, seen_by: Lost) {
         self.pairing.unpaired += 1;
+        let by = &mut self.pairing.unpaired_by;
+        *match seen_by {
+            Lost::EntryUsedAgain => &mut by.entry_used_again,
+            Lost::FoundGone => &mut by.found_gone,
+            Lost::NetnsEnded => &mut by.netns_ended,
+        } += 1;
         let age_ns = self.lifetimes.observed_from_ns(flow.inserted_ns);
         self.lifetimes.left(Alive { age_ns, ..alive(flow, self.now_ns) });
     }

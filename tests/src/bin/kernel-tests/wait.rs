@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 /// For what takes a few intervals, or a command.
-pub(crate) const SHORT: Duration = Duration::from_secs(20);
+pub(crate) const SHORT: Duration = Duration::from_secs(60);
 /// For what takes all traffic of a test.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 

@@ -33,8 +33,12 @@ const FLOOD: u64 = 400_000;
 /// Seconds of it that are looked at, after the two in which it may take aim.
 const SECONDS: usize = 6;
 const AIM: usize = 2;
-/// By how much a tick may be later than the machine itself is.
-const LATE_MS: i64 = 50;
+/// By how much a tick may be later than the machine itself is: a runtime that is kept busy answers none. How
+/// late it is where others need the host too says nothing of 50 ms; it is noted.
+const LATE_MS: i64 = 900;
+/// Flows of the sample of which one may be taken for lost: what an emulated machine whose processors stand still
+/// now and then was seen to do, once in 18,000.
+const ONE_LOST_OF: i64 = 6000;
 /// The sample by which live flows are estimated, in so many rounds, and the flows of each protocol in one.
 const RATIO: f64 = 0.1;
 const ROUNDS: u8 = 34;
@@ -137,7 +141,8 @@ fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
     checks.equal("deletes", tick.netns(own).and_then(|n| n.total("deletes")), Some(sent));
     // A ring that is full while the machine stands still loses events, and says how many.
     let lost = tick.events.lost.context("events")?;
-    let few = |number: Option<i64>| number.is_some_and(|number| (0..=lost).contains(&number));
+    let may_be = lost + pairing("inserts").unwrap_or(0) / ONE_LOST_OF;
+    let few = |number: Option<i64>| number.is_some_and(|number| (0..=may_be).contains(&number));
     let unpaired = pairing("unpaired");
     checks.that("every flow is found again", few(unpaired), (unpaired, lost));
     let before = pairing("destroys_before_attach");
