@@ -16,10 +16,11 @@ use super::{
     registry::{CLAIRVOYANT, Entry},
     said::Said,
     scenario::Scenario,
-    score::{METRICS, Scores, score},
+    score::{Judge, METRICS, Scores},
     simulator::{Run, Simulator},
     truth::Truth,
 };
+use crate::forecast::outlook::Quantiles;
 
 /// A scenario to be tried.
 #[derive(Debug, Clone)]
@@ -68,8 +69,8 @@ pub struct Estimate {
 pub struct Trace {
     /// What happened.
     pub truth: Truth,
-    /// What each forecaster said, in the order of [`Outcome::forecasters`].
-    pub said: Vec<Vec<Said>>,
+    /// What each forecaster said of the entries in 60 s, in the order of [`Outcome::forecasters`].
+    pub ahead: Vec<Vec<Option<Quantiles<f64>>>>,
     /// When its alarm was on.
     pub alarms: Vec<Vec<bool>>,
 }
@@ -177,10 +178,13 @@ fn judge(run: Run, entries: &[Entry]) -> (Vec<Scores>, Trace) {
     let listened = entries.iter().map(|entry| (listen(&run, entry), entry.rule));
     let all: Vec<(Vec<Said>, Rule)> =
         std::iter::once((clairvoyant, Rule::Median)).chain(listened).collect();
-    let scores = all.iter().map(|(said, rule)| score(&run, said, *rule)).collect();
-    let alarms = all.iter().map(|(said, rule)| rule.alarms(said, &run.truth)).collect();
-    let said = all.into_iter().map(|(said, _)| said).collect();
-    (scores, Trace { truth: run.truth, said, alarms })
+    let alarms: Vec<Vec<bool>> =
+        all.iter().map(|(said, rule)| rule.alarms(said, &run.truth)).collect();
+    let judge = Judge::new(&run);
+    let scores =
+        all.iter().zip(&alarms).map(|((said, _), alarms)| judge.score(said, alarms)).collect();
+    let ahead = all.iter().map(|(said, _)| said.iter().map(|said| said.ahead).collect()).collect();
+    (scores, Trace { truth: run.truth, ahead, alarms })
 }
 
 /// The mean of some numbers, with its confidence interval by Student's law.

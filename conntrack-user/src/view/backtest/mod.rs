@@ -6,13 +6,6 @@ mod plot;
 mod summary;
 pub mod text;
 
-use crate::backtest::score;
-
-/// The place of a metric.
-fn place(name: &str) -> usize {
-    score::ALL.iter().position(|metric| metric.name == name).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
