@@ -2,14 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    plot,
-    summary::{groups, over},
-};
+use super::{plot, summary::groups};
 use crate::backtest::{
+    estimate::{Estimate, over},
     registry::CLAIRVOYANT,
     score::{self, Metric},
-    trial::{Estimate, Outcome},
+    trial::Outcome,
 };
 
 const HEAD: &str = r#"<!doctype html>

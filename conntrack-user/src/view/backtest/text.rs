@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::summary::{groups, over};
+use super::summary::groups;
 use crate::backtest::{
+    estimate::{Estimate, over},
     score::{self, place},
-    trial::{Estimate, Outcome},
+    trial::Outcome,
 };
 
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
 
 /// What is shown, in this order: of alarms and times to full.
 const COLUMNS: &[&str] = &[
