@@ -7,6 +7,14 @@ use crate::forecast::outlook::{Outlook, Quantiles, State};
 pub struct Said {
     /// Seconds until it is full, as in [`Outlook::full`].
     pub full: Option<Quantiles<Option<f64>>>,
+    /// Seconds until the first packet is dropped; that of `full` where no other is said.
+    pub drop: Option<Quantiles<Option<f64>>>,
+    /// The probabilities that it is full within some times, as in [`Outlook::full_within`].
+    pub within: Option<[f64; 4]>,
+    /// Entries that can be evicted at the limit.
+    pub evictable: Option<f64>,
+    /// Entries at which it settles.
+    pub settles: Option<f64>,
     /// Entries in 60 s, as in [`Outlook::ahead`].
     pub ahead: Option<Quantiles<f64>>,
 }
@@ -20,7 +28,14 @@ impl Said {
             State::Full => Some(Quantiles { low: now, median: now, high: now }),
             _ => outlook.full,
         };
-        Self { full, ahead: outlook.ahead }
+        Self {
+            full,
+            drop: outlook.drop.or(full),
+            within: outlook.full_within,
+            evictable: outlook.evictable,
+            settles: outlook.settles.map(|settles| settles.level),
+            ahead: outlook.ahead,
+        }
     }
 
     /// Seconds until it is full, as likely later as sooner; none: not that it is to be seen.

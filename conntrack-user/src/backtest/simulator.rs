@@ -11,7 +11,7 @@ use super::{
     draw::{self, Source},
     scenario::{Reconnect, Scenario, What},
     stream::{Plan, Stream},
-    truth::{Clairvoyant, Truth},
+    truth::{Clairvoyant, Moment, Truth},
 };
 use crate::{
     forecast::snapshot::{Change, Ended, Live, Snapshot, Timeouts},
@@ -95,7 +95,13 @@ impl Simulator {
                 table.step(now, &mut change, &mut source);
             }
             clairvoyant.look(now, &table.streams, table.entries(), table.max);
-            truth.push(table.entries(), table.max, change.refused, clairvoyant.said());
+            truth.push(Moment {
+                level: table.entries(),
+                max: table.max,
+                evictable: table.evictable(),
+                refused: change.refused,
+                clairvoyant: clairvoyant.said(),
+            });
             if now <= self.ticks {
                 let seen = second >= seen_until;
                 let change = seen_before.then_some(change);

@@ -9,17 +9,18 @@ use std::{
 };
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::{
     alarm::Rule,
+    estimate::{Estimate, estimate},
     registry::{CLAIRVOYANT, Entry},
     said::Said,
     scenario::Scenario,
-    score::{METRICS, Scores, score},
+    score::{Judge, METRICS, Scores},
     simulator::{Run, Simulator},
     truth::Truth,
 };
+use crate::forecast::outlook::Quantiles;
 
 /// A scenario to be tried.
 #[derive(Debug, Clone)]
@@ -50,17 +51,8 @@ pub struct Judged {
     pub name: &'static str,
     /// Over all seeds, by metric.
     pub metrics: [Option<Estimate>; METRICS],
-}
-
-/// A mean over seeds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Estimate {
-    /// The mean.
-    pub mean: f64,
-    /// It is so exact, up and down, with 95 % probability; none of one seed.
-    pub within: Option<f64>,
-    /// Seeds that could tell.
-    pub seeds: usize,
+    /// Of each seed.
+    pub seeds: Vec<Scores>,
 }
 
 /// One run, to be drawn.
@@ -68,8 +60,8 @@ pub struct Estimate {
 pub struct Trace {
     /// What happened.
     pub truth: Truth,
-    /// What each forecaster said, in the order of [`Outcome::forecasters`].
-    pub said: Vec<Vec<Said>>,
+    /// What each forecaster said of the entries in 60 s, in the order of [`Outcome::forecasters`].
+    pub ahead: Vec<Vec<Option<Quantiles<f64>>>>,
     /// When its alarm was on.
     pub alarms: Vec<Vec<bool>>,
 }
@@ -165,9 +157,9 @@ fn outcome(
     scores.sort_by_key(|(seed, _)| *seed);
     let names = std::iter::once(CLAIRVOYANT).chain(entries.iter().map(|entry| entry.name));
     let forecasters = names.enumerate().map(|(place, name)| {
-        let of =
-            |metric: usize| estimate(scores.iter().filter_map(|(_, seed)| seed[place][metric]));
-        Judged { name, metrics: std::array::from_fn(of) }
+        let seeds: Vec<Scores> = scores.iter().map(|(_, seed)| seed[place]).collect();
+        let of = |metric: usize| estimate(seeds.iter().filter_map(|seed| seed[metric]));
+        Judged { name, metrics: std::array::from_fn(of), seeds }
     });
     Outcome { case, forecasters: forecasters.collect(), first }
 }
@@ -177,39 +169,13 @@ fn judge(run: Run, entries: &[Entry]) -> (Vec<Scores>, Trace) {
     let listened = entries.iter().map(|entry| (listen(&run, entry), entry.rule));
     let all: Vec<(Vec<Said>, Rule)> =
         std::iter::once((clairvoyant, Rule::Median)).chain(listened).collect();
-    let scores = all.iter().map(|(said, rule)| score(&run, said, *rule)).collect();
-    let alarms = all.iter().map(|(said, rule)| rule.alarms(said, &run.truth)).collect();
-    let said = all.into_iter().map(|(said, _)| said).collect();
-    (scores, Trace { truth: run.truth, said, alarms })
-}
-
-/// The mean of some numbers, with its confidence interval by Student's law.
-pub fn estimate(values: impl Iterator<Item = f64>) -> Option<Estimate> {
-    let values: Vec<f64> = values.collect();
-    let n = values.len() as f64;
-    if values.is_empty() {
-        return None;
-    }
-    let mean = values.iter().sum::<f64>() / n;
-    let within = (values.len() > 1).then(|| {
-        let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-        student(n - 1.0) * (squares / (n - 1.0) / n).sqrt()
-    });
-    Some(Estimate { mean, within, seeds: values.len() })
-}
-
-/// The 97.5 % quantile of Student's law (Cornish-Fisher; to 1 % from 3 degrees of freedom on).
-fn student(freedom: f64) -> f64 {
-    match freedom as u64 {
-        0 | 1 => return 12.706,
-        2 => return 4.303,
-        _ => {}
-    }
-    const Z: f64 = 1.959_964;
-    let first = (Z.powi(3) + Z) / 4.0;
-    let second = (5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z) / 96.0;
-    let third = (3.0 * Z.powi(7) + 19.0 * Z.powi(5) + 17.0 * Z.powi(3) - 15.0 * Z) / 384.0;
-    Z + first / freedom + second / freedom.powi(2) + third / freedom.powi(3)
+    let alarms: Vec<Vec<bool>> =
+        all.iter().map(|(said, rule)| rule.alarms(said, &run.truth)).collect();
+    let judge = Judge::new(&run);
+    let scores =
+        all.iter().zip(&alarms).map(|((said, _), alarms)| judge.score(said, alarms)).collect();
+    let ahead = all.iter().map(|(said, _)| said.iter().map(|said| said.ahead).collect()).collect();
+    (scores, Trace { truth: run.truth, ahead, alarms })
 }
 
 #[cfg(test)]
@@ -252,17 +218,5 @@ mod tests {
         assert_eq!(first, scores(cases));
         let lead = first[0][0].unwrap();
         assert!(lead.seeds == 2 && (80.0..110.0).contains(&lead.mean), "{lead:?}");
-    }
-
-    #[test]
-    fn intervals_are_students() {
-        for (freedom, expected) in [(3.0, 3.182), (9.0, 2.262), (29.0, 2.045)] {
-            assert!((student(freedom) / expected - 1.0).abs() < 0.01, "{freedom}");
-        }
-        let of = estimate([1.0, 2.0, 3.0].into_iter()).unwrap();
-        assert!(
-            (of.mean - 2.0).abs() < 1e-9
-                && (of.within.unwrap() - 4.303 / 3_f64.sqrt()).abs() < 1e-3
-        );
     }
 }

@@ -11,6 +11,8 @@ const LOOK_TICKS: f64 = 6000.0;
 const APART: f64 = 60.0;
 /// The clairvoyant may waver for so many seconds.
 const WAVERS: f64 = 5.0;
+/// A level that changes by less than this part of itself in the second half of the look ahead has settled.
+const SETTLED: f64 = 0.01;
 /// Of the normal law, the 90 % quantile.
 const DECILE: f64 = 1.281_551_6;
 
@@ -23,10 +25,27 @@ pub struct Truth {
     pub level: Vec<u64>,
     /// How many there may be.
     pub max: Vec<u32>,
+    /// Entries that can be evicted at the limit.
+    pub evictable: Vec<u64>,
+    /// Packets dropped for want of room since the tick before.
+    pub refused: Vec<u64>,
     /// What the clairvoyant says.
     pub clairvoyant: Vec<Said>,
-    /// The first tick at which a packet was dropped for want of room.
-    pub first_refused: Option<usize>,
+}
+
+/// What happens at a tick.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Moment {
+    /// As in [`Truth::level`].
+    pub level: u64,
+    /// As in [`Truth::max`].
+    pub max: u32,
+    /// As in [`Truth::evictable`].
+    pub evictable: u64,
+    /// As in [`Truth::refused`].
+    pub refused: u64,
+    /// As in [`Truth::clairvoyant`].
+    pub clairvoyant: Said,
 }
 
 /// A time in which a table is full, but for moments.
@@ -48,13 +67,18 @@ impl Truth {
     }
 
     /// What happens at the next tick.
-    pub fn push(&mut self, level: u64, max: u32, refused: u64, clairvoyant: Said) {
-        if refused > 0 && self.first_refused.is_none() {
-            self.first_refused = Some(self.level.len());
-        }
-        self.level.push(level);
-        self.max.push(max);
-        self.clairvoyant.push(clairvoyant);
+    pub fn push(&mut self, moment: Moment) {
+        self.level.push(moment.level);
+        self.max.push(moment.max);
+        self.evictable.push(moment.evictable);
+        self.refused.push(moment.refused);
+        self.clairvoyant.push(moment.clairvoyant);
+    }
+
+    /// The first tick of a fill at which a packet is dropped for want of room.
+    #[must_use]
+    pub fn first_drop(&self, fill: &Fill) -> Option<usize> {
+        (fill.start..fill.end).find(|at| self.refused[*at] > 0)
     }
 
     /// Whether it is at its limit at a tick.
@@ -103,13 +127,24 @@ pub struct Clairvoyant<'a> {
     lives: Vec<&'a Life>,
     tick: f64,
     said: Said,
+    /// New entries at a tick by stream: what `new` and `spread` were made from.
+    rates: Vec<f64>,
+    /// Those of them, all streams together, that are still there so many ticks later.
+    new: Vec<f64>,
+    /// Of all that came in so many ticks, variance.
+    variance: Vec<f64>,
+    /// Entries of all streams that go at each of the ticks to come.
+    due: Vec<u32>,
 }
 
 impl<'a> Clairvoyant<'a> {
     /// For streams with such lives.
     #[must_use]
     pub fn new(lives: impl Iterator<Item = &'a Life>, tick: f64) -> Self {
-        Self { lives: lives.collect(), tick, said: Said::default() }
+        let ticks = Self::ticks(tick);
+        let (new, variance, due) = (vec![0.0; ticks], vec![0.0; ticks + 1], vec![0; ticks]);
+        let (lives, said, rates) = (lives.collect(), Said::default(), vec![]);
+        Self { lives, tick, said, rates, new, variance, due }
     }
 
     /// How many ticks of `tick` seconds it looks ahead.
@@ -126,40 +161,67 @@ impl<'a> Clairvoyant<'a> {
 
     /// Looks ahead from a tick on.
     pub fn look(&mut self, now: usize, streams: &[Stream<'_>], entries: u64, max: u32) {
-        let known = streams.iter().zip(&self.lives).map(|(stream, life)| {
-            // A tick's arrivals and their variance.
-            let arrivals = stream.rate(now) * self.tick;
-            (&stream.due()[now + 1..], &life.survival, arrivals, stream.plan.arrivals.dispersion)
-        });
-        let known: Vec<_> = known.collect();
-        let (max, mut level, mut variance) = (f64::from(max), entries as f64, 0.0);
-        let ahead_ticks = (AHEAD / self.tick).round() as usize;
+        self.gather(now, streams);
+        let (max, mut level) = (f64::from(max), entries as f64);
+        let (ahead_ticks, ticks) = ((AHEAD / self.tick).round() as usize, self.new.len());
         let mut full = Quantiles { low: None, median: None, high: None };
-        let mut ahead = None;
-        for step in 0..=Self::ticks(self.tick) {
-            let spread = DECILE * f64::sqrt(variance);
+        let (mut ahead, mut half) = (None, level);
+        for step in 0..=ticks {
+            let spread = || DECILE * self.variance[step].sqrt();
             let seconds = Some(step as f64 * self.tick);
-            let sides =
-                [(&mut full.low, spread), (&mut full.median, 0.0), (&mut full.high, -spread)];
-            for (quantile, side) in sides {
-                if quantile.is_none() && level + side >= max {
-                    *quantile = seconds;
-                }
+            // As `level + spread >= max`, but for a root at each step.
+            let room = max - level;
+            let is_near =
+                room <= 0.0 || room * room <= 1.0001 * DECILE * DECILE * self.variance[step];
+            if full.low.is_none() && is_near && level + spread() >= max {
+                full.low = seconds;
+            }
+            if full.median.is_none() && level >= max {
+                full.median = seconds;
+            }
+            if full.high.is_none() && level >= max && level - spread() >= max {
+                full.high = seconds;
             }
             if step == ahead_ticks {
-                let (low, high) = (level - spread, level + spread);
+                let (low, high) = (level - spread(), level + spread());
                 ahead = Some(Quantiles { low, median: level, high });
             }
-            if step >= ahead_ticks && full.high.is_some() {
-                break;
+            if step == ticks / 2 {
+                half = level;
             }
-            for (due, survival, arrivals, dispersion) in &known {
-                let new = arrivals * survival.get(step).copied().unwrap_or(0.0);
-                level += new - f64::from(due.get(step).copied().unwrap_or(0));
-                variance += new * dispersion;
+            if step < ticks {
+                level += self.new[step] - f64::from(self.due[step]);
             }
         }
-        self.said = Said { full: Some(full), ahead };
+        let settles = ((level - half).abs() <= SETTLED * level).then_some(level);
+        self.said = Said { full: Some(full), drop: Some(full), ahead, settles, ..Said::default() };
+    }
+
+    /// Adds up the streams.
+    fn gather(&mut self, now: usize, streams: &[Stream<'_>]) {
+        self.due.fill(0);
+        for stream in streams {
+            let due = &stream.due()[now + 1..];
+            self.due.iter_mut().zip(due).for_each(|(sum, due)| *sum += due);
+        }
+        let rates: Vec<f64> = streams.iter().map(|stream| stream.rate(now) * self.tick).collect();
+        if rates == self.rates {
+            return;
+        }
+        self.new.fill(0.0);
+        let mut spread = vec![0.0; self.new.len()];
+        for ((stream, life), rate) in streams.iter().zip(&self.lives).zip(&rates) {
+            let dispersion = stream.plan.arrivals.dispersion;
+            let sums = self.new.iter_mut().zip(&mut spread).zip(&life.survival);
+            for ((new, spread), survival) in sums {
+                *new += rate * survival;
+                *spread += rate * survival * dispersion;
+            }
+        }
+        for (step, spread) in spread.into_iter().enumerate() {
+            self.variance[step + 1] = self.variance[step] + spread;
+        }
+        self.rates = rates;
     }
 }
 
@@ -172,7 +234,8 @@ mod tests {
         let mut truth = Truth::new(1.0);
         let sees = |seconds| {
             let at = Some(seconds);
-            Said { full: Some(Quantiles { low: at, median: at, high: at }), ahead: None }
+            let full = Some(Quantiles { low: at, median: at, high: at });
+            Said { full, ..Said::default() }
         };
         for second in 0..300 {
             let level = match second {
@@ -180,12 +243,14 @@ mod tests {
                 _ => 90,
             };
             let said = if (40..50).contains(&second) { sees(9.0) } else { Said::default() };
-            truth.push(level, 100, u64::from(second >= 55), said);
+            let refused = u64::from(second == 55);
+            truth.push(Moment { level, max: 100, refused, clairvoyant: said, ..Moment::default() });
         }
         let expected = [
             Fill { foreseeable: 40, start: 50, end: 80 },
             Fill { foreseeable: 200, start: 200, end: 300 },
         ];
-        assert_eq!((truth.fills(), truth.first_refused), (expected.to_vec(), Some(55)));
+        assert_eq!(truth.fills(), expected);
+        assert_eq!(expected.map(|fill| truth.first_drop(&fill)), [Some(55), None]);
     }
 }

@@ -10,7 +10,9 @@ Columns (means over the seeds; the line below: 95 % confidence intervals):
   MISS   share of fills without an alarm         FALSE  minutes of false alarm
   ETA    error of the time to full, relative; E300 to E10: so many seconds before
   CRPS   of the entries in 60 s, % of the limit  COV    how often their 80 % interval held
-  COVF   the same of the time to full";
+  COVF   the same of the time to full            DROP   error of the time to the first drop
+  EVICT  of what can be evicted, % of the limit  SETT   of the level where it settles, relative
+  TOLD   how often such a level was said         B1M    Brier's score of full within a minute";
 
 #[derive(Debug, Args)]
 pub(crate) struct Backtest {

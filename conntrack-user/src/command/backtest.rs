@@ -8,6 +8,7 @@ use conntrack_user::{
         drawn, registry,
         scenario::Scenario,
         trial::{self, Case},
+        verdict::verdicts,
     },
     view::backtest as view,
 };
@@ -26,16 +27,20 @@ pub(crate) fn run(options: &Backtest) -> Result<u8> {
     let outcomes = trial::run(cases, &entries, options.seeds, progress)?;
     // Whether somebody reads it or not.
     let _ = match options.output {
-        Form::Text => output::text(&view::text::table(&outcomes))?,
+        Form::Text => {
+            output::text(&(view::text::table(&outcomes) + &view::verdict::text(&outcomes)))?
+        }
         Form::Html => output::text(&view::html::page(&outcomes))?,
         Form::Json => {
             let mut json = output::Json::default();
+            let mut reader = output::Reader::Reading;
             for line in view::json::lines(&outcomes) {
-                if json.write(&line)? == output::Reader::Gone {
-                    break;
-                }
+                reader = json.write(&line)?;
             }
-            output::Reader::Reading
+            for verdict in verdicts(&outcomes) {
+                reader = json.write(&verdict)?;
+            }
+            reader
         }
     };
     Ok(0)

@@ -2,14 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    plot,
-    summary::{groups, over},
-};
+use super::{plot, summary::groups};
 use crate::backtest::{
+    estimate::{Estimate, over},
     registry::CLAIRVOYANT,
     score::{self, Metric},
-    trial::{Estimate, Outcome},
+    trial::Outcome,
 };
 
 const HEAD: &str = r#"<!doctype html>
@@ -68,7 +66,9 @@ fn legend(out: &mut String) {
          fill. SHARE: of the clairvoyant's lead. MISS: share of fills without an alarm. FALSE: minutes of false \
          alarm. E300 to E10, E1/2: relative error of the time to full so many seconds before, and half way; ETA: \
          their mean; 10 is never. PINB, CRPS: of N(t+60), per cent of the limit. COV, COVF: how often the 80 % \
-         intervals of N(t+60) and of the time to full held.</p>\n",
+         intervals of N(t+60) and of the time to full held. DROP: error of the time to the first dropped packet. \
+         EVICT: of the entries that can be evicted, per cent of the limit. SETT, TOLD: relative error of the level \
+         where it settles, and how often one was said. B1M to B60M: Brier's score of full within so many minutes.</p>\n",
     );
 }
 

@@ -3,8 +3,9 @@
 use serde::{Serialize, Serializer};
 
 use crate::backtest::{
+    estimate::Estimate,
     score::{self, METRICS},
-    trial::{Estimate, Outcome},
+    trial::Outcome,
 };
 
 /// What a forecaster is worth in a scenario.

@@ -5,13 +5,7 @@ pub mod json;
 mod plot;
 mod summary;
 pub mod text;
-
-use crate::backtest::score;
-
-/// The place of a metric.
-fn place(name: &str) -> usize {
-    score::ALL.iter().position(|metric| metric.name == name).unwrap_or(0)
-}
+pub mod verdict;
 
 #[cfg(test)]
 mod tests {
@@ -43,11 +37,32 @@ mod tests {
         let lines: Vec<String> =
             json::lines(&outcomes).map(|line| serde_json::to_string(&line).unwrap()).collect();
         assert_eq!(lines.len(), 6);
+        assert_eq!(verdict::text(&outcomes), "");
         assert!(lines[2].contains(r#""forecaster":"static-80","scores":{"lead_s":{"mean":"#));
         for name in [registry::CLAIRVOYANT, "holt", "static-80"] {
             assert!(table.contains(name) && page.contains(name), "{name}");
         }
         assert!(table.starts_with("leak: 1.0 fills\n"), "{table}");
+    }
+
+    #[test]
+    fn a_verdict_names_the_scenarios() {
+        let mut outcomes = outcomes();
+        for outcome in &mut outcomes {
+            outcome.forecasters[2].name = registry::OURS;
+        }
+        let text = anstream::adapter::strip_str(&verdict::text(&outcomes)).to_string();
+        let expected = [
+            "Is ctmon good enough on 1 written scenario?\n",
+            "  yes missed fills: 0 of 2\n",
+            // A fixed share of the limit says no time.
+            "  NO  worse than the best line in 1 of 1 scenarios",
+            "\n        leak: 9.",
+            "Is ctmon good enough on 1 drawn scenario?\n",
+        ];
+        for expected in expected {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
     }
 
     #[test]

@@ -3,10 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    backtest::{
-        said::Said,
-        trial::{Judged, Trace},
-    },
+    backtest::trial::{Judged, Trace},
     forecast::outlook::{AHEAD, Quantiles},
 };
 
@@ -35,8 +32,8 @@ pub(super) fn svg(trace: &Trace, forecasters: &[Judged], fan: usize) -> String {
         }
     }
     plot.axes(&mut out);
-    if let Some(said) = trace.said.get(fan) {
-        plot.fan(&mut out, said);
+    if let Some(ahead) = trace.ahead.get(fan) {
+        plot.fan(&mut out, ahead);
     }
     let truth = &trace.truth;
     plot.line(&mut out, "max", (0..plot.ticks).map(|at| (at, f64::from(truth.max[at]))));
@@ -76,7 +73,7 @@ struct Plot {
 
 impl Plot {
     fn new(trace: &Trace) -> Self {
-        let ticks = trace.said.first().map_or(0, Vec::len);
+        let ticks = trace.ahead.first().map_or(0, Vec::len);
         let highest = trace.truth.max[..ticks].iter().max().copied().unwrap_or(1);
         let step = ticks.div_ceil(POINTS).max(1);
         Self { tick: trace.truth.tick, ticks, top: f64::from(highest) * 1.1, step }
@@ -108,11 +105,11 @@ impl Plot {
     }
 
     /// What was said of the level, at the time that it was said of.
-    fn fan(&self, out: &mut String, said: &[Said]) {
+    fn fan(&self, out: &mut String, ahead: &[Option<Quantiles<f64>>]) {
         let later = (AHEAD / self.tick).round() as usize;
         let of = |quantile: fn(&Quantiles<f64>) -> f64| {
-            let told = said.iter().enumerate();
-            told.filter_map(move |(at, said)| Some((at + later, quantile(&said.ahead?))))
+            let told = ahead.iter().enumerate();
+            told.filter_map(move |(at, ahead)| Some((at + later, quantile(ahead.as_ref()?))))
         };
         let lows: Vec<_> = of(|all| all.low).collect();
         let there = self.points(of(|all| all.high));
