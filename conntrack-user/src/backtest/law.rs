@@ -48,7 +48,10 @@ impl Law {
                 if !parts.iter().any(|part| part.share > 0.0) {
                     bail!("no part of the mixture has a share");
                 }
-                ensure!(parts.iter().all(|part| part.share >= 0.0), "a share is below 0");
+                ensure!(
+                    parts.iter().all(|part| (0.0..=1e9).contains(&part.share)),
+                    "a share is not within 0 and a billion"
+                );
                 for part in parts {
                     part.law.check()?;
                 }

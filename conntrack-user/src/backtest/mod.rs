@@ -3,6 +3,7 @@
 
 pub mod alarm;
 pub mod baselines;
+pub mod bounds;
 pub mod class;
 pub mod collector;
 mod draw;

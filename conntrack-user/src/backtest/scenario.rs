@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use super::{class::Class, law::Law};
+use super::{bounds, class::Class, law::Law};
 use crate::forecast::snapshot::Timeouts;
 
 /// What a table goes through.
@@ -161,6 +161,17 @@ impl Scenario {
         let ticks = self.seconds / self.tick;
         ensure!(ticks <= 200_000.0, "{ticks} ticks are more than 200,000: shorten it or its ticks");
         ensure!(!self.arrivals.is_empty(), "there is no [[arrivals]]");
+        let set = &self.timeouts;
+        for (name, seconds) in [
+            ("udp", set.udp),
+            ("udp_stream", set.udp_stream),
+            ("tcp_syn_sent", set.tcp_syn_sent),
+            ("tcp_time_wait", set.tcp_time_wait),
+            ("icmp", set.icmp),
+            ("generic", set.generic),
+        ] {
+            within(name, seconds.unwrap_or(0.0), 0.0, 1e6).context("timeouts")?;
+        }
         for (place, arrivals) in self.arrivals.iter().enumerate() {
             arrivals
                 .check()
@@ -181,7 +192,7 @@ impl Scenario {
             };
             check().with_context(|| format!("[[events]] {}", place + 1))?;
         }
-        Ok(())
+        bounds::check(self)
     }
 
     /// Buckets of the hash table where the limit was `max` at the start.
@@ -211,6 +222,10 @@ impl Arrivals {
     fn check(&self) -> Result<()> {
         ensure!(!self.rate.is_empty(), "rate has no pair of second and rate");
         ensure!(
+            self.rate.iter().all(|(second, _)| second.abs() <= 1e9),
+            "a second of rate is not within a billion"
+        );
+        ensure!(
             self.rate.is_sorted_by(|before, after| before.0 <= after.0),
             "the seconds of rate do not ascend"
         );
@@ -223,7 +238,8 @@ impl Arrivals {
             "dispersion is neither 0 nor within 1 and 10,000"
         );
         if let Some(sine) = self.sine {
-            ensure!(sine.period > 0.0, "the period of sine is not above 0");
+            ensure!((0.001..=1e9).contains(&sine.period), "the period of sine is not above 0");
+            ensure!(sine.phase.abs() <= 1e9, "the phase of sine is not within a billion seconds");
             ensure!((0.0..=1.0).contains(&sine.amplitude), "amplitude is not within 0 and 1");
         }
         if let Some(timeout) = self.timeout {
