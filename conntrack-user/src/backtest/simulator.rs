@@ -12,6 +12,7 @@ use rand::Rng as _;
 use super::{
     collector::{self, Collector, Left},
     draw::{self, Source},
+    said::Said,
     scenario::{Reconnect, Scenario, What},
     stream::{Plan, Stream},
     truth::{Clairvoyant, Moment, Truth},
@@ -97,13 +98,15 @@ impl Simulator {
             if now > 0 {
                 table.step(now, &mut change, &mut source);
             }
-            clairvoyant.look(now, &table);
+            // Beyond the end nobody is compared with it.
+            let said =
+                if now <= self.ticks { clairvoyant.look(now, &table) } else { Said::default() };
             truth.push(Moment {
                 level: table.entries(),
                 max: table.max,
                 evictable: table.evictable(),
                 refused: change.refused,
-                clairvoyant: clairvoyant.said(),
+                clairvoyant: said,
             });
             if now <= self.ticks {
                 let seen = second >= seen_until;

@@ -90,6 +90,8 @@ pub(super) struct Stream<'a> {
     waiting: Vec<Watched>,
     /// Of some of those that went at the last tick.
     gone: Vec<Watched>,
+    /// Parts of one that is watched which have gone so far: as it expired, and later.
+    left_over: [f64; 2],
 }
 
 /// An entry that is watched.
@@ -114,6 +116,7 @@ impl<'a> Stream<'a> {
             watched: vec![Vec::new(); ticks + 2],
             waiting: vec![],
             gone: vec![],
+            left_over: [0.5; 2],
         };
         let settled = || plan.settled().round() as u64;
         let entries = plan.arrivals.at_start.unwrap_or_else(settled);
@@ -177,7 +180,7 @@ impl<'a> Stream<'a> {
         self.expired += expired - gone;
         self.gone.clear();
         let share = gone as f64 / expired.max(1) as f64;
-        take(&mut self.watched[now], share, &mut self.gone);
+        take(&mut self.watched[now], share, &mut self.left_over[0], &mut self.gone);
         self.waiting.append(&mut self.watched[now]);
         gone
     }
@@ -198,7 +201,7 @@ impl<'a> Stream<'a> {
             return;
         }
         let share = entries as f64 / self.expired as f64;
-        take(&mut self.waiting, share, &mut self.gone);
+        take(&mut self.waiting, share, &mut self.left_over[1], &mut self.gone);
         self.expired -= entries;
         self.live -= entries;
     }
@@ -305,16 +308,16 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Moves a share of those that are watched, every so many of them.
-fn take(from: &mut Vec<Watched>, share: f64, to: &mut Vec<Watched>) {
-    let mut taken = 0.5;
-    from.retain(|entry| {
-        taken += share;
-        let goes = taken >= 1.0;
-        if goes {
-            taken -= 1.0;
-            to.push(*entry);
-        }
-        !goes
-    });
+/// Moves a share of those that are watched, every so many of them. Fractions are `left` for the next time.
+fn take(from: &mut Vec<Watched>, share: f64, left: &mut f64, to: &mut Vec<Watched>) {
+    if share >= 1.0 {
+        to.append(from);
+        return;
+    }
+    let all = from.len();
+    *left += share * all as f64;
+    let some = (*left as usize).min(all);
+    *left -= some as f64;
+    // From the end on, so that what takes a place was there before.
+    to.extend((0..some).rev().map(|at| from.swap_remove((2 * at + 1) * all / (2 * some))));
 }

@@ -126,7 +126,6 @@ impl Truth {
 pub struct Clairvoyant<'a> {
     lives: Vec<&'a Life>,
     tick: f64,
-    said: Said,
     /// New entries at a tick by stream: what the next two were made from.
     rates: Vec<f64>,
     /// Those of them, all streams together, that have not expired so many ticks later, and their variance.
@@ -140,8 +139,8 @@ impl<'a> Clairvoyant<'a> {
     #[must_use]
     pub fn new(lives: impl Iterator<Item = &'a Life>, tick: f64) -> Self {
         let ticks = Self::ticks(tick);
-        let (lives, said, rates) = (lives.collect(), Said::default(), vec![]);
-        Self { lives, tick, said, rates, new: vec![(0.0, 0.0); ticks], due: vec![0; ticks] }
+        let (lives, rates) = (lives.collect(), vec![]);
+        Self { lives, tick, rates, new: vec![(0.0, 0.0); ticks], due: vec![0; ticks] }
     }
 
     /// How many ticks of `tick` seconds it looks ahead.
@@ -150,29 +149,21 @@ impl<'a> Clairvoyant<'a> {
         (LOOK / tick).min(LOOK_TICKS).ceil() as usize
     }
 
-    /// What it says.
-    #[must_use]
-    pub fn said(&self) -> Said {
-        self.said
-    }
-
-    /// Looks ahead from a tick on.
-    pub(super) fn look(&mut self, now: usize, table: &Table<'_>) {
+    /// What it says at a tick.
+    pub(super) fn look(&mut self, now: usize, table: &Table<'_>) -> Said {
         self.gather(now, table);
-        let (come, come_variance) = self.new[0];
-        let met = collector::met(come, table.buckets);
-        let stay = 1.0 - table.met_at_once;
+        let come = self.new[0];
+        let met = collector::met(come.0, table.buckets);
         let (mut pass, wait) = table.collector.passes();
-        let (max, mut level) = (f64::from(table.max), table.entries() as f64);
-        let mut expired: f64 = table.streams.iter().map(|stream| stream.expired as f64).sum();
-        // Of those that came since now: variance, and that of those of them that have expired.
-        let (mut variance, mut expired_variance) = (0.0, 0.0);
+        let mut course = Course::new(table);
+        let max = f64::from(table.max);
         let (ahead_ticks, ticks) = ((AHEAD / self.tick).round() as usize, self.new.len());
         let mut full = Quantiles { low: None, median: None, high: None };
         let mut ahead = None;
         let mut means =
             [Average::new(ticks / 2, wait / self.tick), Average::new(ticks, wait / self.tick)];
         for step in 0..=ticks {
+            let Course { level, variance, .. } = course;
             let spread = || DECILE * f64::sqrt(variance);
             let seconds = Some(step as f64 * self.tick);
             // As `level + spread >= max`, but for a root at each step.
@@ -195,24 +186,14 @@ impl<'a> Clairvoyant<'a> {
             if step == ticks {
                 break;
             }
-            let (new, new_variance) = self.new[step];
-            let expire = f64::from(self.due[step]) + come - new;
-            expired += stay * expire;
-            level += come - (1.0 - stay) * expire;
-            let expire_variance = come_variance - new_variance;
-            expired_variance += stay * expire_variance;
-            variance += come_variance - (1.0 - stay) * expire_variance;
             let is_pass = (now + step + 1) as f64 * self.tick >= pass;
-            let share = if is_pass { 1.0 } else { met };
             pass += if is_pass { wait } else { 0.0 };
-            level -= share * expired;
-            variance -= share * expired_variance;
-            expired -= share * expired;
-            expired_variance -= share * expired_variance;
+            let stay = if is_pass { 0.0 } else { 1.0 - met };
+            course.step(come, self.new[step], self.due[step].into(), stay);
         }
         let [half, end] = means.map(|mean| mean.get());
         let settles = ((end - half).abs() <= SETTLED * end).then_some(end);
-        self.said = Said { full: Some(full), drop: Some(full), ahead, settles, ..Said::default() };
+        Said { full: Some(full), drop: Some(full), ahead, settles, ..Said::default() }
     }
 
     /// Adds up the streams.
@@ -236,6 +217,40 @@ impl<'a> Clairvoyant<'a> {
             }
         }
         self.rates = rates;
+    }
+}
+
+/// A level on its way.
+#[derive(Debug, Clone, Copy)]
+struct Course {
+    level: f64,
+    /// Of those of the level that have come since: they alone are not certain.
+    variance: f64,
+    /// Of the level, those that have expired.
+    expired: f64,
+    expired_variance: f64,
+    /// The share of those that expire that is not met at once.
+    waits: f64,
+}
+
+impl Course {
+    fn new(table: &Table<'_>) -> Self {
+        let expired = table.streams.iter().map(|stream| stream.expired as f64).sum();
+        let (level, waits) = (table.entries() as f64, 1.0 - table.met_at_once);
+        Self { level, variance: 0.0, expired, expired_variance: 0.0, waits }
+    }
+
+    /// A tick, in which some `come`, of all that came there are `new` more that have not expired, `due` expire of
+    /// those from before, and a share of all that have expired `stay`. Of the former two with their variance.
+    fn step(&mut self, come: (f64, f64), new: (f64, f64), due: f64, stay: f64) {
+        let waits = self.waits;
+        let pass = |expired: &mut f64, come: f64, expire: f64| {
+            let all = *expired + waits * expire;
+            *expired = stay * all;
+            come - (1.0 - waits) * expire - (1.0 - stay) * all
+        };
+        self.level += pass(&mut self.expired, come.0, due + come.0 - new.0);
+        self.variance += pass(&mut self.expired_variance, come.1, come.1 - new.1);
     }
 }
 
