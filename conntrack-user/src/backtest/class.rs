@@ -69,6 +69,15 @@ impl Class {
         !matches!(self.status(), EntryStatus::Assured)
     }
 
+    /// Seconds that it would stay if no packet came while packets pass, where they are not those after its last.
+    #[must_use]
+    pub const fn open(self, timeouts: &Timeouts) -> Option<f64> {
+        match self {
+            Self::TcpAssured | Self::TcpLong => Some(timeouts.tcp_established),
+            _ => None,
+        }
+    }
+
     /// Seconds that it stays after its last packet.
     #[must_use]
     pub const fn timeout(self, timeouts: &Timeouts) -> f64 {

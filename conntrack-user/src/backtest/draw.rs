@@ -23,8 +23,11 @@ pub(super) fn binomial(source: &mut Source, n: u64, p: f64) -> u64 {
 }
 
 /// A number with the given mean, and `dispersion` times as much variance: Poisson at 1, above that with a mean that
-/// is drawn from a gamma law.
+/// is drawn from a gamma law. At 0 the mean itself; a fraction of it is the probability of one more.
 pub(super) fn count(source: &mut Source, mean: f64, dispersion: f64) -> u64 {
+    if dispersion == 0.0 {
+        return mean as u64 + binomial(source, 1, mean.fract());
+    }
     let mean = if dispersion > 1.0 && mean > 0.0 {
         let scale = dispersion - 1.0;
         Gamma::new(mean / scale, scale).map_or(mean, |law| law.sample(source))
@@ -75,6 +78,14 @@ mod tests {
             assert!((mean / 50.0 - 1.0).abs() < 0.02, "{mean}");
             assert!((seen / dispersion - 1.0).abs() < 0.06, "{dispersion}: {seen}");
         }
+    }
+
+    #[test]
+    fn without_dispersion_it_is_the_mean() {
+        let mut source = source(3);
+        assert_eq!(count(&mut source, 7.0, 0.0), 7);
+        let sum: u64 = (0..10_000).map(|_| count(&mut source, 7.25, 0.0)).sum();
+        assert!((72_300..72_700).contains(&sum), "{sum}");
     }
 
     #[test]

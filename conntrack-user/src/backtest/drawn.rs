@@ -6,8 +6,8 @@
 //! | length | 1200 to 3600 s |
 //! | tick | 1 s; one in five 0.25 s, and a third as long |
 //! | limit | 16,384 to 1,048,576, log |
-//! | fill before the trouble | 5 to 70 % |
-//! | lag of the garbage collector | 1 to 5..60 s |
+//! | fill before the trouble, in the mean from pass to pass of the garbage collector | 5 to 70 % |
+//! | jiffies a second | 100, 250, 300 or 1000 |
 //! | timeouts | the kernel's; in three of ten each 0.25 to 2 times as long, log |
 //! | share of a class in the level | 0 to 1, cubed, relative to all classes |
 //! | time that packets pass | lognormal: median 0.5 to 60 s, log; sigma 0 to 1.5. Long ones: exponential, mean 600 to 36,000 s, log |
@@ -26,6 +26,7 @@ use rand::Rng as _;
 
 use super::{
     class::Class,
+    collector::Left,
     draw::{self, Source},
     law::Law,
     scenario::{Arrivals, Event, Reconnect, Scenario, SetTimeouts, Sine, What},
@@ -56,7 +57,8 @@ pub fn scenario(seed: u64, place: u64) -> (String, Scenario) {
         tick,
         max: max as u32,
         buckets: None,
-        gc_seconds: dice.even(5.0, 60.0).round(),
+        hz: [100, 250, 300, 1000][dice.even(0.0, 4.0) as usize],
+        collected: None,
         timeouts: SetTimeouts::default(),
         arrivals: vec![],
         events: vec![],
@@ -67,13 +69,14 @@ pub fn scenario(seed: u64, place: u64) -> (String, Scenario) {
     let level = max * dice.even(0.05, 0.70);
     let weights = CLASSES.map(|_| dice.even(0.0, 1.0).powi(3));
     let all: f64 = weights.iter().sum();
-    for (class, weight) in CLASSES.into_iter().zip(weights) {
-        let entries = level * weight / all;
-        let mut arrivals = dice.arrivals(class);
-        arrivals.rate = vec![(0.0, entries / lifetime(&scenario, &arrivals))];
-        scenario.arrivals.push(arrivals);
+    let entries = weights.map(|weight| level * weight / all);
+    scenario.arrivals = CLASSES.map(|class| dice.arrivals(class)).into();
+    let wait = wait(&scenario, &entries);
+    for (place, entries) in entries.into_iter().enumerate() {
+        let lifetime = lifetime(&scenario, &scenario.arrivals[place], wait);
+        scenario.arrivals[place].rate = vec![(0.0, entries / lifetime)];
     }
-    let (name, trouble) = dice.trouble(&scenario, max - level);
+    let (name, trouble) = dice.trouble(&scenario, max - level, wait);
     scenario.arrivals.extend(trouble);
     let event = if dice.one_in(0.3) { Some(dice.event(&scenario)) } else { None };
     scenario.events.extend(event);
@@ -81,10 +84,25 @@ pub fn scenario(seed: u64, place: u64) -> (String, Scenario) {
     (format!("drawn-{seed}-{place}"), scenario)
 }
 
-/// Seconds that an entry lives in the mean.
-fn lifetime(scenario: &Scenario, arrivals: &Arrivals) -> f64 {
-    let active = arrivals.active.as_ref().map_or(0.0, Law::mean);
-    active + arrivals.class.timeout(&scenario.timeouts()) + (1.0 + scenario.gc_seconds) / 2.0
+/// Seconds between two passes of the garbage collector through so many entries of each of the `arrivals`.
+fn wait(scenario: &Scenario, entries: &[f64]) -> f64 {
+    let mut left = Left::default();
+    for (arrivals, entries) in scenario.arrivals.iter().zip(entries) {
+        let (timeout, open) = arrivals.timeouts(scenario);
+        let active = active(arrivals);
+        left.add(entries * active / (active + timeout), open);
+        left.add_evenly(entries * timeout / (active + timeout), timeout);
+    }
+    left.wait(scenario.hz.into())
+}
+
+/// Seconds that an entry is there in the mean, with `wait` seconds between two passes of the garbage collector.
+fn lifetime(scenario: &Scenario, arrivals: &Arrivals, wait: f64) -> f64 {
+    active(arrivals) + arrivals.timeouts(scenario).0 + wait / 2.0
+}
+
+fn active(arrivals: &Arrivals) -> f64 {
+    arrivals.active.as_ref().map_or(0.0, Law::mean)
 }
 
 struct Dice(Source);
@@ -129,13 +147,18 @@ impl Dice {
     }
 
     /// What makes it climb, where there is `room` for so many entries.
-    fn trouble(&mut self, scenario: &Scenario, room: f64) -> (&'static str, Option<Arrivals>) {
+    fn trouble(
+        &mut self,
+        scenario: &Scenario,
+        room: f64,
+        wait: f64,
+    ) -> (&'static str, Option<Arrivals>) {
         let seconds = scenario.seconds;
         let begin = self.even(0.1, 0.5) * seconds;
         let place = self.0.random_range(0..CLASSES.len() - 1);
         let mut arrivals = self.arrivals(CLASSES[place]);
         arrivals.at_start = Some(0);
-        let rate = room * self.log(0.3, 4.0) / lifetime(scenario, &arrivals);
+        let rate = room * self.log(0.3, 4.0) / lifetime(scenario, &arrivals, wait);
         let name = match self.even(0.0, 100.0) {
             ..15.0 => return ("nothing", None),
             15.0..40.0 => {
@@ -222,9 +245,13 @@ mod tests {
         for place in 0..20 {
             let (_, drawn) = scenario(3, place);
             let base = &drawn.arrivals[..CLASSES.len()];
-            let level: f64 = base.iter().map(|one| one.rate_at(0.0) * lifetime(&drawn, one)).sum();
-            let fill = level / f64::from(drawn.max);
-            assert!((0.049..0.701).contains(&fill), "{fill}");
+            // Each entry for its mean lifetime: as many as there are, whatever the wait is.
+            let entries = |wait: f64| -> Vec<f64> {
+                base.iter().map(|one| one.rate_at(0.0) * lifetime(&drawn, one, wait)).collect()
+            };
+            let wait = wait(&drawn, &entries(0.0));
+            let fill = entries(wait).iter().sum::<f64>() / f64::from(drawn.max);
+            assert!((0.045..0.75).contains(&fill), "{fill}");
         }
     }
 }

@@ -48,7 +48,10 @@ impl Law {
                 if !parts.iter().any(|part| part.share > 0.0) {
                     bail!("no part of the mixture has a share");
                 }
-                ensure!(parts.iter().all(|part| part.share >= 0.0), "a share is below 0");
+                ensure!(
+                    parts.iter().all(|part| (0.0..=1e9).contains(&part.share)),
+                    "a share is not within 0 and a billion"
+                );
                 for part in parts {
                     part.law.check()?;
                 }
@@ -103,42 +106,23 @@ fn upper_tail(x: f64) -> f64 {
     (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt() * polynomial
 }
 
-/// A law in ticks, with what comes after it: the timeout, and a lag of the garbage collector.
+/// A law in ticks, with the timeout that follows.
 #[derive(Debug, Clone)]
 pub struct Life {
     /// The mean in ticks, also of what lies beyond the end of `survival`.
     pub mean: f64,
-    /// The probability to live longer than that many ticks; the first is 1.
+    /// The probability that it has not expired after that many ticks; the first is 1.
     pub survival: Vec<f64>,
 }
 
 impl Life {
-    /// Of a `law` that a `timeout` in seconds follows, then a lag of 1 to `gc` seconds; for `ticks` of `tick` seconds.
+    /// Of a `law` that a `timeout` in seconds follows, of entries that come in the middle of a tick; for `ticks` of
+    /// `tick` seconds.
     #[must_use]
-    pub fn new(law: &Law, timeout: f64, gc: f64, tick: f64, ticks: usize) -> Self {
-        // Sums of the law's survival at the middles of ticks, so that a lag's mean takes one difference.
-        let mut sums = Vec::with_capacity(ticks + 2);
-        sums.push(0.0);
-        for step in 0..=ticks {
-            let sum = sums[step] + law.survival((step as f64 + 0.5) * tick);
-            sums.push(sum);
-        }
-        let wait = timeout / tick;
-        let (least, most) = ((wait + 1.0 / tick).round() as i64, (wait + gc / tick).round() as i64);
-        let lags = (most - least + 1).max(1);
-        // Up to and with a step; before the law's start all live.
-        let upto = |step: i64| {
-            if step < 0 { step as f64 } else { sums[(step as usize + 1).min(ticks + 1)] - 1.0 }
-        };
-        let survival = (0..=ticks as i64).map(|at| {
-            if at == 0 {
-                return 1.0;
-            }
-            // The lags from least to most, each as likely.
-            ((upto(at - least) - upto(at - least - lags)) / lags as f64).clamp(0.0, 1.0)
-        });
-        let lag = (least + least + lags - 1) as f64 / 2.0;
-        Self { mean: law.mean() / tick + lag, survival: survival.collect() }
+    pub fn new(law: &Law, timeout: f64, tick: f64, ticks: usize) -> Self {
+        let later = (0..ticks).map(|at| law.survival((at as f64 + 1.5) * tick - timeout));
+        let survival = std::iter::once(1.0).chain(later).collect();
+        Self { mean: (law.mean() + timeout) / tick, survival }
     }
 }
 
@@ -147,13 +131,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_life_is_a_law_a_timeout_and_a_lag() {
-        let life = Life::new(&Law::Fixed(0.0), 30.0, 20.0, 1.0, 100);
-        // 31 to 50 s, as the lag has it.
-        assert_eq!((life.survival[30], life.survival[31]), (1.0, 0.95));
-        assert_eq!((life.survival[49] * 20.0).round(), 1.0);
-        assert_eq!(life.survival[50], 0.0);
-        assert_eq!(life.mean, 40.5);
+    fn a_life_is_a_law_and_a_timeout() {
+        let life = Life::new(&Law::Fixed(2.0), 30.0, 1.0, 100);
+        // It came up to a second before the first tick.
+        assert_eq!((life.survival[31], life.survival[32], life.mean), (1.0, 0.0, 32.0));
     }
 
     #[test]
@@ -164,7 +145,7 @@ mod tests {
         ]);
         for law in [Law::Fixed(5.0), Law::Exponential(40.0), mixture] {
             for tick in [0.1, 1.0] {
-                let life = Life::new(&law, 10.0, 20.0, tick, (2000.0 / tick) as usize);
+                let life = Life::new(&law, 10.0, tick, (2000.0 / tick) as usize);
                 let sum: f64 = life.survival.iter().sum();
                 assert!((sum / life.mean - 1.0).abs() < 0.01, "{law:?}: {sum} {}", life.mean);
             }

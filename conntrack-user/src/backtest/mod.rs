@@ -3,11 +3,14 @@
 
 pub mod alarm;
 pub mod baselines;
+pub mod bounds;
 pub mod class;
+pub mod collector;
 mod draw;
 pub mod drawn;
 pub mod estimate;
 pub mod law;
+pub mod measured;
 pub mod registry;
 pub mod said;
 pub mod scenario;

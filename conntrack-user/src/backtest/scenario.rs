@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use super::{class::Class, law::Law};
+use super::{bounds, class::Class, law::Law};
 use crate::forecast::snapshot::Timeouts;
 
 /// What a table goes through.
@@ -23,9 +23,11 @@ pub struct Scenario {
     pub max: u32,
     /// Buckets of the hash table; as many as `max` where not given, the kernel's default.
     pub buckets: Option<u32>,
-    /// An expired entry is taken out 1 to so many seconds later.
-    #[serde(default = "gc_seconds")]
-    pub gc_seconds: f64,
+    /// Jiffies a second (`CONFIG_HZ`), in which the garbage collector counts.
+    #[serde(default = "hz")]
+    pub hz: u32,
+    /// Seconds since the garbage collector's last pass; by chance where not given.
+    pub collected: Option<f64>,
     /// Where the kernel's defaults do not hold.
     #[serde(default)]
     pub timeouts: SetTimeouts,
@@ -65,7 +67,8 @@ pub struct Arrivals {
     pub rate: Vec<(f64, f64)>,
     /// A wave on top.
     pub sine: Option<Sine>,
-    /// Variance of the arrivals in any span of time, divided by their mean; 1 is Poisson.
+    /// Variance of the arrivals in any span of time, divided by their mean; 1 is Poisson, and 0 as many as the rate
+    /// says.
     #[serde(default = "one")]
     pub dispersion: f64,
     /// How long packets pass; then its timeout runs, then the garbage collector comes by.
@@ -153,10 +156,22 @@ impl Scenario {
         within("tick", self.tick, 0.05, 60.0)?;
         within("max", f64::from(self.max), 1.0, 1e8)?;
         within("buckets", f64::from(self.buckets(self.max)), 1.0, 1e8)?;
-        within("gc_seconds", self.gc_seconds, 1.0, 600.0)?;
+        within("hz", f64::from(self.hz), 100.0, 1000.0)?;
+        within("collected", self.collected.unwrap_or(0.0), 0.0, 60.0)?;
         let ticks = self.seconds / self.tick;
         ensure!(ticks <= 200_000.0, "{ticks} ticks are more than 200,000: shorten it or its ticks");
         ensure!(!self.arrivals.is_empty(), "there is no [[arrivals]]");
+        let set = &self.timeouts;
+        for (name, seconds) in [
+            ("udp", set.udp),
+            ("udp_stream", set.udp_stream),
+            ("tcp_syn_sent", set.tcp_syn_sent),
+            ("tcp_time_wait", set.tcp_time_wait),
+            ("icmp", set.icmp),
+            ("generic", set.generic),
+        ] {
+            within(name, seconds.unwrap_or(0.0), 0.0, 1e6).context("timeouts")?;
+        }
         for (place, arrivals) in self.arrivals.iter().enumerate() {
             arrivals
                 .check()
@@ -177,7 +192,7 @@ impl Scenario {
             };
             check().with_context(|| format!("[[events]] {}", place + 1))?;
         }
-        Ok(())
+        bounds::check(self)
     }
 
     /// Buckets of the hash table where the limit was `max` at the start.
@@ -207,6 +222,10 @@ impl Arrivals {
     fn check(&self) -> Result<()> {
         ensure!(!self.rate.is_empty(), "rate has no pair of second and rate");
         ensure!(
+            self.rate.iter().all(|(second, _)| second.abs() <= 1e9),
+            "a second of rate is not within a billion"
+        );
+        ensure!(
             self.rate.is_sorted_by(|before, after| before.0 <= after.0),
             "the seconds of rate do not ascend"
         );
@@ -215,11 +234,12 @@ impl Arrivals {
             "a rate is not within 0 and 1,000,000"
         );
         ensure!(
-            (1.0..=10_000.0).contains(&self.dispersion),
-            "dispersion is not within 1 and 10,000"
+            self.dispersion == 0.0 || (1.0..=10_000.0).contains(&self.dispersion),
+            "dispersion is neither 0 nor within 1 and 10,000"
         );
         if let Some(sine) = self.sine {
-            ensure!(sine.period > 0.0, "the period of sine is not above 0");
+            ensure!((0.001..=1e9).contains(&sine.period), "the period of sine is not above 0");
+            ensure!(sine.phase.abs() <= 1e9, "the phase of sine is not within a billion seconds");
             ensure!((0.0..=1.0).contains(&sine.amplitude), "amplitude is not within 0 and 1");
         }
         if let Some(timeout) = self.timeout {
@@ -227,6 +247,14 @@ impl Arrivals {
         }
         ensure!(self.at_start.is_none_or(|entries| entries <= 100_000_000), "at_start is too much");
         self.active.as_ref().map_or(Ok(()), |law| law.check().context("active"))
+    }
+
+    /// Seconds that an entry has left after its last packet, and before it.
+    #[must_use]
+    pub fn timeouts(&self, scenario: &Scenario) -> (f64, f64) {
+        let all = scenario.timeouts();
+        let timeout = self.timeout.unwrap_or_else(|| self.class.timeout(&all));
+        (timeout, self.class.open(&all).unwrap_or(timeout))
     }
 
     /// New entries a second that are to be expected at a second.
@@ -253,8 +281,9 @@ fn one() -> f64 {
     1.0
 }
 
-fn gc_seconds() -> f64 {
-    20.0
+/// That of Debian and Ubuntu.
+fn hz() -> u32 {
+    250
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! A conntrack table, simulated by counts: entries come, live for a while, and are refused at the limit. Nothing of it
 //! is shared with the forecast that is tried on it.
 //!
-//! An entry is taken out when its timeout has run and the garbage collector has come by; until then it counts. At the
+//! An entry is taken out when its timeout has run and the garbage collector (`collector`) has come by; until then it
+//! counts. At the
 //! limit the kernel looks into 8 buckets for entries that are not assured (`early_drop`) and evicts those of the first
 //! bucket that has any; if none has, the packet is dropped. Within a tick, entries go before others come.
 
 use anyhow::Result;
+use rand::Rng as _;
 
 use super::{
+    collector::{self, Collector, Left},
     draw::{self, Source},
+    said::Said,
     scenario::{Reconnect, Scenario, What},
     stream::{Plan, Stream},
     truth::{Clairvoyant, Moment, Truth},
@@ -94,13 +98,15 @@ impl Simulator {
             if now > 0 {
                 table.step(now, &mut change, &mut source);
             }
-            clairvoyant.look(now, &table.streams, table.entries(), table.max);
+            // Beyond the end nobody is compared with it.
+            let said =
+                if now <= self.ticks { clairvoyant.look(now, &table) } else { Said::default() };
             truth.push(Moment {
                 level: table.entries(),
                 max: table.max,
                 evictable: table.evictable(),
                 refused: change.refused,
-                clairvoyant: clairvoyant.said(),
+                clairvoyant: said,
             });
             if now <= self.ticks {
                 let seen = second >= seen_until;
@@ -118,23 +124,35 @@ impl Simulator {
 }
 
 /// The table while it is simulated.
-struct Table<'a> {
+#[derive(Debug)]
+pub(super) struct Table<'a> {
     simulator: &'a Simulator,
-    streams: Vec<Stream<'a>>,
-    max: u32,
-    buckets: f64,
+    pub(super) streams: Vec<Stream<'a>>,
+    pub(super) max: u32,
+    pub(super) buckets: f64,
+    pub(super) collector: Collector,
+    /// The share of entries that are met as soon as they expire.
+    pub(super) met_at_once: f64,
 }
 
 impl<'a> Table<'a> {
     fn new(simulator: &'a Simulator, source: &mut Source) -> Self {
         let scenario = &simulator.scenario;
         let slots = simulator.simulated + Clairvoyant::ticks(scenario.tick);
-        let streams = simulator.plans.iter().map(|plan| Stream::new(plan, slots, source)).collect();
+        let of = |plan| Stream::new(plan, slots, source);
+        let mut streams: Vec<Stream<'_>> = simulator.plans.iter().map(of).collect();
         let buckets = f64::from(scenario.buckets(scenario.max));
-        Self { simulator, streams, max: scenario.max, buckets }
+        let (hz, wait) = (f64::from(scenario.hz), left(&streams, 0).wait(scenario.hz.into()));
+        let since = scenario.collected.unwrap_or_else(|| wait * source.random::<f64>()).min(wait);
+        let looks = streams.iter().map(|stream| stream.rate(0)).sum();
+        let met_at_once = met_at_once(&streams, 0, buckets);
+        let met = [met_at_once, collector::met(looks, buckets)];
+        streams.iter_mut().for_each(|stream| stream.wait(since, met, source));
+        let collector = Collector::new(hz, wait, since);
+        Self { simulator, streams, max: scenario.max, buckets, collector, met_at_once }
     }
 
-    fn entries(&self) -> u64 {
+    pub(super) fn entries(&self) -> u64 {
         self.streams.iter().map(|stream| stream.live).sum()
     }
 
@@ -161,13 +179,15 @@ impl<'a> Table<'a> {
     }
 
     fn step(&mut self, now: usize, change: &mut Change, source: &mut Source) {
+        self.met_at_once = met_at_once(&self.streams, now, self.buckets);
         for stream in &mut self.streams {
-            let gone = stream.expire(now);
+            let gone = stream.expire(now, self.met_at_once, source);
             count_deletes(change, stream, gone);
         }
         let wanting: Vec<u64> =
             self.streams.iter_mut().map(|stream| stream.wanting(now, source)).collect();
         let all: u64 = wanting.iter().sum();
+        self.collect(now, all, change, source);
         let room = u64::from(self.max).saturating_sub(self.entries());
         let (mut accepted, mut evicted) = (all.min(room), 0);
         if all > room {
@@ -184,6 +204,27 @@ impl<'a> Table<'a> {
         }
         if evicted > 0 {
             self.evict(now, evicted, change, source);
+        }
+    }
+
+    /// Takes out what has expired: by the collector, and by `all` that look for a place.
+    fn collect(&mut self, now: usize, all: u64, change: &mut Change, source: &mut Source) {
+        let tick = self.simulator.scenario.tick;
+        let expired: u64 = self.streams.iter().map(|stream| stream.expired).sum();
+        let streams = &self.streams;
+        let collected =
+            self.collector.collect(now as f64 * tick, tick, expired, || left(streams, now));
+        let mut share = collected as f64 / expired.max(1) as f64;
+        if collected < expired {
+            // Those that find no room look into 8 buckets more.
+            let room = u64::from(self.max).saturating_sub(self.entries());
+            let looks = all as f64 + BUCKETS_SEARCHED * all.saturating_sub(room) as f64;
+            share += (1.0 - share) * collector::met(looks, self.buckets);
+        }
+        for stream in &mut self.streams {
+            let gone = draw::binomial(source, stream.expired, share);
+            stream.collect(gone);
+            count_deletes(change, stream, gone);
         }
     }
 
@@ -250,14 +291,14 @@ impl<'a> Table<'a> {
         let tick = self.simulator.scenario.tick;
         let of = |stream: &Stream<'_>| -> Vec<Ended> {
             let class = stream.class();
-            let seen = stream.watched(now).iter();
-            let seen = seen.filter(move |(ticks, _)| now - *ticks as usize >= watched_since);
-            let ended = seen.map(|(ticks, weight)| Ended {
+            let seen = stream.gone().iter();
+            let seen = seen.filter(move |entry| entry.born as usize >= watched_since);
+            let ended = seen.map(|entry| Ended {
                 protocol: class.protocol(),
                 status: class.status(),
-                // It came in the middle of a tick.
-                seconds: (f64::from(*ticks) - 0.5) * tick,
-                weight: (*weight).into(),
+                // It came in the middle of a tick, and went in the middle of one.
+                seconds: (now - entry.born as usize) as f64 * tick,
+                weight: entry.weight.into(),
             });
             ended.collect()
         };
@@ -286,6 +327,18 @@ impl<'a> Table<'a> {
         }
         live
     }
+}
+
+/// How long the entries of all streams have left.
+fn left(streams: &[Stream<'_>], now: usize) -> Left {
+    let mut all = Left::default();
+    streams.iter().for_each(|stream| stream.left(now, &mut all));
+    all
+}
+
+fn met_at_once(streams: &[Stream<'_>], now: usize, buckets: f64) -> f64 {
+    let open: u64 = streams.iter().map(|stream| stream.open(now)).sum();
+    collector::met_at_once(open as f64, buckets)
 }
 
 fn count_deletes(change: &mut Change, stream: &Stream<'_>, entries: u64) {

@@ -7,6 +7,7 @@ use rand_distr::{Distribution as _, weighted::WeightedAliasIndex};
 
 use super::{
     class::Class,
+    collector::Left,
     draw::{self, Source},
     law::{Law, Life},
     scenario::{Arrivals, Scenario},
@@ -14,26 +15,27 @@ use super::{
 
 /// What is the same for every seed.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Who comes.
-    pub arrivals: Arrivals,
+    pub(super) arrivals: Arrivals,
     /// How long they live, in ticks.
-    pub life: Life,
+    pub(super) life: Life,
     lives: WeightedAliasIndex<f64>,
     /// What is left of the lives of those that are there after a long time.
     rests: WeightedAliasIndex<f64>,
     /// The life of a closed connection.
     closed: WeightedAliasIndex<f64>,
     tick: f64,
+    /// Seconds that an entry has left after its last packet, and before it.
+    timeouts: (f64, f64),
 }
 
 impl Plan {
     /// For `ticks` to come.
-    pub fn new(scenario: &Scenario, arrivals: &Arrivals, ticks: usize) -> Result<Self> {
-        let timeout =
-            arrivals.timeout.unwrap_or_else(|| arrivals.class.timeout(&scenario.timeouts()));
+    pub(super) fn new(scenario: &Scenario, arrivals: &Arrivals, ticks: usize) -> Result<Self> {
+        let (timeout, open) = arrivals.timeouts(scenario);
         let active = arrivals.active.clone().unwrap_or(Law::Fixed(0.0));
-        let life = |law: &Law| Life::new(law, timeout, scenario.gc_seconds, scenario.tick, ticks);
+        let life = |law: &Law| Life::new(law, timeout, scenario.tick, ticks);
         let (closed, life) = (life(&Law::Fixed(0.0)), life(&active));
         let within: f64 = life.survival.iter().sum();
         let mut rests = life.survival.clone();
@@ -44,18 +46,19 @@ impl Plan {
             closed: deaths(&closed)?,
             life,
             tick: scenario.tick,
+            timeouts: (timeout, open),
             arrivals: arrivals.clone(),
         })
     }
 
-    /// Entries that are there after a long time at the first rate.
+    /// Entries that have not expired, after a long time at the first rate.
     #[must_use]
-    pub fn settled(&self) -> f64 {
+    pub(super) fn settled(&self) -> f64 {
         self.arrivals.rate_at(0.0) * self.life.mean * self.tick
     }
 }
 
-/// The law of the tick in which an entry goes, counted from 0 for the first after it came; the last: later.
+/// The law of the tick in which an entry expires, counted from 0 for the first after it came; the last: later.
 fn deaths(life: &Life) -> Result<WeightedAliasIndex<f64>> {
     let mut deaths: Vec<f64> =
         life.survival.windows(2).map(|pair| (pair[0] - pair[1]).max(0.0)).collect();
@@ -68,31 +71,52 @@ const WATCHED: u64 = 40;
 
 /// The entries of one seed.
 #[derive(Debug)]
-pub struct Stream<'a> {
+pub(super) struct Stream<'a> {
     /// What they are.
-    pub plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     /// How many are there.
-    pub live: u64,
-    /// How many go at each tick from the start; the last: later.
+    pub(super) live: u64,
+    /// How many of those have expired, and wait for the garbage collector.
+    pub(super) expired: u64,
+    /// How many expire at each tick from the start; the last: later.
     due: Vec<u32>,
     /// Connections that are opened anew, by tick.
     anew: Vec<u32>,
     /// How many came in the last ticks, the last one first.
     recent: VecDeque<u64>,
-    /// Of some of those that go at each tick: how many ticks they will have lived, and how many they stand for.
-    watched: Vec<Vec<(u32, f32)>>,
+    /// Of some of those that expire at each tick.
+    watched: Vec<Vec<Watched>>,
+    /// Of some of those that have expired.
+    waiting: Vec<Watched>,
+    /// Of some of those that went at the last tick.
+    gone: Vec<Watched>,
+    /// Parts of one that is watched which have gone so far: as it expired, and later.
+    left_over: [f64; 2],
+}
+
+/// An entry that is watched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watched {
+    /// The tick in which it came.
+    pub(super) born: u32,
+    /// Entries that it stands for.
+    pub(super) weight: f32,
 }
 
 impl<'a> Stream<'a> {
     /// With those that are there at the start.
-    pub fn new(plan: &'a Plan, ticks: usize, source: &mut Source) -> Self {
+    pub(super) fn new(plan: &'a Plan, ticks: usize, source: &mut Source) -> Self {
         let mut stream = Self {
             plan,
             live: 0,
+            expired: 0,
             due: vec![0; ticks + 2],
             anew: vec![0; ticks + 2],
             recent: VecDeque::new(),
             watched: vec![Vec::new(); ticks + 2],
+            waiting: vec![],
+            gone: vec![],
+            left_over: [0.5; 2],
         };
         let settled = || plan.settled().round() as u64;
         let entries = plan.arrivals.at_start.unwrap_or_else(settled);
@@ -102,15 +126,30 @@ impl<'a> Stream<'a> {
         stream
     }
 
+    /// Lets the collector have been away for so many `seconds` at the start, in which of what expires a share was met
+    /// at once, and of what waits a share each second.
+    pub(super) fn wait(&mut self, seconds: f64, [at_once, met]: [f64; 2], source: &mut Source) {
+        let a_second = (1.0 - at_once) * self.live as f64 / (self.plan.life.mean * self.plan.tick);
+        let seconds = if met > 0.0 { (1.0 - (-met * seconds).exp()) / met } else { seconds };
+        let mut expired = a_second * seconds;
+        if self.plan.arrivals.at_start.is_some() {
+            // They are among those that are there.
+            expired *= self.live as f64 / (self.live as f64 + expired).max(1.0);
+            self.remove(0, expired.round() as u64, source);
+        }
+        self.expired = expired.round() as u64;
+        self.live += self.expired;
+    }
+
     /// The class.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub(super) fn class(&self) -> Class {
         self.plan.arrivals.class
     }
 
-    /// How many go at each tick from the start.
+    /// How many expire at each tick from the start.
     #[must_use]
-    pub fn due(&self) -> &[u32] {
+    pub(super) fn due(&self) -> &[u32] {
         &self.due
     }
 
@@ -127,34 +166,72 @@ impl<'a> Stream<'a> {
             let due = (now + 1 + law.sample(source)).min(last);
             self.due[due] += 1;
             if entry % every == 0 {
-                self.watched[due].push(((due - now) as u32, every as f32));
+                self.watched[due].push(Watched { born: now as u32, weight: every as f32 });
             }
         }
         self.live += entries;
     }
 
-    /// Takes out those whose time has come, and says how many.
-    pub fn expire(&mut self, now: usize) -> u64 {
-        let gone = u64::from(std::mem::take(&mut self.due[now]));
+    /// Lets those expire whose time has come, of which a share is `met` at once; says how many are gone.
+    pub(super) fn expire(&mut self, now: usize, met: f64, source: &mut Source) -> u64 {
+        let expired = u64::from(std::mem::take(&mut self.due[now]));
+        let gone = draw::binomial(source, expired, met);
         self.live -= gone;
+        self.expired += expired - gone;
+        self.gone.clear();
+        let share = gone as f64 / expired.max(1) as f64;
+        take(&mut self.watched[now], share, &mut self.left_over[0], &mut self.gone);
+        self.waiting.append(&mut self.watched[now]);
         gone
     }
 
-    /// Of those that go at `now`, some: how many ticks they lived, and how many they stand for.
+    /// Connections that stay open for long, and have packets.
+    pub(super) fn open(&self, now: usize) -> u64 {
+        if self.class() != Class::TcpLong {
+            return 0;
+        }
+        let closed = (self.plan.timeouts.0 / self.plan.tick).round() as usize;
+        let open = self.due.get(now + 1 + closed..).unwrap_or_default();
+        open.iter().map(|due| u64::from(*due)).sum()
+    }
+
+    /// Takes out as many that have expired.
+    pub(super) fn collect(&mut self, entries: u64) {
+        if entries == 0 {
+            return;
+        }
+        let share = entries as f64 / self.expired as f64;
+        take(&mut self.waiting, share, &mut self.left_over[1], &mut self.gone);
+        self.expired -= entries;
+        self.live -= entries;
+    }
+
+    /// How long those have left that have not expired.
+    pub(super) fn left(&self, now: usize, left: &mut Left) {
+        let (timeout, open) = self.plan.timeouts;
+        for (due, ticks) in self.due[now + 1..].iter().zip(1_u32..) {
+            if *due > 0 {
+                let seconds = f64::from(ticks) * self.plan.tick;
+                left.add(f64::from(*due), if seconds > timeout { open } else { seconds });
+            }
+        }
+    }
+
+    /// Of those that went at the last tick, some.
     #[must_use]
-    pub fn watched(&self, now: usize) -> &[(u32, f32)] {
-        &self.watched[now]
+    pub(super) fn gone(&self) -> &[Watched] {
+        &self.gone
     }
 
     /// New ones a second that are to be expected: of the rate, and of those opened anew.
     #[must_use]
-    pub fn rate(&self, now: usize) -> f64 {
+    pub(super) fn rate(&self, now: usize) -> f64 {
         let tick = self.plan.tick;
         self.plan.arrivals.rate_at((now as f64 - 0.5) * tick) + f64::from(self.anew[now]) / tick
     }
 
     /// How many want in.
-    pub fn wanting(&mut self, now: usize, source: &mut Source) -> u64 {
+    pub(super) fn wanting(&mut self, now: usize, source: &mut Source) -> u64 {
         let arrivals = &self.plan.arrivals;
         let tick = self.plan.tick;
         let mean = arrivals.rate_at((now as f64 - 0.5) * tick) * tick;
@@ -162,18 +239,24 @@ impl<'a> Stream<'a> {
     }
 
     /// Puts in new ones.
-    pub fn insert(&mut self, now: usize, entries: u64, source: &mut Source) {
+    pub(super) fn insert(&mut self, now: usize, entries: u64, source: &mut Source) {
         let plan = self.plan;
         self.add(now, entries, &plan.lives, source);
         self.recent.push_front(entries);
         self.recent.truncate((self.class().young().1 / plan.tick).ceil().max(1.0) as usize);
     }
 
-    /// Takes out some, each as likely, of those that are to go at `now` or later.
-    pub fn remove(&mut self, now: usize, entries: u64, source: &mut Source) {
+    /// Takes out some, each as likely, of those that have expired and those that do so at `now` or later.
+    pub(super) fn remove(&mut self, now: usize, entries: u64, source: &mut Source) {
         let mut need = entries.min(self.live);
         let mut left = self.live;
         self.live -= need;
+        let share = need as f64 / left.max(1) as f64;
+        let least = need.saturating_sub(left - self.expired);
+        let gone = draw::binomial(source, self.expired, share).clamp(least, need.min(self.expired));
+        left -= self.expired;
+        self.expired -= gone;
+        need -= gone;
         for slot in &mut self.due[now..] {
             if need == 0 {
                 return;
@@ -189,7 +272,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Closes a share of the connections and opens them anew over some ticks; says how many were deleted at once.
-    pub fn reconnect(
+    pub(super) fn reconnect(
         &mut self,
         now: usize,
         share: f64,
@@ -214,7 +297,7 @@ impl<'a> Stream<'a> {
 
     /// How many have not come to the status of their class yet.
     #[must_use]
-    pub fn young(&self) -> u64 {
+    pub(super) fn young(&self) -> u64 {
         let mut ticks = self.class().young().1 / self.plan.tick;
         let mut young = 0.0;
         for entries in &self.recent {
@@ -223,4 +306,18 @@ impl<'a> Stream<'a> {
         }
         (young.round() as u64).min(self.live)
     }
+}
+
+/// Moves a share of those that are watched, every so many of them. Fractions are `left` for the next time.
+fn take(from: &mut Vec<Watched>, share: f64, left: &mut f64, to: &mut Vec<Watched>) {
+    if share >= 1.0 {
+        to.append(from);
+        return;
+    }
+    let all = from.len();
+    *left += share * all as f64;
+    let some = (*left as usize).min(all);
+    *left -= some as f64;
+    // From the end on, so that what takes a place was there before.
+    to.extend((0..some).rev().map(|at| from.swap_remove((2 * at + 1) * all / (2 * some))));
 }

@@ -1,6 +1,6 @@
 //! What really happens in a simulated table, and the best that could be said before.
 
-use super::{law::Life, said::Said, stream::Stream};
+use super::{collector, law::Life, said::Said, simulator::Table};
 use crate::forecast::outlook::{AHEAD, Quantiles};
 
 /// Seconds that the clairvoyant looks ahead.
@@ -120,20 +120,17 @@ impl Truth {
     }
 }
 
-/// Knows of each entry that is there when it goes, and the rates and laws of those to come; not when they change.
-/// What it says is therefore the best that can be said of a table as it is.
+/// Knows of each entry that is there when it expires, the rates and laws of those to come, and when the garbage
+/// collector comes by; not when they change. What it says is therefore the best that can be said of a table as it is.
 #[derive(Debug)]
 pub struct Clairvoyant<'a> {
     lives: Vec<&'a Life>,
     tick: f64,
-    said: Said,
-    /// New entries at a tick by stream: what `new` and `spread` were made from.
+    /// New entries at a tick by stream: what the next two were made from.
     rates: Vec<f64>,
-    /// Those of them, all streams together, that are still there so many ticks later.
-    new: Vec<f64>,
-    /// Of all that came in so many ticks, variance.
-    variance: Vec<f64>,
-    /// Entries of all streams that go at each of the ticks to come.
+    /// Those of them, all streams together, that have not expired so many ticks later, and their variance.
+    new: Vec<(f64, f64)>,
+    /// Entries of all streams that expire at each of the ticks to come.
     due: Vec<u32>,
 }
 
@@ -142,9 +139,8 @@ impl<'a> Clairvoyant<'a> {
     #[must_use]
     pub fn new(lives: impl Iterator<Item = &'a Life>, tick: f64) -> Self {
         let ticks = Self::ticks(tick);
-        let (new, variance, due) = (vec![0.0; ticks], vec![0.0; ticks + 1], vec![0; ticks]);
-        let (lives, said, rates) = (lives.collect(), Said::default(), vec![]);
-        Self { lives, tick, said, rates, new, variance, due }
+        let (lives, rates) = (lives.collect(), vec![]);
+        Self { lives, tick, rates, new: vec![(0.0, 0.0); ticks], due: vec![0; ticks] }
     }
 
     /// How many ticks of `tick` seconds it looks ahead.
@@ -153,26 +149,26 @@ impl<'a> Clairvoyant<'a> {
         (LOOK / tick).min(LOOK_TICKS).ceil() as usize
     }
 
-    /// What it says.
-    #[must_use]
-    pub fn said(&self) -> Said {
-        self.said
-    }
-
-    /// Looks ahead from a tick on.
-    pub fn look(&mut self, now: usize, streams: &[Stream<'_>], entries: u64, max: u32) {
-        self.gather(now, streams);
-        let (max, mut level) = (f64::from(max), entries as f64);
+    /// What it says at a tick.
+    pub(super) fn look(&mut self, now: usize, table: &Table<'_>) -> Said {
+        self.gather(now, table);
+        let come = self.new[0];
+        let met = collector::met(come.0, table.buckets);
+        let (mut pass, wait) = table.collector.passes();
+        let mut course = Course::new(table);
+        let max = f64::from(table.max);
         let (ahead_ticks, ticks) = ((AHEAD / self.tick).round() as usize, self.new.len());
         let mut full = Quantiles { low: None, median: None, high: None };
-        let (mut ahead, mut half) = (None, level);
+        let mut ahead = None;
+        let mut means =
+            [Average::new(ticks / 2, wait / self.tick), Average::new(ticks, wait / self.tick)];
         for step in 0..=ticks {
-            let spread = || DECILE * self.variance[step].sqrt();
+            let Course { level, variance, .. } = course;
+            let spread = || DECILE * f64::sqrt(variance);
             let seconds = Some(step as f64 * self.tick);
             // As `level + spread >= max`, but for a root at each step.
             let room = max - level;
-            let is_near =
-                room <= 0.0 || room * room <= 1.0001 * DECILE * DECILE * self.variance[step];
+            let is_near = room <= 0.0 || room * room <= 1.0001 * DECILE * DECILE * variance;
             if full.low.is_none() && is_near && level + spread() >= max {
                 full.low = seconds;
             }
@@ -186,19 +182,23 @@ impl<'a> Clairvoyant<'a> {
                 let (low, high) = (level - spread(), level + spread());
                 ahead = Some(Quantiles { low, median: level, high });
             }
-            if step == ticks / 2 {
-                half = level;
+            means.iter_mut().for_each(|mean| mean.add(step, level));
+            if step == ticks {
+                break;
             }
-            if step < ticks {
-                level += self.new[step] - f64::from(self.due[step]);
-            }
+            let is_pass = (now + step + 1) as f64 * self.tick >= pass;
+            pass += if is_pass { wait } else { 0.0 };
+            let stay = if is_pass { 0.0 } else { 1.0 - met };
+            course.step(come, self.new[step], self.due[step].into(), stay);
         }
-        let settles = ((level - half).abs() <= SETTLED * level).then_some(level);
-        self.said = Said { full: Some(full), drop: Some(full), ahead, settles, ..Said::default() };
+        let [half, end] = means.map(|mean| mean.get());
+        let settles = ((end - half).abs() <= SETTLED * end).then_some(end);
+        Said { full: Some(full), drop: Some(full), ahead, settles, ..Said::default() }
     }
 
     /// Adds up the streams.
-    fn gather(&mut self, now: usize, streams: &[Stream<'_>]) {
+    fn gather(&mut self, now: usize, table: &Table<'_>) {
+        let streams = &table.streams;
         self.due.fill(0);
         for stream in streams {
             let due = &stream.due()[now + 1..];
@@ -208,20 +208,73 @@ impl<'a> Clairvoyant<'a> {
         if rates == self.rates {
             return;
         }
-        self.new.fill(0.0);
-        let mut spread = vec![0.0; self.new.len()];
+        self.new.fill((0.0, 0.0));
         for ((stream, life), rate) in streams.iter().zip(&self.lives).zip(&rates) {
             let dispersion = stream.plan.arrivals.dispersion;
-            let sums = self.new.iter_mut().zip(&mut spread).zip(&life.survival);
-            for ((new, spread), survival) in sums {
-                *new += rate * survival;
-                *spread += rate * survival * dispersion;
+            for (new, survival) in self.new.iter_mut().zip(&life.survival) {
+                new.0 += rate * survival;
+                new.1 += rate * survival * dispersion;
             }
         }
-        for (step, spread) in spread.into_iter().enumerate() {
-            self.variance[step + 1] = self.variance[step] + spread;
-        }
         self.rates = rates;
+    }
+}
+
+/// A level on its way.
+#[derive(Debug, Clone, Copy)]
+struct Course {
+    level: f64,
+    /// Of those of the level that have come since: they alone are not certain.
+    variance: f64,
+    /// Of the level, those that have expired.
+    expired: f64,
+    expired_variance: f64,
+    /// The share of those that expire that is not met at once.
+    waits: f64,
+}
+
+impl Course {
+    fn new(table: &Table<'_>) -> Self {
+        let expired = table.streams.iter().map(|stream| stream.expired as f64).sum();
+        let (level, waits) = (table.entries() as f64, 1.0 - table.met_at_once);
+        Self { level, variance: 0.0, expired, expired_variance: 0.0, waits }
+    }
+
+    /// A tick, in which some `come`, of all that came there are `new` more that have not expired, `due` expire of
+    /// those from before, and a share of all that have expired `stay`. Of the former two with their variance.
+    fn step(&mut self, come: (f64, f64), new: (f64, f64), due: f64, stay: f64) {
+        let waits = self.waits;
+        let pass = |expired: &mut f64, come: f64, expire: f64| {
+            let all = *expired + waits * expire;
+            *expired = stay * all;
+            come - (1.0 - waits) * expire - (1.0 - stay) * all
+        };
+        self.level += pass(&mut self.expired, come.0, due + come.0 - new.0);
+        self.variance += pass(&mut self.expired_variance, come.1, come.1 - new.1);
+    }
+}
+
+/// The mean of a level over the last ticks before some tick.
+#[derive(Debug, Clone, Copy)]
+struct Average {
+    from: usize,
+    to: usize,
+    sum: f64,
+}
+
+impl Average {
+    fn new(to: usize, ticks: f64) -> Self {
+        Self { from: to.saturating_sub(ticks.round().max(1.0) as usize), to, sum: 0.0 }
+    }
+
+    fn add(&mut self, at: usize, level: f64) {
+        if at > self.from && at <= self.to {
+            self.sum += level;
+        }
+    }
+
+    fn get(self) -> f64 {
+        self.sum / (self.to - self.from).max(1) as f64
     }
 }
 

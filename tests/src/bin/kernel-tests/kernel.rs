@@ -23,9 +23,14 @@ pub(crate) fn release() -> String {
 
 /// Whether network namespaces have no cookie for everybody: 5.14 is the first in which they do.
 pub(crate) fn lacks_cookies() -> bool {
+    is_before((5, 14))
+}
+
+/// Whether the kernel is older than that.
+pub(crate) fn is_before(version: (u32, u32)) -> bool {
     let release = release();
     let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
-    numbers.next().zip(numbers.next()).is_some_and(|version| version < (5, 14))
+    numbers.next().zip(numbers.next()).is_some_and(|own| own < version)
 }
 
 fn read(path: &str) -> Result<String> {
@@ -40,6 +45,11 @@ fn number(path: &str) -> Result<i64> {
 /// Entries of the calling thread's network namespace.
 pub(crate) fn count() -> Result<i64> {
     number(COUNT)
+}
+
+/// Buckets of the hash table.
+pub(crate) fn buckets() -> Result<i64> {
+    number(BUCKETS)
 }
 
 /// Counters of the calling thread's network namespace, summed over the CPUs. `entries` is not one:

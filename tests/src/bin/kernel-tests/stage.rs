@@ -66,7 +66,7 @@ pub(crate) fn keep_entries() -> Result<()> {
     TIMEOUTS.iter().try_for_each(|name| set_sysctl(name, TIMEOUT))
 }
 
-fn set_sysctl(name: &str, value: i64) -> Result<()> {
+pub(crate) fn set_sysctl(name: &str, value: i64) -> Result<()> {
     netns::write(&format!("/proc/sys/net/netfilter/{name}"), &value.to_string())
 }
 
