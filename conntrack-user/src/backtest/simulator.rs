@@ -106,6 +106,7 @@ impl Simulator {
                 max: table.max,
                 evictable: table.evictable(),
                 refused: change.refused,
+                found_full: table.found_full,
                 clairvoyant: said,
             });
             if now <= self.ticks {
@@ -133,6 +134,8 @@ pub(super) struct Table<'a> {
     pub(super) collector: Collector,
     /// The share of entries that are met as soon as they expire.
     pub(super) met_at_once: f64,
+    /// Whether there was no room for some in the last tick, if only until what had expired was taken out.
+    found_full: bool,
 }
 
 impl<'a> Table<'a> {
@@ -149,7 +152,8 @@ impl<'a> Table<'a> {
         let met = [met_at_once, collector::met(looks, buckets)];
         streams.iter_mut().for_each(|stream| stream.wait(since, met, source));
         let collector = Collector::new(hz, wait, since);
-        Self { simulator, streams, max: scenario.max, buckets, collector, met_at_once }
+        let max = scenario.max;
+        Self { simulator, streams, max, buckets, collector, met_at_once, found_full: false }
     }
 
     pub(super) fn entries(&self) -> u64 {
@@ -187,6 +191,7 @@ impl<'a> Table<'a> {
         let wanting: Vec<u64> =
             self.streams.iter_mut().map(|stream| stream.wanting(now, source)).collect();
         let all: u64 = wanting.iter().sum();
+        self.found_full = all > u64::from(self.max).saturating_sub(self.entries());
         self.collect(now, all, change, source);
         let room = u64::from(self.max).saturating_sub(self.entries());
         let (mut accepted, mut evicted) = (all.min(room), 0);

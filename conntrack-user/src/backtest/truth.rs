@@ -29,6 +29,8 @@ pub struct Truth {
     pub evictable: Vec<u64>,
     /// Packets dropped for want of room since the tick before.
     pub refused: Vec<u64>,
+    /// Whether somebody found it full since the tick before.
+    pub found_full: Vec<bool>,
     /// What the clairvoyant says.
     pub clairvoyant: Vec<Said>,
 }
@@ -44,6 +46,8 @@ pub struct Moment {
     pub evictable: u64,
     /// As in [`Truth::refused`].
     pub refused: u64,
+    /// As in [`Truth::found_full`].
+    pub found_full: bool,
     /// As in [`Truth::clairvoyant`].
     pub clairvoyant: Said,
 }
@@ -72,6 +76,7 @@ impl Truth {
         self.max.push(moment.max);
         self.evictable.push(moment.evictable);
         self.refused.push(moment.refused);
+        self.found_full.push(moment.found_full);
         self.clairvoyant.push(moment.clairvoyant);
     }
 
@@ -81,10 +86,11 @@ impl Truth {
         (fill.start..fill.end).find(|at| self.refused[*at] > 0)
     }
 
-    /// Whether it is at its limit at a tick.
+    /// Whether it is at its limit at a tick, or has been since the one before: what is evicted then, and what had
+    /// expired, keeps it below.
     #[must_use]
     pub fn is_full(&self, at: usize) -> bool {
-        self.level[at] >= u64::from(self.max[at])
+        self.level[at] >= u64::from(self.max[at]) || self.found_full[at]
     }
 
     /// So many seconds in ticks.

@@ -4,6 +4,8 @@ use super::history::{History, Span};
 
 /// Standard deviations beyond which a span is of another rate.
 const OTHER: f64 = 4.0;
+/// The same for the means of many spans: one of them is the most by chance.
+const CHANGE: f64 = 4.5;
 /// Seconds looked back at the most.
 const LONGEST: f64 = 1200.0;
 /// Standard errors beyond which a slope is one.
@@ -77,57 +79,45 @@ impl Line {
 /// Judges the arrivals of a history at the time `now`.
 pub(super) fn rate(history: &History, now: f64) -> Rate {
     let counted = |span: &&Span| span.is_counted && span.seconds() > 0.0;
-    let mut spans = history.spans().rev().filter(counted).peekable();
-    let Some(first) = spans.next() else {
+    let Some(first) = history.spans().rev().find(counted) else {
         return Rate { dispersion: 1.0, ..Rate::default() };
     };
     let per_second = |span: &Span| span.inserts / span.seconds();
-    let (mut constant, mut line) = (Line::default(), Line::default());
-    let (mut since, mut line_since) = (first.from, first.from);
-    let (mut is_constant, mut is_line) = (true, true);
-    let mut before = None;
     let middle = |span: &Span| 0.5 * (span.from + span.to) - now;
-    constant.add(middle(first), per_second(first), first.seconds());
-    line.add(middle(first), per_second(first), first.seconds());
     let dispersion = dispersion(history, now);
+    let recent = || {
+        let spans = history.spans().rev().filter(counted);
+        spans.take_while(|span| span.to >= now - LONGEST)
+    };
+    let (number, before) = since_change(recent, dispersion);
+    let mut constant = Line::default();
+    let mut since = first.from;
+    for span in recent().take(number.max(1)) {
+        constant.add(middle(span), per_second(span), span.seconds());
+        since = span.from;
+    }
+    let mut line = Line::default();
+    let mut line_since = first.from;
+    line.add(middle(first), per_second(first), first.seconds());
     let mut odd = 0;
-    let mut odd_line = 0;
-    for span in spans {
-        if span.to < now - LONGEST || !(is_constant || is_line) {
-            break;
-        }
+    for span in recent().skip(1) {
         let (rate, w, t) = (per_second(span), span.seconds(), middle(span));
-        if is_constant {
-            let mean = constant.mean();
-            let variance = dispersion * (mean.max(rate) + 1.0) * (1.0 / w + 1.0 / constant.w);
+        let expected = line.value(t);
+        let (_, spread) = line.slope();
+        let from_mean = t - line.t / line.w;
+        let leverage = if spread > 0.0 { from_mean * from_mean / spread } else { 0.0 };
+        let variance =
+            dispersion * (expected.max(rate) + 1.0) * (1.0 / w + 1.0 / line.w + leverage);
+        if line.n >= 3.0 && (rate - expected).abs() > OTHER * variance.sqrt() {
             // One that is another for a moment is a burst; two are another rate.
-            if (rate - mean).abs() > OTHER * variance.sqrt() {
-                odd += 1;
-                if odd >= 2 || span.seconds() > 2.0 {
-                    is_constant = false;
-                    before = Some(rate);
-                }
-            } else {
-                odd = 0;
-                constant.add(t, rate, w);
-                since = span.from;
+            odd += 1;
+            if odd >= 2 || span.seconds() > 2.0 {
+                break;
             }
-        }
-        if is_line {
-            let expected = line.value(t);
-            let (_, spread) = line.slope();
-            let from_mean = t - line.t / line.w;
-            let leverage = if spread > 0.0 { from_mean * from_mean / spread } else { 0.0 };
-            let variance =
-                dispersion * (expected.max(rate) + 1.0) * (1.0 / w + 1.0 / line.w + leverage);
-            if line.n >= 3.0 && (rate - expected).abs() > OTHER * variance.sqrt() {
-                odd_line += 1;
-                is_line = odd_line < 2 && span.seconds() <= 2.0;
-            } else {
-                odd_line = 0;
-                line.add(t, rate, w);
-                line_since = span.from;
-            }
+        } else {
+            odd = 0;
+            line.add(t, rate, w);
+            line_since = span.from;
         }
     }
     let mean = constant.mean();
@@ -164,6 +154,35 @@ pub(super) fn rate(history: &History, now: f64) -> Rate {
     constant_rate
 }
 
+/// For how many of the spans, the latest first, the rate has been the same, and what it was before that: the latest of
+/// the changes that are found by splitting in two where the means before and after differ most, as long as they do
+/// (binary segmentation; Scott, Knott 1974, doi 10.2307/2529204).
+fn since_change<'a, I: Iterator<Item = &'a Span>>(
+    recent: impl Fn() -> I,
+    dispersion: f64,
+) -> (usize, Option<f64>) {
+    let mut number = recent().count();
+    let mut before = None;
+    loop {
+        let sum = |sums: (f64, f64), span: &Span| (sums.0 + span.inserts, sums.1 + span.seconds());
+        let all = recent().take(number).fold((0.0, 0.0), sum);
+        let (mut most, mut at) = (CHANGE * CHANGE, None);
+        let mut later = (0.0, 0.0);
+        for (index, span) in recent().take(number.saturating_sub(1)).enumerate() {
+            later = sum(later, span);
+            let earlier = (all.0 - later.0, all.1 - later.1);
+            let off = later.0 / later.1 - earlier.0 / earlier.1;
+            let rate = (later.0 / later.1).max(earlier.0 / earlier.1) + 1.0;
+            let square = off * off / (dispersion * rate * (1.0 / later.1 + 1.0 / earlier.1));
+            if square > most {
+                (most, at) = (square, Some((index + 1, earlier.0 / earlier.1)));
+            }
+        }
+        let Some((index, rate)) = at else { return (number, before) };
+        (number, before) = (index, Some(rate));
+    }
+}
+
 /// How much more the arrivals of the last minutes vary than those of a Poisson process, from one span to the
 /// next: a slow change is no variance.
 fn dispersion(history: &History, now: f64) -> f64 {
@@ -192,13 +211,7 @@ mod tests {
         let mut history = History::default();
         for second in 0..seconds {
             let from = f64::from(second);
-            history.push(Span {
-                from,
-                to: from + 1.0,
-                inserts: rate(from + 0.5).round(),
-                is_counted: true,
-                alive: [0.0; 2],
-            });
+            history.push(Span::new(from, from + 1.0, rate(from + 0.5).round(), true, [0.0; 2]));
         }
         history
     }

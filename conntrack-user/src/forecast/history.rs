@@ -27,9 +27,38 @@ pub(super) struct Span {
     /// Whether the inserts were counted, and not supposed.
     pub(super) is_counted: bool,
     pub(super) alive: [f64; KINDS],
+    /// How many were when ages were last learnt from.
+    pub(super) before: [f64; KINDS],
 }
 
 impl Span {
+    /// What has just come.
+    pub(super) fn new(
+        from: f64,
+        to: f64,
+        inserts: f64,
+        is_counted: bool,
+        alive: [f64; KINDS],
+    ) -> Self {
+        Self { from, to, inserts, is_counted, alive, before: alive }
+    }
+
+    /// So many times as many are alive: not because they died.
+    pub(super) fn scale(&mut self, kind: usize, by: f64) {
+        self.alive[kind] *= by;
+        self.before[kind] *= by;
+    }
+
+    /// So many were of another kind than supposed.
+    pub(super) fn turn(&mut self, from: usize, entries: f64) {
+        let to = 1 - from;
+        self.alive[from] -= entries;
+        self.alive[to] += entries;
+        let before = entries.min(self.before[from]);
+        self.before[from] -= before;
+        self.before[to] += before;
+    }
+
     pub(super) fn seconds(&self) -> f64 {
         self.to - self.from
     }
@@ -39,6 +68,19 @@ impl Span {
         (now - 0.5 * (self.from + self.to)).max(0.0)
     }
 
+    /// Takes out `deaths` of a kind, then of the others: they were of another kind than supposed. Returns for how many
+    /// there was no room.
+    pub(super) fn take(&mut self, kind: usize, deaths: f64) -> f64 {
+        let own = deaths.min(self.alive[kind]);
+        self.alive[kind] -= own;
+        let other = (deaths - own).min(self.alive[1 - kind]);
+        self.alive[1 - kind] -= other;
+        let before = other.min(self.before[1 - kind]);
+        self.before[1 - kind] -= before;
+        self.before[kind] += before;
+        deaths - own - other
+    }
+
     fn joined(&self, later: &Self) -> Self {
         Self {
             from: self.from,
@@ -46,6 +88,7 @@ impl Span {
             inserts: self.inserts + later.inserts,
             is_counted: self.is_counted && later.is_counted,
             alive: [self.alive[0] + later.alive[0], self.alive[1] + later.alive[1]],
+            before: [self.before[0] + later.before[0], self.before[1] + later.before[1]],
         }
     }
 }
@@ -63,6 +106,12 @@ impl History {
 
     pub(super) fn spans_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Span> {
         self.spans.iter_mut()
+    }
+
+    /// The place of the span that a time lies in.
+    pub(super) fn place(&self, time: f64) -> Option<usize> {
+        let at = self.spans.partition_point(|span| span.to < time);
+        self.spans.get(at).filter(|span| span.from <= time).map(|_| at)
     }
 
     /// Entries alive, by kind.
@@ -124,13 +173,7 @@ mod tests {
         let mut history = History::default();
         for tick in 0..72_000 {
             let from = f64::from(tick) * 0.1;
-            history.push(Span {
-                from,
-                to: from + 0.1,
-                inserts: 3.0,
-                is_counted: true,
-                alive: [1.0, 2.0],
-            });
+            history.push(Span::new(from, from + 0.1, 3.0, true, [1.0, 2.0]));
         }
         let spans: Vec<&Span> = history.spans().collect();
         assert!(spans.len() <= SPANS, "{}", spans.len());

@@ -112,6 +112,28 @@ impl Law {
         }
     }
 
+    /// Of `entries` at the age `from`, `deaths` have died before the age `to`: at ages that are likely by what is known
+    /// (a step of expectation maximization; Turnbull 1976, doi 10.1111/j.2517-6161.1976.tb01597.x).
+    pub(super) fn observe_between(&mut self, from: f64, to: f64, entries: f64, deaths: f64) {
+        let whole = self.survival(from) - self.survival(to);
+        let mut alive = entries;
+        let mut age = from;
+        while age < to && alive > 0.0 {
+            let bin = bin(age);
+            let end = start(bin + 1).min(to).max(age + 1e-6);
+            let part = if whole > 1e-9 {
+                (self.survival(age) - self.survival(end)) / whole
+            } else {
+                (end - age) / (to - from)
+            };
+            let die = (deaths * part).min(alive);
+            self.deaths[bin] += die;
+            self.exposure[bin] += (alive - 0.5 * die) * (end - age);
+            alive -= die;
+            age = end;
+        }
+    }
+
     /// As many as `entries` have lived for exactly `age`.
     pub(super) fn observe_death(&mut self, age: f64, entries: f64) {
         if let Some(deaths) = self.deaths.get_mut(bin(age)) {
@@ -149,7 +171,17 @@ impl Law {
 
     /// The part that lives for longer than `age`; above 0.
     pub(super) fn survival(&self, age: f64) -> f64 {
-        Self::at(&self.survival, age).max(1e-200)
+        let bin = bin(age);
+        let (from, to) = (start(bin), start(bin + 1));
+        let share = ((age - from) / (to - from)).max(0.0);
+        let (s0, s1) = (self.survival[bin].max(1e-200), self.survival[bin + 1].max(1e-200));
+        (s0 * (s1 / s0).powf(share)).max(1e-200)
+    }
+
+    /// Of those that live at the age `from` the part that still does at `to`; with hazards `pace` times as high.
+    pub(super) fn stay(&self, from: f64, to: f64, pace: f64) -> f64 {
+        let stay = (self.survival(to) / self.survival(from)).min(1.0);
+        if pace == 1.0 { stay } else { stay.powf(pace) }
     }
 
     /// Seconds that an entry lives within its first `seconds`, on average: what arrivals of one a second come to.

@@ -49,6 +49,11 @@ impl Levels {
         }
     }
 
+    /// What came before is of another kind.
+    pub(super) fn clear(&mut self) {
+        self.points.clear();
+    }
+
     /// The first time that is known.
     pub(super) fn first(&self) -> Option<f64> {
         self.points.front().map(|(time, _)| *time)

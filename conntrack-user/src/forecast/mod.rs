@@ -7,6 +7,7 @@ mod history;
 mod law;
 mod levels;
 pub mod outlook;
+mod passes;
 mod path;
 mod reason;
 pub mod snapshot;

@@ -11,13 +11,106 @@ pub(super) const GRID: [f64; 26] = [
 /// The standard normal distribution's 90 % quantile.
 pub(super) const Z90: f64 = 1.2816;
 
-/// What becomes of a table, by kind of entry and in all.
+/// What becomes of a table without regard to the limit, at the times of [`GRID`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Path {
+    /// Entries that have not expired.
     pub(super) level: [f64; GRID.len()],
+    /// The standard error of that.
     pub(super) error: [f64; GRID.len()],
     /// Of it, entries that cannot be evicted.
     pub(super) assured: [f64; GRID.len()],
+    /// All that will have come by then.
+    pub(super) come: [f64; GRID.len()],
+    /// What has expired waits for the collector; none where the level is no saw.
+    pub(super) saw: Option<Saw>,
+}
+
+/// When the collector passes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Saw {
+    /// Expired entries that wait now.
+    pub(super) waiting: f64,
+    /// The part of what expires that waits.
+    pub(super) share: f64,
+    /// Seconds until the next pass, and from that to the one after it.
+    pub(super) next: f64,
+    pub(super) interval: f64,
+}
+
+/// The level at a time ahead.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    /// Seconds.
+    pub(super) ahead: f64,
+    /// Entries, expired ones that wait among them.
+    pub(super) level: f64,
+    /// The standard error.
+    pub(super) error: f64,
+    /// Entries that cannot be evicted.
+    pub(super) assured: f64,
+}
+
+/// Teeth of a saw that are told one by one; of later ones only the tips.
+const TEETH: usize = 10;
+
+impl Path {
+    /// The level from now to the horizon: in between it is on straight lines.
+    pub(super) fn points(&self) -> Vec<Point> {
+        let Some(saw) = self.saw else {
+            return GRID
+                .into_iter()
+                .map(|ahead| self.point(ahead, value(&self.level, ahead)))
+                .collect();
+        };
+        let mut points: Vec<Point> = Vec::with_capacity(GRID.len() + 2 * TEETH + 2);
+        let first = GRID.into_iter().take_while(|ahead| *ahead < saw.next).chain([saw.next]);
+        points.extend(first.map(|ahead| self.point(ahead, self.before_pass(&saw, ahead))));
+        let mut passed = saw.next;
+        for _ in 0..TEETH {
+            let next = passed + saw.interval;
+            points.push(self.point(passed, value(&self.level, passed)));
+            points.push(self.point(next, self.tip(&saw, passed, next)));
+            passed = next;
+        }
+        let later = GRID.into_iter().filter(|ahead| *ahead > passed);
+        points.extend(
+            later.map(|ahead| self.point(ahead, self.tip(&saw, ahead - saw.interval, ahead))),
+        );
+        points
+    }
+
+    /// As long as the collector has not passed.
+    fn before_pass(&self, saw: &Saw, ahead: f64) -> f64 {
+        let here = value(&self.level, ahead);
+        let expired = self.level[0] + value(&self.come, ahead) - here;
+        here + saw.waiting + saw.share * expired.max(0.0)
+    }
+
+    /// When it passed at `passed`, and not since.
+    fn tip(&self, saw: &Saw, passed: f64, ahead: f64) -> f64 {
+        let here = value(&self.level, ahead);
+        let come = value(&self.come, ahead) - value(&self.come, passed);
+        here + saw.share * (value(&self.level, passed) + come - here).max(0.0)
+    }
+
+    fn point(&self, ahead: f64, level: f64) -> Point {
+        let assured = value(&self.assured, ahead) / value(&self.level, ahead).max(1.0);
+        Point { ahead, level, error: value(&self.error, ahead), assured: assured * level }
+    }
+}
+
+/// The value of `line` at a time ahead.
+pub(super) fn at(points: &[Point], ahead: f64, line: impl Fn(&Point) -> f64) -> f64 {
+    let next = points.partition_point(|point| point.ahead < ahead);
+    match (next.checked_sub(1).and_then(|at| points.get(at)), points.get(next)) {
+        (Some(one), Some(other)) => {
+            let share = (ahead - one.ahead) / (other.ahead - one.ahead).max(1e-9);
+            line(one) + share * (line(other) - line(one))
+        }
+        (Some(only), None) | (None, Some(only)) => line(only),
+        (None, None) => 0.0,
+    }
 }
 
 /// The value at `ahead` seconds of what is given on the grid.
@@ -28,13 +121,12 @@ pub(super) fn value(line: &[f64; GRID.len()], ahead: f64) -> f64 {
 }
 
 /// When a line comes to `level`.
-pub(super) fn crossing(line: &[f64; GRID.len()], level: f64) -> Option<f64> {
-    let at = line.iter().position(|value| *value >= level)?;
-    if at == 0 {
-        return Some(0.0);
-    }
-    let share = (level - line[at - 1]) / (line[at] - line[at - 1]);
-    Some(GRID[at - 1] + share * (GRID[at] - GRID[at - 1]))
+pub(super) fn crossing(points: &[Point], level: f64, line: impl Fn(&Point) -> f64) -> Option<f64> {
+    let next = points.iter().position(|point| line(point) >= level)?;
+    let Some(before) = next.checked_sub(1) else { return Some(0.0) };
+    let (one, other) = (&points[before], &points[next]);
+    let share = (level - line(one)) / (line(other) - line(one)).max(1e-9);
+    Some(one.ahead + share * (other.ahead - one.ahead))
 }
 
 /// The standard normal distribution (Abramowitz and Stegun 26.2.17; off by at most 7.5e-8).

@@ -27,15 +27,19 @@ fn prior(protocol: Protocol, kind: usize, timeouts: &Timeouts) -> Prior {
     Prior { timeout, goes_on: kind == REPLIED && protocol != Protocol::Icmp }
 }
 
+/// How far the deaths of a span are off what its law has, as part of them.
+const LAW_ERROR: f64 = 0.2;
 /// Seconds in which the pace of deaths is found.
 const PACE: f64 = 20.0;
 
-/// Which spans deaths are taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
-    All,
-    /// Those whose inserts were not counted.
-    Old,
+/// Sees whether as many die as were expected.
+fn keep_pace(pace: &mut f64, deaths: f64, expected: f64, seconds: f64) {
+    if expected < 1.0 {
+        return;
+    }
+    let weight = (seconds / PACE).min(1.0) * (expected / (expected + 20.0));
+    let ratio = (deaths / expected).clamp(0.3, 3.0);
+    *pace = (*pace * ratio.powf(weight)).clamp(0.4, 2.5);
 }
 
 /// The entries of a protocol.
@@ -50,8 +54,60 @@ pub(super) struct Stock {
     has_share: bool,
     /// Whether entries from before are in it.
     has_old: bool,
-    /// Observed deaths by expected ones of the last minute, by kind.
+    /// Observed deaths by expected ones lately, by kind: of entries whose insert was counted.
     pub(super) pace: [f64; KINDS],
+    /// The same of those from before, whose ages are supposed.
+    old_pace: [f64; KINDS],
+    /// Deaths that were counted and not told of yet, less those told of and not counted; at most 0 between snapshots.
+    untold: [f64; KINDS],
+    /// When ages were last learnt from by what has died since.
+    seen: Option<f64>,
+    /// Deaths that are expected of each span; kept for its memory.
+    expected: Vec<f64>,
+    /// Deaths that are told of each span, likewise.
+    told: Vec<f64>,
+}
+
+/// What the kernel's garbage collector does, as seen from a stock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Collection {
+    /// The part of what expires that waits for a pass.
+    pub(super) waiting: f64,
+    /// When it passed last, in seconds on the source's clock; none where nothing waits.
+    pub(super) last: Option<f64>,
+    /// It is passing.
+    pub(super) passes: bool,
+    /// It has just passed, and was last seen at that time.
+    pub(super) has_passed: Option<f64>,
+}
+
+impl Collection {
+    /// Everything goes as soon as it has expired.
+    pub(super) const NONE: Self =
+        Self { waiting: 0.0, last: None, passes: false, has_passed: None };
+
+    /// The age at which an entry of the age `age` was met by the last pass; 0 for a later one.
+    fn met(&self, age: f64, now: f64) -> f64 {
+        self.last.map_or(age, |last| (age - (now - last)).max(0.0))
+    }
+
+    /// Of entries alive at `age`, the part that has not expired.
+    fn unexpired(&self, law: &Law, age: f64, now: f64, pace: f64) -> f64 {
+        if self.last.is_none() {
+            return 1.0;
+        }
+        let stay = law.stay(self.met(age, now), age, pace);
+        stay / ((1.0 - self.waiting) * stay + self.waiting).max(1e-9)
+    }
+}
+
+/// Entries whose end is told of.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    /// Entries that they stand for.
+    number: f64,
+    /// The sum of the squares of what each stands for.
+    squares: f64,
 }
 
 impl Stock {
@@ -64,6 +120,11 @@ impl Stock {
             has_share: false,
             has_old: false,
             pace: [1.0; KINDS],
+            old_pace: [1.0; KINDS],
+            untold: [0.0; KINDS],
+            seen: None,
+            expected: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -81,7 +142,7 @@ impl Stock {
             for kind in [UNREPLIED, REPLIED] {
                 if there[kind] > 0.0 {
                     let by = 1.0 + entries[kind] / there[kind];
-                    self.history.spans_mut().for_each(|span| span.alive[kind] *= by);
+                    self.history.spans_mut().for_each(|span| span.scale(kind, by));
                 }
             }
             return;
@@ -98,12 +159,9 @@ impl Stock {
         };
         let mut old: Vec<Span> = AGES
             .windows(2)
-            .map(|ages| Span {
-                from: now - ages[1],
-                to: now - ages[0],
-                inserts: 0.0,
-                is_counted: false,
-                alive: [spans(UNREPLIED, ages[0], ages[1]), spans(REPLIED, ages[0], ages[1])],
+            .map(|ages| {
+                let alive = [UNREPLIED, REPLIED].map(|kind| spans(kind, ages[0], ages[1]));
+                Span::new(now - ages[1], now - ages[0], 0.0, false, alive)
             })
             .collect();
         old.reverse();
@@ -111,6 +169,7 @@ impl Stock {
     }
 
     /// Takes in what has died, by kind, in the `seconds` before `now`; returns how many of them were not here.
+    /// `ended`: how old those were whose insert was seen; without it all ages are supposed.
     pub(super) fn die(
         &mut self,
         deaths: [f64; KINDS],
@@ -118,132 +177,237 @@ impl Stock {
         seconds: f64,
         is_learning: bool,
         ended: Option<&[Ended]>,
+        collection: &Collection,
     ) -> f64 {
         let mut missing = 0.0;
         for kind in [UNREPLIED, REPLIED] {
-            let deaths = deaths[kind];
-            if is_learning {
-                self.keep_pace(kind, deaths, now, seconds);
-            }
-            missing += match ended {
-                None => self.die_of_kind(kind, deaths, now, seconds, is_learning, Of::All),
-                Some(ended) => {
-                    let told = self.learn(kind, deaths, ended, now, seconds);
-                    // Those whose insert was not seen are from before.
-                    let old = self.die_of_kind(kind, deaths - told, now, seconds, true, Of::Old);
-                    self.die_of_kind(kind, told + old, now, seconds, false, Of::All)
+            let all = deaths[kind];
+            let [counted, old] = self.expect(kind, now, seconds, collection);
+            let there = self.history.alive()[kind];
+            let expected = counted + old;
+            let flush = (if collection.passes { 1.5 } else { 1.0 }) * expected
+                + FLUSH * (expected.max(1.0) * 4.0).sqrt()
+                + 0.03 * there;
+            let is_learning = is_learning && all <= flush;
+            let is_saw = collection.last.is_some();
+            let left = if let Some(ended) = ended {
+                let told = self.hear(kind, ended, now, seconds, is_learning, collection);
+                // Those whose insert was not seen are from before. A sample tells now of more than have died, now of
+                // fewer: what it tells too much is taken off what it tells too little.
+                self.untold[kind] += all - told.number;
+                let of_old = self.untold[kind].clamp(0.0, all);
+                self.untold[kind] -= of_old;
+                if is_learning && is_saw == collection.passes {
+                    keep_pace(&mut self.old_pace[kind], of_old, old, seconds);
                 }
+                let left = self.die_supposed(kind, of_old, |span| !span.is_counted);
+                left + self.die_told(kind, all - of_old, &told, counted)
+            } else {
+                if is_learning && is_saw == collection.passes {
+                    keep_pace(&mut self.pace[kind], all, expected, seconds);
+                    self.old_pace[kind] = self.pace[kind];
+                    if expected > 0.0 && !is_saw {
+                        self.learn_supposed(kind, all / expected, now, seconds);
+                    }
+                }
+                all
             };
+            missing += self.die_supposed(kind, left, |_| true);
         }
         // Of one kind more than were supposed to be of it: the others were.
         for kind in [UNREPLIED, REPLIED] {
-            let there: f64 = self.history.alive()[kind];
-            let taken = missing.min(there);
-            if taken > 0.0 {
-                let keep = 1.0 - taken / there;
-                self.history.spans_mut().for_each(|span| span.alive[kind] *= keep);
-                missing -= taken;
-            }
+            missing -= self.die_alike(kind, missing);
+        }
+        if collection.last.is_none() || collection.has_passed.is_some() {
+            self.look_back(now, ended.is_some(), is_learning, collection);
         }
         missing
     }
 
-    /// Sees whether as many die as the law has it.
-    fn keep_pace(&mut self, kind: usize, deaths: f64, now: f64, seconds: f64) {
+    /// A pass is over, or there are none: what is alive has not expired since the one before; and where no ages are
+    /// told, what has died did so in between.
+    fn look_back(&mut self, now: f64, is_told: bool, is_learning: bool, collection: &Collection) {
+        // The pass may have ended some time before it is seen to be over.
+        let passed = collection.has_passed;
+        let now = passed.unwrap_or(now);
+        let seen = self.seen.replace(now).filter(|_| is_learning && passed.is_some());
+        for span in self.history.spans_mut().filter(|span| span.is_counted || !is_told) {
+            for kind in [UNREPLIED, REPLIED] {
+                let (before, alive) = (span.before[kind], span.alive[kind]);
+                let dead = (before - alive).max(0.0);
+                if let Some(seen) = seen {
+                    let age = span.age(now);
+                    let from = (age - (now - seen)).max(0.0);
+                    let (entries, dead) = if is_told { (alive, 0.0) } else { (before, dead) };
+                    self.laws[kind].observe_between(from, age, entries, dead);
+                }
+                span.before[kind] = alive;
+            }
+        }
+    }
+
+    /// Works out how many are expected to die of each span; returns the sums of those whose insert was counted and
+    /// of the others.
+    fn expect(&mut self, kind: usize, now: f64, seconds: f64, collection: &Collection) -> [f64; 2] {
         let law = &self.laws[kind];
-        let expect = |span: &Span| {
-            let age = (span.age(now) - seconds).max(0.0);
-            span.alive[kind] * (1.0 - law.survival(age + seconds) / law.survival(age))
-        };
-        let expected: f64 = self.history.spans().map(expect).sum();
-        if expected < 1.0 {
-            return;
+        let mut sums = [0.0; 2];
+        self.expected.clear();
+        for span in self.history.spans() {
+            let expected = if span.alive[kind] <= 0.0 {
+                0.0
+            } else {
+                let age = span.age(now);
+                let pace = if span.is_counted { 1.0 } else { self.old_pace[kind] };
+                let before = (age - seconds).max(0.0);
+                let there = collection.unexpired(law, before, now - seconds, pace);
+                let expire = there * (1.0 - law.stay(before, age, pace));
+                let die = match (collection.last.is_some(), collection.passes) {
+                    (true, true) => expire + 1.0 - there,
+                    (true, false) => (1.0 - collection.waiting) * expire,
+                    (false, _) => expire,
+                };
+                span.alive[kind] * die
+            };
+            sums[usize::from(!span.is_counted)] += expected;
+            self.expected.push(expected);
         }
-        let weight = (seconds / PACE).min(1.0) * (expected / (expected + 20.0));
-        let ratio = (deaths / expected).clamp(0.3, 3.0);
-        self.pace[kind] = (self.pace[kind] * ratio.powf(weight)).clamp(0.4, 2.5);
+        sums
     }
 
-    /// Learns from the ages of those that have died; returns for how many of them an age is told.
-    fn learn(&mut self, kind: usize, deaths: f64, ended: &[Ended], now: f64, seconds: f64) -> f64 {
-        let law = &mut self.laws[kind];
-        let protocol = self.protocol;
-        let own = ended.iter().filter(|one| {
-            let is_unreplied = one.status == EntryStatus::Unreplied;
-            one.protocol == protocol && is_unreplied == (kind == UNREPLIED)
-        });
-        let told: f64 = own.clone().map(|one| one.weight).sum();
-        let scale = if told > deaths { deaths / told } else { 1.0 };
-        for one in own {
-            law.observe_death(one.seconds, one.weight * scale);
-        }
-        for span in self.history.spans().filter(|span| span.is_counted) {
-            law.observe(span.age(now), span.alive[kind], 0.0, seconds);
-        }
-        told * scale
-    }
-
-    fn die_of_kind(
+    /// Takes in how old those were that have died, and learns from it.
+    fn hear(
         &mut self,
         kind: usize,
-        deaths: f64,
+        ended: &[Ended],
         now: f64,
         seconds: f64,
         is_learning: bool,
-        of: Of,
-    ) -> f64 {
-        let law = &self.laws[kind];
-        let is_meant = |span: &Span| of == Of::All || !span.is_counted;
-        let expect = |span: &Span| {
-            if span.alive[kind] <= 0.0 || !is_meant(span) {
-                return 0.0;
-            }
-            let age = (span.age(now) - seconds).max(0.0);
-            span.alive[kind] * (1.0 - law.survival(age + seconds) / law.survival(age))
-        };
-        let expectations: Vec<f64> = self.history.spans().map(expect).collect();
-        let expected: f64 = expectations.iter().sum();
-        let meant = self.history.spans().filter(|span| is_meant(span));
-        let there: f64 = meant.map(|span| span.alive[kind]).sum();
-        if there <= 0.0 || deaths <= 0.0 {
-            return deaths;
-        }
-        let taken = deaths.min(there);
-        let is_flush = taken > expected + FLUSH * (expected.max(1.0) * 4.0).sqrt() + 0.03 * there
-            || expected <= 0.0;
-        let is_learning = is_learning && !is_flush;
-        let factor = if is_flush { taken / there } else { taken / expected };
-        let mut left = taken;
+        collection: &Collection,
+    ) -> Told {
+        let is_saw = collection.last.is_some();
         let law = &mut self.laws[kind];
-        for (span, expected) in self.history.spans_mut().zip(expectations) {
-            let weight = match is_flush {
-                true if is_meant(span) => span.alive[kind],
-                true => 0.0,
-                false => expected,
+        let mut told = Told::default();
+        self.told.clear();
+        self.told.resize(self.expected.len(), 0.0);
+        for one in ended {
+            let is_unreplied = one.status == EntryStatus::Unreplied;
+            if one.protocol != self.protocol || is_unreplied != (kind == UNREPLIED) {
+                continue;
+            }
+            told.number += one.weight;
+            told.squares += one.weight * one.weight;
+            if is_learning && !is_saw {
+                law.observe_death(one.seconds, one.weight);
+            }
+            let span = self.history.place(now - one.seconds);
+            if let Some(of_span) = span.and_then(|span| self.told.get_mut(span)) {
+                *of_span += one.weight;
+            }
+        }
+        if !is_learning {
+            return told;
+        }
+        for (span, dead) in self.history.spans().zip(&self.told).filter(|(it, _)| it.is_counted) {
+            let age = span.age(now);
+            if !is_saw {
+                law.observe(age, span.alive[kind], 0.0, seconds);
+            } else if *dead > 0.0 {
+                // It had not expired when the collector passed last.
+                law.observe_between(collection.met(age, now), age, *dead, *dead);
+            }
+        }
+        told
+    }
+
+    /// Takes `deaths` out of the spans whose inserts were counted: where every death is told, out of those that they
+    /// are of; the fewer are in the sample, the more as is expected. Returns for how many there was no room.
+    fn die_told(&mut self, kind: usize, deaths: f64, told: &Told, expected: f64) -> f64 {
+        if deaths <= 0.0 {
+            return 0.0;
+        }
+        let as_told = if told.number > 0.0 { deaths / told.number } else { 0.0 };
+        let as_expected = if expected > 0.0 { deaths / expected } else { 0.0 };
+        let weight = if told.number > 0.0 { told.squares / told.number } else { 1.0 };
+        let is_told = told.number > 0.0;
+        let mut left = deaths;
+        let spans = self.history.spans_mut().zip(self.expected.iter().zip(&self.told));
+        for (span, (expected, told)) in spans.filter(|(span, _)| span.is_counted) {
+            let (expected, told) = (expected * as_expected, told * as_told);
+            // As in a Kalman filter: by the variances of what is expected and of what a sample tells.
+            let of_law = (LAW_ERROR * expected).powi(2) + expected;
+            let of_sample = (weight - 1.0) * told.max(expected);
+            let trust = match (is_told, expected > 0.0) {
+                (true, true) => of_law / (of_law + of_sample),
+                (is_told, _) => f64::from(u8::from(is_told)),
             };
-            let die = (weight * factor).min(span.alive[kind]).min(left);
-            if is_learning && span.alive[kind] > 0.0 && is_meant(span) {
+            let die = expected + trust * (told - expected);
+            left -= die - span.take(kind, die);
+        }
+        left.max(0.0)
+    }
+
+    /// Learns from deaths of which only the number is known: `factor` times what was expected of each span.
+    fn learn_supposed(&mut self, kind: usize, factor: f64, now: f64, seconds: f64) {
+        let law = &mut self.laws[kind];
+        for (span, expected) in self.history.spans().zip(&self.expected) {
+            if span.alive[kind] > 0.0 {
+                let die = (expected * factor).min(span.alive[kind]);
                 law.observe(span.age(now), span.alive[kind], die, seconds);
             }
-            span.alive[kind] -= die;
-            left -= die;
         }
-        // What would have been more than there was in a span.
-        if left > 1e-9 {
-            let meant = self.history.spans().filter(|span| is_meant(span));
-            let rest: f64 = meant.map(|span| span.alive[kind]).sum();
-            let keep = 1.0 - if rest > 0.0 { (left / rest).min(1.0) } else { 0.0 };
-            for span in self.history.spans_mut().filter(|span| is_meant(span)) {
-                span.alive[kind] *= keep;
+    }
+
+    /// Takes `deaths` out of the spans that are meant: in proportion to what is expected of them, or if that is less
+    /// than a tenth of it, of all alike. Returns for how many there was no room.
+    fn die_supposed(&mut self, kind: usize, deaths: f64, is_meant: impl Fn(&Span) -> bool) -> f64 {
+        if deaths <= 0.0 {
+            return 0.0;
+        }
+        let meant = || self.history.spans().zip(&self.expected).filter(|(span, _)| is_meant(span));
+        let (expected, there) = meant().fold((0.0, 0.0), |(expected, there), (span, of)| {
+            (expected + of.min(span.alive[kind]), there + span.alive[kind])
+        });
+        if there <= 0.0 {
+            return deaths;
+        }
+        let is_alike = deaths > 10.0 * expected && deaths > 0.03 * there;
+        let factor = if is_alike { deaths / there } else { deaths / expected.max(1e-9) };
+        let mut left = deaths;
+        for (span, expected) in self.history.spans_mut().zip(&self.expected) {
+            if is_meant(span) {
+                let weight = if is_alike { span.alive[kind] } else { *expected };
+                let die = (weight * factor).min(span.alive[kind]).min(left);
+                span.alive[kind] -= die;
+                left -= die;
             }
         }
-        deaths - taken
+        // What would have been more than there was in a span.
+        let meant = self.history.spans().filter(|span| is_meant(span));
+        let rest: f64 = meant.map(|span| span.alive[kind]).sum();
+        let more = left.min(rest);
+        if more > 1e-9 {
+            let keep = 1.0 - more / rest;
+            let meant = self.history.spans_mut().filter(|span| is_meant(span));
+            meant.for_each(|span| span.alive[kind] *= keep);
+        }
+        left - more
+    }
+
+    /// Takes `deaths` out of all spans alike; returns how many could be.
+    fn die_alike(&mut self, kind: usize, deaths: f64) -> f64 {
+        let there = self.history.alive()[kind];
+        let taken = deaths.min(there);
+        if taken > 0.0 {
+            let keep = 1.0 - taken / there;
+            self.history.spans_mut().for_each(|span| span.alive[kind] *= keep);
+        }
+        taken.max(0.0)
     }
 
     /// Takes in what has come.
     pub(super) fn come(&mut self, inserts: f64, from: f64, now: f64, is_counted: bool) {
         let alive = [inserts * self.unreplied, inserts * (1.0 - self.unreplied)];
-        self.history.push(Span { from, to: now, inserts, is_counted, alive });
+        self.history.push(Span::new(from, now, inserts, is_counted, alive));
     }
 
     /// Of the deaths lately so many were unanswered: a hint as long as nothing tells more.
@@ -268,7 +432,7 @@ impl Stock {
         // The reads of some seconds are one sample.
         let trust = off * off / (off * off + noise * noise);
         let moved = off * all * trust * (1.0 - 0.5_f64.powf(seconds / BELIEF));
-        let (from, to) = if moved > 0.0 { (REPLIED, UNREPLIED) } else { (UNREPLIED, REPLIED) };
+        let from = if moved > 0.0 { REPLIED } else { UNREPLIED };
         let weight = |span: &Span| span.alive[from] * (-span.age(now) / YOUNG).exp();
         let movable: f64 = self.history.spans().map(weight).sum();
         if movable <= 0.0 {
@@ -278,8 +442,7 @@ impl Stock {
         for span in self.history.spans_mut() {
             let taken =
                 (span.alive[from] * (-span.age(now) / YOUNG).exp() * part).min(span.alive[from]);
-            span.alive[from] -= taken;
-            span.alive[to] += taken;
+            span.turn(from, taken);
         }
         let young: f64 = self
             .history
@@ -291,11 +454,12 @@ impl Stock {
         }
     }
 
-    /// Entries alive now that still are at each of the times `ahead`, in seconds.
+    /// Entries that have not expired now, and of them those that have not at each of the times `ahead`, in seconds.
     pub(super) fn survivors<const N: usize>(
         &self,
         now: f64,
         ahead: &[f64; N],
+        collection: &Collection,
     ) -> [[f64; KINDS]; N] {
         let mut sums = [[0.0; KINDS]; N];
         for span in self.history.spans() {
@@ -303,9 +467,10 @@ impl Stock {
             for kind in [UNREPLIED, REPLIED] {
                 if span.alive[kind] > 0.01 {
                     let law = &self.laws[kind];
-                    let by = span.alive[kind] / law.survival(age);
+                    let pace = if span.is_counted { 1.0 } else { self.old_pace[kind] };
+                    let there = span.alive[kind] * collection.unexpired(law, age, now, pace);
                     for (sum, ahead) in sums.iter_mut().zip(ahead) {
-                        sum[kind] += by * law.survival(age + ahead);
+                        sum[kind] += there * law.stay(age, age + ahead, pace);
                     }
                 }
             }

@@ -13,10 +13,11 @@ use super::{
     history::KINDS,
     levels::{Levels, Trend},
     outlook::{AHEAD, HORIZON, Outlook, Quantiles, Settles, State, WITHIN},
-    path::{GRID, Path, Z90, crossing, normal, value},
+    passes::{Passes, Work},
+    path::{self, GRID, Path, Saw, Z90, crossing, normal, value},
     reason,
     snapshot::{ByClass, Snapshot, Timeouts},
-    stock::Stock,
+    stock::{Collection, Stock},
 };
 use crate::model::{
     class::{PROTOCOLS, Protocol},
@@ -25,6 +26,10 @@ use crate::model::{
 
 /// Time between two snapshots beyond which what happened in between is not known, in seconds.
 const GAP: f64 = 5.0;
+/// Seconds by which a pass of the collector comes early or late.
+const JITTER: f64 = 1.5;
+/// A level that grows by more than this part of it in the last hour before the horizon has not settled.
+const RISES: f64 = 0.02;
 /// How far a forecast of a change is off, as part of it, besides what chance does.
 const MODEL_ERROR: f64 = 0.08;
 
@@ -40,8 +45,13 @@ pub struct Table {
     /// Entries of which nothing is known yet.
     rest: f64,
     levels: Levels,
+    passes: Passes,
+    is_saw: bool,
+    has_passed: bool,
     /// Part of the replied entries that is not assured, as live entries tell.
     replied_unassured: f64,
+    /// Entries were evicted or packets dropped since the snapshot before: it is at its limit, if a little below.
+    is_evicting: bool,
     /// Packets dropped lately, a second.
     refused: f64,
     /// Inserts and deletes have been counted for so many seconds.
@@ -76,12 +86,16 @@ impl Forecaster for Table {
         self.now = now;
         self.entries = entries.or(self.entries);
         if let Some(entries) = entries {
-            self.levels.push(now, entries);
+            // Of a saw the level after each pass.
+            if !self.is_saw || self.has_passed {
+                self.levels.push(now, entries);
+            }
             self.calibration.judge(now, entries);
         }
         if self.counted > 3.0 && self.calibration.is_due(now) {
-            let path = self.path(&self.rates());
-            let (median, error) = (value(&path.level, AHEAD), value(&path.error, AHEAD));
+            let points = self.path(&self.rates()).points();
+            let median = path::at(&points, AHEAD, |point| point.level);
+            let error = path::at(&points, AHEAD, |point| point.error);
             self.calibration.expect(now, median, error);
         }
     }
@@ -102,6 +116,11 @@ impl Table {
         let part = (seconds / 10.0).min(1.0);
         self.refused += part * (change.refused as f64 / seconds - self.refused);
         let is_evicting = change.evictions > 0 || change.refused > 0;
+        self.is_evicting = is_evicting;
+        let gone: f64 = change.deletes.iter().flatten().map(|gone| *gone as f64).sum();
+        let gone = (gone - change.evictions as f64).max(0.0);
+        let work = self.passes.observe(now, seconds, gone);
+        let collection = self.collection(work);
         for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
             let inserts = change.inserts[index] as f64;
             let by_status = change.deletes.map(|of| of[index] as f64);
@@ -119,6 +138,7 @@ impl Table {
                 seconds,
                 !is_evicting,
                 snapshot.ended.as_deref().filter(|_| !is_evicting),
+                &collection,
             );
             self.rest = (self.rest - missing).max(0.0);
             stock.come(inserts, self.now, now, true);
@@ -127,6 +147,15 @@ impl Table {
             self.believe(&live.entries, f64::from(live.reads), now, seconds);
         } else if self.rest > 0.0 && self.counted > 5.0 {
             self.suppose_rest(now);
+        }
+        self.has_passed = work == Work::HasPassed;
+        if self.has_passed {
+            self.passes.settle();
+        }
+        let is_saw = self.passes.waiting() > 0.0;
+        if is_saw != self.is_saw {
+            self.is_saw = is_saw;
+            self.levels.clear();
         }
         self.fit(entries);
         self.stale += seconds;
@@ -145,11 +174,11 @@ impl Table {
     fn pass_unseen(&mut self, now: f64, seconds: f64, entries: Option<f64>) {
         for stock in self.stocks.iter_mut().flatten() {
             let rate = arrivals::rate(&stock.history, self.now).level;
-            let [survivors] = stock.survivors(self.now, &[seconds]);
+            let [survivors] = stock.survivors(self.now, &[seconds], &Collection::NONE);
             let there = stock.history.alive();
             for kind in 0..KINDS {
                 let keep = if there[kind] > 0.0 { survivors[kind] / there[kind] } else { 0.0 };
-                stock.history.spans_mut().for_each(|span| span.alive[kind] *= keep);
+                stock.history.spans_mut().for_each(|span| span.scale(kind, keep));
             }
             if self.counted > 0.0 {
                 stock.come(rate * seconds, self.now, now, false);
@@ -167,7 +196,7 @@ impl Table {
             let keep = entries / known;
             for span in self.stocks.iter_mut().flatten().flat_map(|stock| stock.history.spans_mut())
             {
-                span.alive = span.alive.map(|alive| alive * keep);
+                (0..KINDS).for_each(|kind| span.scale(kind, keep));
             }
         }
     }
@@ -250,15 +279,17 @@ impl Table {
 
     fn queue(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
         let mut path = Path::default();
+        let collection = self.collection(Work::Rests);
         let now = self.entries.unwrap_or_else(|| self.known() + self.rest);
         let survivors = self
             .stocks
             .each_ref()
-            .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID)));
+            .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID, &collection)));
         // Before it has seen what lives and dies for a while, the laws are guessed.
         let guessed = 0.15 * (-self.counted / 90.0).exp();
         for (at, ahead) in GRID.into_iter().enumerate() {
             let (mut level, mut assured, mut variance, mut turned) = (self.rest, 0.0, 0.0, 0.0);
+            let mut all = 0.0;
             for ((stock, rate), survivors) in self.stocks.iter().zip(rates).zip(&survivors) {
                 let (Some(stock), Some(rate), Some(survivors)) = (stock, rate, survivors) else {
                     continue;
@@ -271,6 +302,8 @@ impl Table {
                 });
                 let (stayed, came): (f64, f64) = (stay.iter().sum(), come.iter().sum());
                 level += stayed + came;
+                let rising = ahead.min(rate.since);
+                all += (rate.level * ahead + rate.slope * rising * (ahead - 0.5 * rising)).max(0.0);
                 assured += (stay[1] + come[1]) * (1.0 - self.replied_unassured);
                 turned += (here - stayed) + came;
                 variance += stayed * (1.0 - stayed / here.max(1.0)) + came * rate.dispersion;
@@ -282,15 +315,35 @@ impl Table {
             variance +=
                 (MODEL_ERROR * (level - now)).powi(2) + ((0.004 + guessed) * turned).powi(2);
             path.level[at] = level;
+            path.come[at] = all;
             path.assured[at] = assured;
             path.error[at] = variance.sqrt();
         }
         // Now it is what it is.
         let off = now - path.level[0];
-        path.level.iter_mut().for_each(|level| *level = (*level + off).max(0.0));
-        path.level[0] = now;
+        let next = self.passes.next(self.now).filter(|_| self.is_saw);
+        if let Some(next) = next.filter(|_| off >= 0.0) {
+            path.saw = Some(Saw {
+                waiting: off,
+                share: self.passes.waiting(),
+                next,
+                interval: self.passes.interval(),
+            });
+        } else {
+            path.level.iter_mut().for_each(|level| *level = (*level + off).max(0.0));
+        }
         path.error[0] = 0.0;
         path
+    }
+
+    fn collection(&self, work: Work) -> Collection {
+        let last = self.passes.last().filter(|_| self.is_saw);
+        Collection {
+            waiting: self.passes.waiting(),
+            last,
+            passes: work == Work::Passes,
+            has_passed: (work == Work::HasPassed && last.is_some()).then(|| self.passes.seen()),
+        }
     }
 
     /// A trend that arrivals do not explain; none where they have changed lately.
@@ -321,7 +374,7 @@ impl Table {
 
     /// Lets the level go on as it did, as far as that is known better than from the laws.
     fn follow(&self, path: &mut Path, trend: &Trend) {
-        let Some(now) = self.entries else { return };
+        let now = path.level[0];
         let slope = if trend.is_sure() { trend.slope } else { 0.0 };
         for (at, ahead) in GRID.into_iter().enumerate() {
             path.level[at] = (now + slope * ahead).max(0.0);
@@ -350,41 +403,45 @@ impl Table {
         }
         let rates = self.rates();
         let path = self.path(&rates);
+        let is_full = max.is_some_and(|max| now >= max || (self.is_evicting && now >= 0.9 * max));
+        let points = path.points();
         let width = self.calibration.width;
+        let line = |z: f64| move |point: &path::Point| point.level + z * width * point.error;
         let evictable = self.counted > 0.0 && self.rest < 0.5 * now;
-        let evictable = evictable.then(|| (now - path.assured[0]).clamp(0.0, now));
-        let at = |z: f64| -> [f64; GRID.len()] {
-            std::array::from_fn(|at| path.level[at] + z * width * path.error[at])
-        };
-        let (low, high) = (at(-Z90), at(Z90));
+        let evictable =
+            evictable.then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
+        let at_once = Some(0.0).filter(|_| is_full);
         let full = max.map(|max| Quantiles {
-            low: crossing(&high, max),
-            median: crossing(&path.level, max),
-            high: crossing(&low, max),
+            low: at_once.or_else(|| crossing(&points, max, line(Z90))),
+            median: at_once.or_else(|| crossing(&points, max, line(0.0))),
+            high: at_once.or_else(|| crossing(&points, max, line(-Z90))),
         });
         let full_within = max.map(|max| {
             WITHIN.map(|within| {
-                let reach = |at: usize| {
-                    let error = (width * path.error[at]).max(1e-9);
-                    normal((path.level[at] - max) / error)
-                };
-                let on_grid = (0..GRID.len()).filter(|at| GRID[*at] <= within).map(reach);
-                on_grid.fold(if now >= max { 1.0 } else { 0.0 }, f64::max)
+                let reach =
+                    |level: f64, error: f64| normal((level - max) / (width * error).max(1e-9));
+                let until = points.iter().filter(|point| point.ahead <= within);
+                let last = reach(
+                    path::at(&points, within, |point| point.level),
+                    path::at(&points, within, |point| point.error),
+                );
+                let first = if is_full { 1.0 } else { last };
+                until.map(|point| reach(point.level, point.error)).fold(first, f64::max)
             })
         });
         let drop = max.filter(|_| evictable.is_some()).map(|max| {
-            let part = |line: &[f64; GRID.len()]| {
+            let part = |z: f64| {
                 // Full, and all that is there is assured.
-                let assured: [f64; GRID.len()] = std::array::from_fn(|at| {
-                    path.assured[at] * (line[at] / path.level[at].max(1.0)).max(0.0)
-                });
-                crossing(&assured, 0.98 * max)
+                let assured = move |point: &path::Point| {
+                    point.assured * (line(z)(point) / point.level.max(1.0)).max(0.0)
+                };
+                crossing(&points, 0.98 * max, assured)
             };
-            Quantiles { low: part(&high), median: part(&path.level), high: part(&low) }
+            Quantiles { low: part(Z90), median: part(0.0), high: part(-Z90) }
         });
         let last = path.level[GRID.len() - 1];
-        let is_rising = path.level[GRID.len() - 1] - path.level[GRID.len() - 2]
-            > 0.02 * (last - now).abs().max(0.01 * now);
+        let is_rising = last - path.level[GRID.len() - 2] > RISES * last;
+        let tip = points.last().map_or(last, |point| point.level);
         let settles = (!is_rising).then(|| {
             let within = |at: &usize| {
                 path.level[*at..]
@@ -392,20 +449,25 @@ impl Table {
                     .all(|level| (level - last).abs() <= 0.05 * last.abs().max(1.0))
             };
             let first = (0..GRID.len()).find(within).unwrap_or(GRID.len() - 1);
-            Settles { level: last, seconds: GRID[first] }
+            Settles { level: tip, seconds: GRID[first] }
         });
-        let moved = value(&path.level, AHEAD) - now;
+        let moved = value(&path.level, AHEAD) - path.level[0];
         let noise = (Z90 * width * value(&path.error, AHEAD)).max(0.01 * now);
-        let state = match max {
-            Some(max) if now >= max => State::Full,
-            _ if full.is_some_and(|full| full.median.is_some()) || moved > noise => State::Filling,
-            _ if moved < -noise => State::Draining,
-            _ => State::Steady,
+        let state = if is_full {
+            State::Full
+        } else if full.is_some_and(|full| full.median.is_some()) || moved > noise {
+            State::Filling
+        } else if moved < -noise {
+            State::Draining
+        } else {
+            State::Steady
         };
+        // A pass that is due about then may come a moment earlier or later.
+        let around = |ahead: f64, z: f64| path::at(&points, ahead, line(z));
         let ahead = Quantiles {
-            low: value(&low, AHEAD).max(0.0),
-            median: value(&path.level, AHEAD),
-            high: value(&high, AHEAD).max(0.0),
+            low: around(AHEAD, -Z90).min(around(AHEAD + JITTER, -Z90)).max(0.0),
+            median: around(AHEAD, 0.0).max(0.0),
+            high: around(AHEAD, Z90).max(around(AHEAD - JITTER, Z90)).max(0.0),
         };
         let reason = reason::text(state, now, max, &rates, settles);
         Outlook { state, full, full_within, drop, evictable, settles, ahead: Some(ahead), reason }

@@ -212,6 +212,7 @@ mod tests {
                 evictable: 100,
                 // For 30 s there is something to evict.
                 refused: u64::from(second >= 1030),
+                found_full: second >= 1000,
                 clairvoyant: exact(1000.0 - second as f64),
             });
         }
