@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_tick() {
-        let line = r#"{"schema_version":1,"kind":"tick","time_ns":1,"interval_ns":100000000,
+        let line = r#"{"schema_version":2,"kind":"tick","time_ns":1,"interval_ns":100000000,
             "events":{"received":30,"lost":2},"netns":[{"inode":4026531840,"cookie":1,"name":null,"entries":7,
             "entries_limit":null,"unlimited":true,"fill_ratio":null,"baseline":0,"drift":-1,
             "totals":{"inserts":20,"deletes":12},"kernel":{"count":6,"drop":null}},
