@@ -32,8 +32,8 @@ Columns:
   DRIFT    the kernel's count less ours: 0 unless something was missed; ~: not to be told now
 A question mark stands for what cannot be told.
 
-Below a line, while the table fills or is full and when that has changed: the forecast, with
-the interval that holds the time in eight of ten cases, where the table settles, and why.
+Below a line, when what becomes of the table has changed, and every 10 s while it fills or is
+full: the forecast, with the interval that holds the time in eight of ten cases, and why.
 
 SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second one, or
 loading it again, attaches them.

@@ -33,7 +33,7 @@ pub(crate) async fn run(options: &Status) -> Result<u8> {
         }
         let tick = monitor.observe(&live.read(Purpose::Tick));
         let is_over = begun.elapsed() + options.interval > LOOK_ON;
-        if limits.full_within.is_none() || is_over || status::is_known(&tick, limits) {
+        if is_over || status::is_decided(&tick, limits) {
             break tick;
         }
     };

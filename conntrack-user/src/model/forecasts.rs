@@ -15,15 +15,15 @@ use crate::forecast::{
     table::Table,
 };
 
-/// Forecasters at the most; namespaces beyond have none. One takes 7 kB while only levels are known, and up to 60 kB
-/// where all protocols come and go.
-pub const MOST: usize = 1024;
+/// Forecasters at the most; namespaces beyond have none. One takes 10 kB where only levels are known, 26 kB where one
+/// protocol comes and goes, 72 kB where all do, and 12 kB more for entries that have ended.
+pub const MOST: usize = 512;
 
 /// A forecaster whose table has not moved for so long makes room for one whose table does.
 const QUIET_NS: u64 = 10_000_000_000;
 /// Entries that have ended, of one namespace between two ticks, at the most. When there are more, each kept one stands
 /// for more.
-const ENDED: usize = 1024;
+const ENDED: usize = 512;
 
 /// The forecasters.
 #[derive(Debug, Default)]

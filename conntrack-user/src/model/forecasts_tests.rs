@@ -143,3 +143,44 @@ fn nothing_is_allocated_for_one_that_is_idle() {
     forecasts.observe(netns(1), polled(1, 5), true);
     assert_eq!(forecasts.by_netns[&1].ended.kept.capacity(), 0);
 }
+
+/// Resident memory of this process, in bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap() * 4096
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release -p conntrack-user --lib weighs -- --ignored --nocapture"]
+fn what_a_forecaster_weighs() {
+    let ended = |protocol| flows::Ended {
+        inserted_ns: 0,
+        ended_ns: 30 * SECOND,
+        protocol,
+        status: EntryStatus::Unreplied,
+        sample: FlowSample::EVERY,
+    };
+    let begin = resident();
+    for (what, protocols, is_counted) in
+        [("levels alone", 0, false), ("one protocol", 1, true), ("all protocols", 4, true)]
+    {
+        let mut forecasts = Forecasts::default();
+        for second in 0..900 {
+            for cookie in 0..MOST as u64 {
+                let mut change = Change::default();
+                for of in 0..protocols {
+                    (change.inserts[of], change.deletes[0][of]) = (100 + second % 7, 100);
+                    forecasts.end(netns(cookie), &ended(Protocol::ALL[of]));
+                }
+                let change = is_counted.then_some(change);
+                forecasts.observe(
+                    netns(cookie),
+                    Snapshot { change, ..polled(second, 500 + second) },
+                    true,
+                );
+            }
+        }
+        let now = resident();
+        println!("{what}: {:.1} kB", (now - begin) as f64 / MOST as f64 / 1e3);
+    }
+}

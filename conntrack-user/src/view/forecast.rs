@@ -139,7 +139,7 @@ pub(super) fn cell(netns: &NetnsTick) -> (String, Style) {
     let style = urgency(&netns.outlook);
     let text = match (seconds_to_full(&netns.outlook), netns.limit) {
         (_, Limit::Unlimited) => "never".into(),
-        _ if netns.outlook.state == State::Full => "FULL".into(),
+        _ if state(&netns.outlook) == State::Full => "FULL".into(),
         (Some(seconds), _) => units::span(seconds),
         _ if netns.outlook.full.is_some() => "-".into(),
         _ => "?".into(),
@@ -165,10 +165,20 @@ pub fn lines(netns: &NetnsTick) -> String {
     folded(&sentence(outlook, netns.limit), urgency(outlook)) + &folded(&outlook.reason, DIM)
 }
 
+/// The state as it is said in words: where a table that is full is evicting, it has a few entries less now and then.
+#[must_use]
+pub fn state(outlook: &Outlook) -> State {
+    match seconds_to_full(outlook) {
+        Some(seconds) if seconds < 1.0 => State::Full,
+        _ => outlook.state,
+    }
+}
+
 /// What becomes of it, without the reason.
-pub(super) fn sentence(outlook: &Outlook, limit: Limit) -> String {
+fn sentence(outlook: &Outlook, limit: Limit) -> String {
+    let state = state(outlook);
     let mut parts = Vec::new();
-    if outlook.state != State::Full {
+    if state != State::Full {
         parts.extend(outlook.full.map(full));
     }
     let median = outlook.full.and_then(|full| full.median);
@@ -177,12 +187,12 @@ pub(super) fn sentence(outlook: &Outlook, limit: Limit) -> String {
         parts.push(format!("first packets dropped in {}", units::time(drop)));
     }
     if let Some(evictable) = outlook.evictable
-        && matches!(outlook.state, State::Full | State::Filling)
+        && matches!(state, State::Full | State::Filling)
     {
         parts.push(format!("{} entries can be evicted", units::about(evictable)));
     }
-    parts.extend(outlook.settles.map(|settles| settled(settles, limit)));
-    let state = name(outlook.state);
+    parts.extend(outlook.settles.and_then(|settles| settled(settles, limit)));
+    let state = name(state);
     if parts.is_empty() { state.into() } else { format!("{state}: {}", parts.join("; ")) }
 }
 
@@ -201,14 +211,13 @@ fn full(of: Quantiles<Option<f64>>) -> String {
     }
 }
 
-fn settled(Settles { level, seconds }: Settles, limit: Limit) -> String {
-    let level_text = units::about(level);
+/// Where it settles; none beyond the limit, where it never comes: of that the reason tells.
+fn settled(Settles { level, seconds }: Settles, limit: Limit) -> Option<String> {
+    let about = units::about(level);
     match limit {
-        Limit::Entries(max) if level > f64::from(max) => {
-            format!("without the limit it would settle at {level_text}")
-        }
-        _ if seconds < 1.0 => format!("stays at about {level_text}"),
-        _ => format!("settles at {level_text} in {}", units::time(seconds)),
+        Limit::Entries(max) if level > f64::from(max) => None,
+        _ if seconds < 1.0 => Some(format!("stays at about {about}")),
+        _ => Some(format!("settles at {about} in {}", units::time(seconds))),
     }
 }
 

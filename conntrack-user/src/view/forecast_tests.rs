@@ -56,7 +56,7 @@ fn words_say_when_and_why_in_80_columns() {
     let text = plain(&lines(&netns(filling())));
     let expected = [
         "  filling: full in 42 s (31 s to 2 min); first packets dropped in 3 min; 41,200",
-        "    entries can be evicted; without the limit it would settle at 1,210,000",
+        "    entries can be evicted",
         "  TCP arrivals rose from 900/s to 20,000/s 3 s ago; the table settles at 1.21 M,",
         "    now 180,000, max 262,144",
     ];
@@ -99,6 +99,10 @@ fn each_state_has_its_sentence() {
         (
             Outlook { state: State::Full, evictable: Some(0.0), ..none.clone() },
             "full: 0 entries can be evicted",
+        ),
+        (
+            Outlook { full: Some(quantiles(Some(0.1), Some(0.2), Some(0.9))), ..none.clone() },
+            "full",
         ),
         (Outlook { state: State::Draining, full: None, ..none }, "draining"),
     ];
@@ -159,6 +163,11 @@ fn a_cell_has_the_median() {
     let steady = Outlook { full: Some(quantiles(Some(31.0), None, None)), ..filling() };
     let cases = [
         (filling(), limit, "42s"),
+        (
+            Outlook { full: Some(quantiles(Some(0.1), Some(0.2), Some(0.9))), ..filling() },
+            limit,
+            "FULL",
+        ),
         (steady, limit, "-"),
         (Outlook::unknown(State::Unknown, ""), limit, "?"),
         (Outlook::unknown(State::Full, ""), limit, "FULL"),

@@ -1,8 +1,8 @@
 //! `status`: one verdict, and what it rests on.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{forecast, text::Table, units};
+use super::{text::Table, units};
 use crate::{
     forecast::outlook::State,
     model::tick::{Limit, NetnsTick, Tick},
@@ -101,10 +101,16 @@ fn judge_forecast(netns: &NetnsTick, within: FullWithin) -> Verdict {
     }
 }
 
-/// Whether every table can be judged, its forecast too where that is asked for; more ticks may help where not.
+/// Whether more ticks can change nothing that is asked: each table has the forecast that it takes, or the verdict is
+/// the worst already.
 #[must_use]
-pub fn is_known(tick: &Tick, limits: Limits) -> bool {
-    tick.netns.iter().all(|netns| judge_one(netns, limits) != Verdict::Unknown)
+pub fn is_decided(tick: &Tick, limits: Limits) -> bool {
+    let is_forecast = |netns: &NetnsTick| {
+        let is_limited = netns.limit != Limit::Unlimited;
+        let forecast = limits.full_within.filter(|_| is_limited);
+        forecast.is_none_or(|within| judge_forecast(netns, within) != Verdict::Unknown)
+    };
+    judge(tick, limits).verdict == Verdict::Critical || tick.netns.iter().all(is_forecast)
 }
 
 /// The answer for people: the verdict in the first line, as monitoring plugins print it.
@@ -124,11 +130,23 @@ pub fn text(tick: &Tick, start: &Origin, judged: Judged) -> String {
         let _ = writeln!(out, "not available: {}\n  because {}", lost.what, lost.why);
     }
     out.push_str(&Table::new(true, false).tick(tick));
-    if let [netns] = &tick.netns[..]
-        && netns.outlook.state == State::Unknown
-    {
-        // Of one that is known the table has said it.
-        out.push_str(&forecast::lines(netns));
+    out.push_str(&without_forecast(tick, judged.limits));
+    out
+}
+
+/// Of how many tables there is no forecast, and why.
+fn without_forecast(tick: &Tick, limits: Limits) -> String {
+    let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
+    for netns in tick.netns.iter().filter(|netns| netns.outlook.state == State::Unknown) {
+        *reasons.entry(&netns.outlook.reason).or_default() += 1;
+    }
+    let mut out = String::new();
+    for (reason, tables) in &reasons {
+        let tables = if *tables == 1 { "one table" } else { &format!("{tables} tables") };
+        let _ = writeln!(out, "no forecast of {tables}: {reason}");
+    }
+    if !reasons.is_empty() && limits.full_within.is_none() {
+        out.push_str("  a forecast takes longer: `ctmon watch` and --full-within wait for it\n");
     }
     out
 }
@@ -234,7 +252,13 @@ mod tests {
         };
         let mut tick = tick(&[(Entries::Exact(10), Limit::Entries(1000))]);
         assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Unknown);
-        assert!(!is_known(&tick, within(600.0, 0.5)));
+        assert!(!is_decided(&tick, within(600.0, 0.5)));
+        tick.netns[0].entries = Entries::Exact(900);
+        assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Warning);
+        assert!(!is_decided(&tick, within(600.0, 0.5)), "it may be worse");
+        tick.netns[0].entries = Entries::Exact(950);
+        assert!(is_decided(&tick, within(600.0, 0.5)), "it cannot be worse");
+        tick.netns[0].entries = Entries::Exact(10);
         let full = Quantiles { low: Some(120.0), median: Some(600.0), high: None };
         tick.netns[0].outlook = Outlook {
             full: Some(full),
@@ -249,7 +273,7 @@ mod tests {
         ];
         for (limits, expected) in cases {
             assert_eq!(judge(&tick, limits).verdict, expected, "{limits:?}");
-            assert!(is_known(&tick, limits));
+            assert!(is_decided(&tick, limits));
         }
         let start = Origin {
             kernel: "6.12".into(),
@@ -264,6 +288,22 @@ mod tests {
         tick.netns[0].limit = Limit::Unlimited;
         tick.netns[0].outlook = Outlook::unknown(State::Steady, "");
         assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn tables_without_a_forecast_are_counted_by_reason() {
+        let limits = Limits { warn: 80.0, crit: 95.0, full_within: None };
+        let at = (Entries::Exact(5), Limit::Entries(1000));
+        let mut three = tick(&[at; 3]);
+        three.netns[1].outlook.reason = "it has ended".into();
+        let expected = "\
+no forecast of one table: it has ended
+no forecast of 2 tables: not enough is known yet
+  a forecast takes longer: `ctmon watch` and --full-within wait for it
+";
+        assert_eq!(without_forecast(&three, limits), expected);
+        three.netns.iter_mut().for_each(|netns| netns.outlook.state = State::Steady);
+        assert_eq!(without_forecast(&three, limits), "");
     }
 
     #[test]

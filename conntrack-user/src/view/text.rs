@@ -47,8 +47,9 @@ const COLUMNS: [(&str, usize); 12] = [
     ("DRIFT", 5),
 ];
 
-/// Nanoseconds between two forecasts of a namespace in words, at least.
-const FORECAST_NS: u64 = 1_000_000_000;
+/// Nanoseconds between two forecasts of a namespace in words: of one that fills or is full, and at least.
+const AGAIN_NS: u64 = 10_000_000_000;
+const APART_NS: u64 = 1_000_000_000;
 
 /// Writes ticks, with headings every now and then.
 #[derive(Debug, Default)]
@@ -102,7 +103,7 @@ impl Table {
                 let below = forecast::lines(netns);
                 self.lines += below.lines().count();
                 out.push_str(&below);
-                said.insert(netns.id, (netns.outlook.state, tick.time.monotonic_ns));
+                said.insert(netns.id, (forecast::state(&netns.outlook), tick.time.monotonic_ns));
             } else if let Some(before) = before {
                 said.insert(netns.id, before);
             }
@@ -149,16 +150,17 @@ impl Table {
     }
 }
 
-/// Whether the forecast is to be said in words: as long as the table fills or is full, and when that has changed.
-/// `before`: what was said last, and when.
+/// Whether the forecast is to be said in words: when what becomes of the table has changed, and every now and then as
+/// long as it fills or is full. `before`: what was said last, and when.
 fn is_to_be_said(netns: &NetnsTick, before: Option<(State, u64)>, now_ns: u64) -> bool {
-    let state = netns.outlook.state;
+    let state = forecast::state(&netns.outlook);
     if state == State::Unknown {
         return false;
     }
     let Some((said, said_ns)) = before else { return true };
+    let passed_ns = now_ns.saturating_sub(said_ns);
     let is_urgent = matches!(state, State::Filling | State::Full);
-    (is_urgent || state != said) && now_ns.saturating_sub(said_ns) >= FORECAST_NS
+    (state != said && passed_ns >= APART_NS) || (is_urgent && passed_ns >= AGAIN_NS)
 }
 
 /// The namespaces that get a line: all, or the fullest and those that lose packets.

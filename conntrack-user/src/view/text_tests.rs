@@ -131,7 +131,7 @@ fn a_sample_is_said() {
 }
 
 #[test]
-fn a_forecast_is_said_each_second_while_it_matters_and_else_when_it_changes() {
+fn a_forecast_is_said_when_it_changes_and_now_and_then_while_it_matters() {
     let mut table = Table::default();
     let mut is_said = |ms: u64, outlook: Outlook| {
         let mut tick = Tick::example(vec![NetnsTick { outlook, ..netns(1, 10) }]);
@@ -144,11 +144,12 @@ fn a_forecast_is_said_each_second_while_it_matters_and_else_when_it_changes() {
     assert!(is_said(100, steady.clone()), "for the first time");
     assert!(!is_said(5000, steady.clone()), "as before");
     assert!(is_said(5100, filling.clone()), "changed");
-    assert!(!is_said(5200, filling.clone()), "less than a second ago");
-    assert!(!is_said(5300, steady.clone()), "changed, less than a second ago");
-    assert!(is_said(6100, filling));
-    assert!(is_said(7100, steady.clone()));
-    assert!(!is_said(9000, steady));
+    assert!(!is_said(5200, steady.clone()), "changed, less than a second ago");
+    assert!(is_said(6100, steady.clone()));
+    assert!(!is_said(60_000, steady));
+    assert!(is_said(61_000, filling.clone()));
+    assert!(!is_said(70_900, filling.clone()));
+    assert!(is_said(71_000, filling), "as before, and it matters");
 }
 
 #[test]

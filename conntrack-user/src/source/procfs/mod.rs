@@ -259,6 +259,12 @@ mod tests {
                 assert_eq!(netns.max().unwrap().to_string(), max.trim());
                 assert!(netns.count().is_ok());
                 assert!(netns.cookie.is_none_or(|cookie| cookie > 0));
+                let udp = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
+                let udp = std::fs::read_to_string(udp).unwrap().trim().parse().unwrap();
+                let now = Instant::now();
+                let told = all.changed_timeouts(own, now);
+                assert_eq!(told.map(|timeouts| timeouts.udp), Some(udp));
+                assert_eq!(all.changed_timeouts(own, now), None, "as before");
             }
             Err(error) => {
                 println!("skipped: this kernel has no conntrack: {error}");

@@ -9,6 +9,7 @@ mod doctor;
 mod endings;
 mod events;
 mod flows;
+mod forecast;
 mod kill;
 mod limit;
 mod many;
@@ -60,6 +61,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(events::tests());
     tests.extend(bursts::tests());
     tests.extend(flows::tests());
+    tests.extend(forecast::tests());
     tests.extend(offload::tests());
     tests.extend(namespaces::tests());
     tests.extend(many::tests());
