@@ -139,7 +139,7 @@ pub(super) fn cell(netns: &NetnsTick) -> (String, Style) {
     let style = urgency(&netns.outlook);
     let text = match (seconds_to_full(&netns.outlook), netns.limit) {
         (_, Limit::Unlimited) => "never".into(),
-        _ if state(&netns.outlook) == State::Full => "FULL".into(),
+        _ if state(netns) == State::Full => "FULL".into(),
         (Some(seconds), _) => units::span(seconds),
         _ if netns.outlook.full.is_some() => "-".into(),
         _ => "?".into(),
@@ -162,21 +162,22 @@ pub fn lines(netns: &NetnsTick) -> String {
     if outlook.state == State::Unknown {
         return folded(&format!("no forecast: {}", outlook.reason), DIM);
     }
-    folded(&sentence(outlook, netns.limit), urgency(outlook)) + &folded(&outlook.reason, DIM)
+    folded(&sentence(netns), urgency(outlook)) + &folded(&outlook.reason, DIM)
 }
 
-/// The state as it is said in words: where a table that is full is evicting, it has a few entries less now and then.
+/// The state as it is said in words: a table that is evicting is full, although it has a few entries less now and then.
 #[must_use]
-pub fn state(outlook: &Outlook) -> State {
-    match seconds_to_full(outlook) {
-        Some(seconds) if seconds < 1.0 => State::Full,
-        _ => outlook.state,
+pub fn state(netns: &NetnsTick) -> State {
+    let is_at_limit = netns.change.is_some_and(|tick| tick.evictions + tick.table_full > 0);
+    match seconds_to_full(&netns.outlook) {
+        Some(seconds) if seconds < 1.0 && is_at_limit => State::Full,
+        _ => netns.outlook.state,
     }
 }
 
 /// What becomes of it, without the reason.
-fn sentence(outlook: &Outlook, limit: Limit) -> String {
-    let state = state(outlook);
+fn sentence(netns: &NetnsTick) -> String {
+    let (outlook, state) = (&netns.outlook, state(netns));
     let mut parts = Vec::new();
     if state != State::Full {
         parts.extend(outlook.full.map(full));
@@ -191,7 +192,7 @@ fn sentence(outlook: &Outlook, limit: Limit) -> String {
     {
         parts.push(format!("{} entries can be evicted", units::about(evictable)));
     }
-    parts.extend(outlook.settles.and_then(|settles| settled(settles, limit)));
+    parts.extend(outlook.settles.and_then(|settles| settled(settles, netns.limit)));
     let state = name(state);
     if parts.is_empty() { state.into() } else { format!("{state}: {}", parts.join("; ")) }
 }
@@ -202,7 +203,10 @@ fn full(of: Quantiles<Option<f64>>) -> String {
     let time = |time: Option<f64>| time.map_or_else(|| format!("beyond {horizon}"), units::time);
     match (of.low, of.median) {
         (_, Some(median)) => {
-            format!("full in {} ({} to {})", units::time(median), time(of.low), time(of.high))
+            let [low, median, high] = [of.low, Some(median), of.high].map(time);
+            let is_one = low == median && high == median;
+            let interval = if is_one { "" } else { &format!(" ({low} to {high})") };
+            format!("full in {median}{interval}")
         }
         (Some(low), None) => {
             format!("may be full in {}, but probably not within {horizon}", units::time(low))

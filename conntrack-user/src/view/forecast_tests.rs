@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     forecast::outlook::Outlook,
     model::{
+        counts::Totals,
         reading::NetnsId,
         tick::{Entries, Rates},
     },
@@ -66,7 +67,6 @@ fn words_say_when_and_why_in_80_columns() {
 
 #[test]
 fn each_state_has_its_sentence() {
-    let limit = Limit::Entries(262_144);
     let none = Outlook { drop: None, evictable: None, settles: None, ..filling() };
     let settles = |level, seconds| Some(Settles { level, seconds });
     let cases = [
@@ -102,15 +102,26 @@ fn each_state_has_its_sentence() {
         ),
         (
             Outlook { full: Some(quantiles(Some(0.1), Some(0.2), Some(0.9))), ..none.clone() },
-            "full",
+            "filling: full in less than 1 s",
         ),
         (Outlook { state: State::Draining, full: None, ..none }, "draining"),
     ];
     for (outlook, expected) in cases {
-        assert_eq!(sentence(&outlook, limit), expected);
+        assert_eq!(sentence(&netns(outlook)), expected);
     }
     let unknown = netns(Outlook::unknown(State::Unknown, "the limit is not known"));
     assert_eq!(plain(&lines(&unknown)), "  no forecast: the limit is not known\n");
+}
+
+#[test]
+fn a_table_that_evicts_is_full_in_words() {
+    let soon = Outlook { full: Some(quantiles(Some(0.0), Some(0.01), Some(0.9))), ..filling() };
+    let mut netns = netns(soon);
+    assert_eq!((state(&netns), cell(&netns).0), (State::Filling, "0.0s".into()));
+    netns.change = Some(Totals { evictions: 3, ..Totals::default() });
+    assert_eq!((state(&netns), cell(&netns).0), (State::Full, "FULL".into()));
+    netns.outlook = filling();
+    assert_eq!(state(&netns), State::Filling, "it was full within the tick");
 }
 
 #[test]
@@ -163,11 +174,6 @@ fn a_cell_has_the_median() {
     let steady = Outlook { full: Some(quantiles(Some(31.0), None, None)), ..filling() };
     let cases = [
         (filling(), limit, "42s"),
-        (
-            Outlook { full: Some(quantiles(Some(0.1), Some(0.2), Some(0.9))), ..filling() },
-            limit,
-            "FULL",
-        ),
         (steady, limit, "-"),
         (Outlook::unknown(State::Unknown, ""), limit, "?"),
         (Outlook::unknown(State::Full, ""), limit, "FULL"),

@@ -103,7 +103,7 @@ impl Table {
                 let below = forecast::lines(netns);
                 self.lines += below.lines().count();
                 out.push_str(&below);
-                said.insert(netns.id, (forecast::state(&netns.outlook), tick.time.monotonic_ns));
+                said.insert(netns.id, (forecast::state(netns), tick.time.monotonic_ns));
             } else if let Some(before) = before {
                 said.insert(netns.id, before);
             }
@@ -153,7 +153,7 @@ impl Table {
 /// Whether the forecast is to be said in words: when what becomes of the table has changed, and every now and then as
 /// long as it fills or is full. `before`: what was said last, and when.
 fn is_to_be_said(netns: &NetnsTick, before: Option<(State, u64)>, now_ns: u64) -> bool {
-    let state = forecast::state(&netns.outlook);
+    let state = forecast::state(netns);
     if state == State::Unknown {
         return false;
     }

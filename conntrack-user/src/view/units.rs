@@ -56,8 +56,9 @@ pub fn span(seconds: f64) -> String {
 pub fn time(seconds: f64) -> String {
     if seconds < 1.0 {
         "less than 1 s".into()
-    } else if seconds < 99.5 {
-        format!("{seconds:.0} s")
+    } else if seconds < 100.0 {
+        // Whole ones that are left, as [`span`] has them.
+        format!("{:.0} s", seconds.floor())
     } else if seconds < 99.5 * 60.0 {
         format!("{:.0} min", seconds / 60.0)
     } else {
@@ -147,7 +148,7 @@ mod tests {
         let times = [
             (0.4, "less than 1 s"),
             (42.3, "42 s"),
-            (99.4, "99 s"),
+            (99.9, "99 s"),
             (120.0, "2 min"),
             (4000.0, "67 min"),
             (9000.0, "2.5 h"),
