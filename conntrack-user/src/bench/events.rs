@@ -54,7 +54,9 @@ pub(crate) fn measure() -> Result<Vec<Record>> {
                     flow += u64::from(ROUNDS);
                 }
                 let before = cpu_time()?;
-                let drained = bench.drain(u64::MAX, |event| detail.observe_event(&event));
+                let drained = bench.drain(u64::MAX, |event| {
+                    detail.observe_event(&event);
+                });
                 time += cpu_time()?.saturating_sub(before);
                 ensure!(drained.malformed == 0, "{} records made no sense", drained.malformed);
                 received += drained.received;

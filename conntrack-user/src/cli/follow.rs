@@ -28,9 +28,12 @@ Columns:
   NET/s    change of the count, a second
   DROPS    packets dropped in the tick because the table was full
   EVICT    entries evicted early in the tick to make room
-  FULLIN   time until the table is full if it goes on like this; -: it does not grow
+  FULLIN   time until the table is full, as likely sooner as later; -: not within 3 h
   DRIFT    the kernel's count less ours: 0 unless something was missed; ~: not to be told now
 A question mark stands for what cannot be told.
+
+Below a line, when what becomes of the table has changed, and every 10 s while it fills or is
+full: the forecast, with the interval that holds the time in eight of ten cases, and why.
 
 SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second one, or
 loading it again, attaches them.

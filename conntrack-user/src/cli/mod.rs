@@ -16,7 +16,7 @@ pub(crate) use doctor::Doctor;
 pub(crate) use events::Events;
 pub(crate) use follow::{Follow, Record, Watch};
 pub(crate) use recording::{Export, Replay, Speed, What};
-pub(crate) use status::Status;
+pub(crate) use status::{LOOK_ON, Status};
 
 /// Watches the connection tracking tables of a Linux node: how full, how fast, and when they overflow
 #[derive(Debug, Parser)]
@@ -63,7 +63,7 @@ pub(crate) enum Output {
 
 #[cfg(test)]
 mod tests {
-    use conntrack_user::view::status::Limits;
+    use conntrack_user::view::status::{FullWithin, Limits};
 
     use super::*;
 
@@ -96,6 +96,10 @@ mod tests {
             (vec!["watch", "--source", "ebfp"], "ebpf"),
             (vec!["status", "--warn", "101"], "between 0 and 100"),
             (vec!["status", "--crit", "NaN"], "between 0 and 100"),
+            (vec!["status", "--full-within", "soon"], "10m or 1h=0.9"),
+            (vec!["status", "--full-within", "0s"], "at most 3h"),
+            (vec!["status", "--full-within", "4h"], "at most 3h"),
+            (vec!["status", "--full-within", "1h=90"], "above 0 and at most 1"),
         ];
         for (arguments, expected) in cases {
             let all = [vec!["ctmon"], arguments.clone()].concat();
@@ -105,10 +109,26 @@ mod tests {
     }
 
     #[test]
+    fn a_forecast_is_asked_for_with_a_probability_or_without() {
+        let within = |arguments: &[&str]| {
+            let cli = Cli::try_parse_from([&["ctmon", "status"], arguments].concat()).unwrap();
+            let Command::Status(status) = cli.command else { panic!() };
+            status.limits().map(|limits| limits.full_within)
+        };
+        assert_eq!(within(&[]).unwrap(), None);
+        let expected = FullWithin { seconds: 600.0, probability: 0.5 };
+        assert_eq!(within(&["--full-within", "10m"]).unwrap(), Some(expected));
+        let expected = FullWithin { seconds: 10_800.0, probability: 0.9 };
+        assert_eq!(within(&["--full-within", "3h=0.9"]).unwrap(), Some(expected));
+        let error = within(&["--full-within", "1m", "--interval", "6s"]).unwrap_err();
+        assert!(error.to_string().contains("5s at the most"), "{error}");
+    }
+
+    #[test]
     fn a_warning_comes_before_critical() {
         let cli = Cli::try_parse_from(["ctmon", "status", "--crit", "59"]).unwrap();
         let Command::Status(low) = cli.command else { panic!() };
-        let expected = Limits { warn: 59.0, crit: 59.0 };
+        let expected = Limits { warn: 59.0, crit: 59.0, full_within: None };
         assert_eq!(low.limits().unwrap(), expected);
         let cli = Cli::try_parse_from(["ctmon", "status", "--warn", "96"]).unwrap();
         let Command::Status(status) = cli.command else { panic!() };

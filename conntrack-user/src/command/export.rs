@@ -4,11 +4,12 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use anyhow::{Context as _, Result, bail};
 use conntrack_user::{
+    model::monitor::Monitor,
     source::item::{Item, Use},
     view::export::{EVENTS, Format, TICKS, Table},
 };
 
-use super::{new_monitor, record, replay};
+use super::{record, replay};
 use crate::cli::{Export, What};
 
 pub(crate) fn run(export: &Export) -> Result<u8> {
@@ -31,7 +32,7 @@ pub(crate) fn run(export: &Export) -> Result<u8> {
     })? {
         let outcome = match (&item, &mut source) {
             (Item::Start(start), _) => {
-                source = Some((start.clone(), new_monitor(start.cpus)));
+                source = Some((start.clone(), Monitor::new(start.cpus)));
                 Ok(())
             }
             (Item::Reading(Use::Settle, reading), Some((_, monitor))) => {
@@ -44,6 +45,16 @@ pub(crate) fn run(export: &Export) -> Result<u8> {
                 if is_row { table.tick(&tick, &start.origin.hooks) } else { Ok(()) }
             }
             (Item::Flows(flows), _) if export.what == What::Events => table.flows(flows),
+            // Forecasts rest on them, too.
+            (Item::Flows(flows), Some((_, monitor))) => {
+                let events = flows.events.iter();
+                events.for_each(|event| monitor.observe_event(event.netns, &event.flow));
+                Ok(())
+            }
+            (Item::Threshold(set), Some((_, monitor))) => {
+                monitor.observe_threshold(set.threshold, set.time.monotonic_ns);
+                Ok(())
+            }
             _ => Ok(()),
         };
         if let Err(error) = outcome {

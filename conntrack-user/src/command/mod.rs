@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use conntrack_user::{
-    forecast::growth::Growth,
-    model::{monitor::Monitor, reading::Reading},
+    model::reading::Reading,
     source::{
         item::{Hook, Origin, Start},
         live::{Live, Purpose},
@@ -30,11 +29,6 @@ use conntrack_user::{
 const SETTLE: Duration = Duration::from_millis(500);
 /// Between two reads for it: long enough for a pre-empted task to go on.
 const SETTLE_STEP: Duration = Duration::from_millis(10);
-
-/// A model for a machine with `cpus` CPUs.
-fn new_monitor(cpus: u32) -> Monitor {
-    Monitor::new(cpus, || Box::new(Growth::default()))
-}
 
 /// Reads until every baseline is settled, as `take` says, or for [`SETTLE`] at the most.
 async fn settle(live: &mut Live, mut take: impl FnMut(Reading) -> Result<bool>) -> Result<()> {

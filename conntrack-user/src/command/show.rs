@@ -9,7 +9,6 @@ use conntrack_user::{
 
 use super::{
     follow::Sink,
-    new_monitor,
     output::{self, Json, Reader},
 };
 use crate::cli::Output;
@@ -77,7 +76,7 @@ impl Sink for Show {
     fn take(&mut self, item: &Item) -> Result<Reader> {
         match item {
             Item::Start(start) => {
-                self.source = Some((start.clone(), new_monitor(start.cpus)));
+                self.source = Some((start.clone(), Monitor::new(start.cpus)));
                 self.has_first = false;
                 Ok(Reader::Reading)
             }
@@ -90,7 +89,10 @@ impl Sink for Show {
             }
             Item::Flows(flows) => {
                 if let Some((_, monitor)) = &mut self.source {
-                    flows.events.iter().for_each(|event| monitor.observe_event(&event.flow));
+                    flows
+                        .events
+                        .iter()
+                        .for_each(|event| monitor.observe_event(event.netns, &event.flow));
                 }
                 Ok(Reader::Reading)
             }

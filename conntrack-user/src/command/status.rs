@@ -1,13 +1,16 @@
 //! `ctmon status`
 
+use std::time::Instant;
+
 use anyhow::Result;
 use conntrack_user::{
+    model::monitor::Monitor,
     source::live::{Live, Purpose},
     view::{json::Line, status},
 };
 
-use super::{kernel_release, new_monitor, output, settle, shutdown::Shutdown, start};
-use crate::cli::{Output, Status};
+use super::{kernel_release, output, settle, shutdown::Shutdown, start};
+use crate::cli::{LOOK_ON, Output, Status};
 
 pub(crate) async fn run(options: &Status) -> Result<u8> {
     let limits = options.limits()?;
@@ -15,18 +18,25 @@ pub(crate) async fn run(options: &Status) -> Result<u8> {
     let mut live = Live::open(&options.options())?;
     let kernel = kernel_release(options.common.procfs());
     let start = start(&live, &kernel);
-    let mut monitor = new_monitor(start.cpus);
+    let mut monitor = Monitor::new(start.cpus);
     settle(&mut live, |reading| {
         monitor.settle(&reading);
         Ok(monitor.is_settled())
     })
     .await?;
     monitor.observe(&live.read(Purpose::Settle));
-    tokio::select! {
-        () = shutdown.requested() => anyhow::bail!("interrupted before there was an answer"),
-        () = tokio::time::sleep(options.interval) => {}
-    }
-    let tick = monitor.observe(&live.read(Purpose::Tick));
+    let begun = Instant::now();
+    let tick = loop {
+        tokio::select! {
+            () = shutdown.requested() => anyhow::bail!("interrupted before there was an answer"),
+            () = tokio::time::sleep(options.interval) => {}
+        }
+        let tick = monitor.observe(&live.read(Purpose::Tick));
+        let is_over = begun.elapsed() + options.interval > LOOK_ON;
+        if is_over || status::is_decided(&tick, limits) {
+            break tick;
+        }
+    };
 
     let judged = status::judge(&tick, limits);
     // Whether somebody reads it or not: the exit code is an answer too.

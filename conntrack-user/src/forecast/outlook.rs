@@ -38,6 +38,32 @@ impl Outlook {
             reason: reason.to_owned(),
         }
     }
+
+    /// The probability that it is full within so many seconds, up to [`HORIZON`]; none where nothing can be said, and
+    /// where there is no limit. As [`Outlook::full_within`] and the quantiles of [`Outlook::full`] have it; between
+    /// them it is taken to rise evenly, and beyond the last of them, where nothing more is said, to stay as it is.
+    #[must_use]
+    pub fn full_by(&self, seconds: f64) -> Option<f64> {
+        if self.state == State::Full {
+            return Some(1.0);
+        }
+        let (full, within) = (self.full?, self.full_within?);
+        let times = [full.low, full.median, full.high].into_iter().zip([0.1, 0.5, 0.9]);
+        let quantiles = times.filter_map(|(time, probability)| Some((time?, probability)));
+        let mut law: Vec<(f64, f64)> = WITHIN.into_iter().zip(within).chain(quantiles).collect();
+        law.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let mut before = (0.0, 0.0);
+        for (time, probability) in law {
+            // Two ways to tell the same need not agree to the last digit.
+            let next = (time, f64::max(probability, before.1));
+            if seconds < time {
+                let share = (seconds - before.0) / (next.0 - before.0);
+                return Some(before.1 + share * (next.1 - before.1));
+            }
+            before = next;
+        }
+        Some(before.1)
+    }
 }
 
 /// Seconds up to which a forecast looks.
@@ -81,4 +107,45 @@ pub struct Settles {
     pub level: f64,
     /// Seconds.
     pub seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probability_to_be_full_lies_between_those_that_are_told() {
+        let full = Quantiles { low: Some(120.0), median: Some(600.0), high: None };
+        let outlook = Outlook {
+            full: Some(full),
+            full_within: Some([0.05, 0.3, 0.6, 0.8]),
+            ..Outlook::unknown(State::Filling, "")
+        };
+        let cases = [
+            (0.0, 0.0),
+            (30.0, 0.025),
+            (60.0, 0.05),
+            (120.0, 0.1),
+            (300.0, 0.3),
+            (450.0, 0.4),
+            (600.0, 0.5),
+            (900.0, 0.6),
+            (3600.0, 0.8),
+            (HORIZON, 0.8),
+        ];
+        for (seconds, expected) in cases {
+            let probability = outlook.full_by(seconds).unwrap_or(-1.0);
+            assert!((probability - expected).abs() < 1e-9, "{seconds}: {probability}");
+        }
+        // A quantile and a probability that do not agree: the higher one counts from there on.
+        let low = Quantiles { low: Some(50.0), median: Some(59.0), high: None };
+        let outlook = Outlook { full: Some(low), ..outlook };
+        assert_eq!(outlook.full_by(60.0), Some(0.5));
+    }
+
+    #[test]
+    fn where_nothing_is_said_there_is_no_probability() {
+        assert_eq!(Outlook::unknown(State::Unknown, "").full_by(60.0), None);
+        assert_eq!(Outlook::unknown(State::Full, "").full_by(60.0), Some(1.0));
+    }
 }

@@ -1,5 +1,7 @@
 //! What a forecast is made from.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{
     class::{EntryStatus, PROTOCOLS, Protocol, STATUSES},
     tick::Limit,
@@ -65,8 +67,9 @@ pub struct Live {
 }
 
 /// Timeouts in seconds (`net.netfilter.nf_conntrack_*_timeout*`): what lifetimes are taken to be until they are
-/// observed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// observed. Written down as whole seconds in the order of [`Timeouts::SYSCTLS`], as the kernel has them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[u32; 9]", into = "[u32; 9]")]
 pub struct Timeouts {
     /// `udp_timeout`: UDP without an answer, or with one only.
     pub udp: f64,
@@ -88,6 +91,68 @@ pub struct Timeouts {
     pub generic: f64,
 }
 
+impl Timeouts {
+    /// The sysctls that they are, without `nf_conntrack_`.
+    pub const SYSCTLS: [&'static str; 9] = [
+        "udp_timeout",
+        "udp_timeout_stream",
+        "tcp_timeout_syn_sent",
+        "tcp_timeout_syn_recv",
+        "tcp_timeout_established",
+        "tcp_timeout_time_wait",
+        "tcp_timeout_close",
+        "icmp_timeout",
+        "generic_timeout",
+    ];
+}
+
+impl From<[u32; 9]> for Timeouts {
+    /// From the values of [`Timeouts::SYSCTLS`]. One of 0 is taken as 1: the kernel looks for what has expired about
+    /// once a second.
+    fn from(seconds: [u32; 9]) -> Self {
+        let [
+            udp,
+            udp_stream,
+            tcp_syn_sent,
+            tcp_syn_recv,
+            tcp_established,
+            tcp_time_wait,
+            tcp_close,
+            icmp,
+            generic,
+        ] = seconds.map(|seconds| f64::from(seconds.max(1)));
+        Self {
+            udp,
+            udp_stream,
+            tcp_syn_sent,
+            tcp_syn_recv,
+            tcp_established,
+            tcp_time_wait,
+            tcp_close,
+            icmp,
+            generic,
+        }
+    }
+}
+
+impl From<Timeouts> for [u32; 9] {
+    /// The values of [`Timeouts::SYSCTLS`], in whole seconds.
+    fn from(timeouts: Timeouts) -> Self {
+        [
+            timeouts.udp,
+            timeouts.udp_stream,
+            timeouts.tcp_syn_sent,
+            timeouts.tcp_syn_recv,
+            timeouts.tcp_established,
+            timeouts.tcp_time_wait,
+            timeouts.tcp_close,
+            timeouts.icmp,
+            timeouts.generic,
+        ]
+        .map(|seconds| seconds.round() as u32)
+    }
+}
+
 impl Default for Timeouts {
     /// The kernel's defaults (net/netfilter/nf_conntrack_proto_*.c).
     fn default() -> Self {
@@ -102,5 +167,21 @@ impl Default for Timeouts {
             icmp: 30.0,
             generic: 600.0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_written_down_in_the_order_of_their_sysctls() {
+        let seconds = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        let timeouts = Timeouts::from(seconds);
+        assert_eq!((timeouts.udp, timeouts.tcp_established, timeouts.generic), (1.0, 5.0, 9.0));
+        assert_eq!(<[u32; 9]>::from(timeouts), seconds);
+        assert_eq!(Timeouts::from([0; 9]), Timeouts::from([1; 9]));
+        let default = Timeouts::default();
+        assert_eq!(Timeouts::from(<[u32; 9]>::from(default)), default);
     }
 }

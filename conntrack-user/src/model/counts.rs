@@ -21,6 +21,12 @@ impl From<[u64; 4]> for ByProtocol {
     }
 }
 
+impl From<ByProtocol> for [u64; 4] {
+    fn from(by: ByProtocol) -> Self {
+        [by.tcp, by.udp, by.icmp, by.other]
+    }
+}
+
 impl ByProtocol {
     /// All protocols together.
     #[must_use]
@@ -56,6 +62,12 @@ pub struct ByStatus {
 impl From<[ByProtocol; 4]> for ByStatus {
     fn from([unreplied, replied, assured, offloaded]: [ByProtocol; 4]) -> Self {
         Self { unreplied, replied, assured, offloaded }
+    }
+}
+
+impl From<ByStatus> for [[u64; 4]; 4] {
+    fn from(by: ByStatus) -> Self {
+        [by.unreplied, by.replied, by.assured, by.offloaded].map(Into::into)
     }
 }
 

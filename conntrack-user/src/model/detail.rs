@@ -3,11 +3,12 @@
 use super::{
     flow::FlowEvent,
     flow_summary::FlowSummary,
-    flows::{DEFAULT_CAP, Flows},
+    flows::{DEFAULT_CAP, Ended, Flows},
     lifetimes::Window,
     live_state::LiveState,
-    reading::Reading,
+    reading::{NetnsId, Reading},
 };
+use crate::forecast::snapshot::Live;
 
 /// Between two summaries: each looks at every live flow.
 const SUMMARY_NS: u64 = 1_000_000_000;
@@ -38,9 +39,10 @@ impl Detail {
         &self.flows
     }
 
-    /// Takes in an event; they come nearly in the order of time.
-    pub fn observe_event(&mut self, event: &FlowEvent) {
-        let _ = self.flows.observe(event);
+    /// Takes in an event; they come nearly in the order of time. Returns the flow that has ended with it, if its insert
+    /// was seen.
+    pub fn observe_event(&mut self, event: &FlowEvent) -> Option<Ended> {
+        self.flows.observe(event)
     }
 
     /// The threshold was set at that time; at least one event or reading after that tells of it too, but not of
@@ -49,9 +51,8 @@ impl Detail {
         self.flows.set_threshold(threshold, time_ns);
     }
 
-    /// Takes in a reading, and tells once a second what is known. `entries`: the count of entries in all
-    /// tables, where that is known.
-    pub fn observe(&mut self, reading: &Reading, entries: Option<u64>) -> Option<FlowSummary> {
+    /// Takes in a reading.
+    pub fn observe(&mut self, reading: &Reading) {
         let now_ns = reading.time.monotonic_ns;
         if let Some(events) = reading.events {
             self.flows.set_threshold(events.threshold, now_ns);
@@ -63,6 +64,19 @@ impl Detail {
             netns.id.cookie.into_iter().for_each(|cookie| self.flows.end_netns(cookie));
         }
         self.flows.advance(now_ns);
+    }
+
+    /// What live entries of a namespace that has so many are doing. None where what is known of some says nothing of
+    /// most of them: those that were there before events came; and where namespaces have no cookies.
+    #[must_use]
+    pub fn live(&self, netns: NetnsId, entries: u64, now_ns: u64) -> Option<Live> {
+        let live = self.state.of_netns(netns.cookie?, &self.flows, now_ns)?;
+        let all: f64 = live.entries.iter().flatten().sum();
+        (all >= 0.5 * entries as f64).then_some(live)
+    }
+
+    /// Tells once a second what is known. `entries`: the count of entries in all tables, where that is known.
+    pub fn summary(&mut self, now_ns: u64, entries: Option<u64>) -> Option<FlowSummary> {
         if now_ns.saturating_sub(self.summary_ns) < SUMMARY_NS {
             return None;
         }

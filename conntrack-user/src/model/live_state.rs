@@ -3,7 +3,7 @@
 //! No event tells when an entry is answered, becomes assured or changes its TCP state. So some flows of the
 //! live table, chosen at random without replacement, are read again, and stand for the others.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +13,15 @@ use super::{
     flow::{Status, ratio},
     flows::Flows,
 };
+use crate::forecast::snapshot::{ByClass, Live};
 
 /// Entries to be read again a second, at the most.
 pub const READS_PER_SECOND: usize = 256;
 
 /// For how long a read counts, in nanoseconds.
 const WINDOW_NS: u64 = 5_000_000_000;
+/// Entries that have to be read of a namespace before anything is said of its live entries.
+const LEAST_READS: u32 = 16;
 /// After which a flow that was found gone, and whose destroy has not come, has lost it.
 const GONE_NS: u64 = 2_000_000_000;
 
@@ -175,12 +178,24 @@ struct Read {
     name: (u64, u32),
     /// None: gone.
     found: Option<(Protocol, Found, f64)>,
+    /// None beyond those that are told apart.
+    netns_cookie: Option<u64>,
+}
+
+/// What was read of one namespace.
+#[derive(Debug, Clone, Copy, Default)]
+struct NetnsReads {
+    /// Sums of 1/ratio.
+    weights: ByClass<f64>,
+    reads: u32,
 }
 
 /// Reads of the last seconds.
 #[derive(Debug, Clone, Default)]
 pub struct LiveState {
     reads: VecDeque<Read>,
+    /// What they say of each namespace, as of the last batch; as many as reads, at the most.
+    by_netns: HashMap<u64, NetnsReads>,
     /// (time, cost, reads) of batches whose cost is known.
     costs: VecDeque<(u64, u64, usize)>,
     /// Found gone while the table had them alive: (time, entry, inserted).
@@ -201,7 +216,8 @@ impl LiveState {
                 self.gone.push_back((now_ns, entry, inserted_ns));
             }
             let name = (inserted_ns, known.sample.hash);
-            self.reads.push_back(Read { time_ns: now_ns, name, found });
+            let netns_cookie = known.netns_cookie;
+            self.reads.push_back(Read { time_ns: now_ns, name, found, netns_cookie });
         }
         if let Some(cost_ns) = batch.cost_ns {
             self.costs.push_back((now_ns, cost_ns, batch.rereads.len()));
@@ -219,6 +235,34 @@ impl LiveState {
             self.gone.pop_front();
             flows.forget(entry, inserted_ns);
         }
+        self.tell_apart();
+    }
+
+    /// Sums up what the reads say of each namespace.
+    fn tell_apart(&mut self) {
+        self.by_netns.clear();
+        for (cookie, (protocol, found, ratio)) in latest(self.reads.iter()).into_values() {
+            let Some(cookie) = cookie else { continue };
+            let netns = self.by_netns.entry(cookie).or_default();
+            let status = EntryStatus::of(Status(found.status));
+            netns.weights[status as usize][protocol as usize] += 1.0 / ratio;
+            netns.reads += 1;
+        }
+    }
+
+    /// The live entries of a namespace that were inserted since attaching: as many as the sample has of it, each
+    /// standing for as many as those that were read do on the average. None where fewer than 16 were read
+    /// in the last seconds.
+    #[must_use]
+    pub fn of_netns(&self, cookie: u64, flows: &Flows, now_ns: u64) -> Option<Live> {
+        let last_ns = self.reads.back()?.time_ns;
+        if last_ns.saturating_add(WINDOW_NS) <= now_ns {
+            return None;
+        }
+        let netns = self.by_netns.get(&cookie).filter(|netns| netns.reads >= LEAST_READS)?;
+        let each = f64::from(flows.in_netns(cookie)) / f64::from(netns.reads);
+        let entries = netns.weights.map(|of| of.map(|weight| weight * each));
+        Some(Live { entries, reads: netns.reads })
     }
 
     /// What the reads of the last seconds say. None while there are none.
@@ -227,20 +271,13 @@ impl LiveState {
         let reads =
             || self.reads.iter().filter(|read| read.time_ns.saturating_add(WINDOW_NS) > now_ns);
         let oldest_ns = reads().next()?.time_ns;
-        // Of a flow that was read several times, the latest counts: the flows are few then.
-        let mut latest: BTreeMap<(u64, u32), (Protocol, Found, f64)> = BTreeMap::new();
-        for read in reads() {
-            match read.found {
-                Some(found) => latest.insert(read.name, found),
-                None => latest.remove(&read.name),
-            };
-        }
+        let latest = latest(reads());
         let (speaks_for, _) = flows.alive();
         let protocols = Protocol::ALL
             .into_iter()
             .zip(speaks_for)
             .filter_map(|(protocol, speaks_for)| {
-                let of = latest.values().filter(|(of, ..)| *of == protocol);
+                let of = latest.values().map(|(_, found)| found).filter(|(of, ..)| *of == protocol);
                 protocol_state(protocol, speaks_for, of.map(|(_, found, ratio)| (*found, *ratio)))
             })
             .collect();
@@ -256,6 +293,21 @@ impl LiveState {
             protocols,
         })
     }
+}
+
+/// What a flow is known by, its namespace's cookie, and what was found.
+type Latest = BTreeMap<(u64, u32), (Option<u64>, (Protocol, Found, f64))>;
+
+/// Each flow that was there. Of one that was read several times, the latest counts: the flows are few then.
+fn latest<'a>(reads: impl Iterator<Item = &'a Read>) -> Latest {
+    let mut latest = Latest::new();
+    for read in reads {
+        match read.found {
+            Some(found) => latest.insert(read.name, (read.netns_cookie, found)),
+            None => latest.remove(&read.name),
+        };
+    }
+    latest
 }
 
 /// None if there are no reads.

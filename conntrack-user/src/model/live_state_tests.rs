@@ -118,3 +118,38 @@ fn states_are_the_kernels() {
         assert_eq!(state as usize, at);
     }
 }
+
+#[test]
+fn what_was_read_of_a_namespace_speaks_for_its_flows() {
+    let mut flows = Flows::new(10_000, Window::default(), 0);
+    // Of ten flows nine are of one namespace; of another one there are too few.
+    for flow in 0..2000 {
+        let netns_cookie = if flow % 10 == 0 { 8 } else { 7 };
+        let hash = FlowHash::new(1).with(flow).finish() >> 1;
+        flows.observe(&FlowEvent {
+            time_ns: flow * 1000,
+            netns_cookie: if flow < 9 { 6 } else { netns_cookie },
+            sample: Sample { hash, threshold: 1 << 31 },
+            ..FlowEvent::example(320 * flow, if flow % 2 == 0 { 6 } else { 17 })
+        });
+    }
+    let mut live = LiveState::default();
+    let (read_ns, long) = (10 * SECOND, 16 * SECOND);
+    assert_eq!(live.of_netns(7, &flows, read_ns), None);
+    for seed in 0..5 {
+        let batch = read(&flows, READS_PER_SECOND, seed, read_ns + seed);
+        live.observe(&batch, &mut flows);
+    }
+    for (cookie, expected) in [(7, 2.0 * 1793.0), (8, 2.0 * 199.0)] {
+        let netns = live.of_netns(cookie, &flows, read_ns).unwrap();
+        let all: f64 = netns.entries.iter().flatten().sum();
+        // Each flow stands for two entries.
+        assert!((all - expected).abs() < 10.0, "{cookie}: {all}");
+        assert_eq!(netns.entries[EntryStatus::Offloaded as usize], [0.0; 4]);
+    }
+    let seven = live.of_netns(7, &flows, read_ns).unwrap();
+    let tcp: f64 = seven.entries.iter().map(|of| of[Protocol::Tcp as usize]).sum();
+    assert!((tcp / (2.0 * 1793.0) - 4.0 / 9.0).abs() < 0.05, "{tcp}");
+    assert_eq!(live.of_netns(6, &flows, read_ns), None, "too few");
+    assert_eq!(live.of_netns(7, &flows, long), None, "too long ago");
+}

@@ -9,6 +9,7 @@ pub mod failed_inserts;
 pub mod flow;
 pub mod flow_summary;
 pub mod flows;
+pub mod forecasts;
 pub mod lifetimes;
 pub mod live_state;
 pub mod monitor;

@@ -8,16 +8,20 @@ use super::{
     detail::Detail,
     flow::FlowEvent,
     flows::Flows,
+    forecasts::{self, Forecasts},
     reading::{CountRead, NetnsId, NetnsReading, Reading, Time},
     tick::{Entries, Limit, NetnsTick, Rates, Tick},
 };
-use crate::forecast::{Forecast, Point, TimeToFull};
+use crate::forecast::{
+    outlook::{self, Outlook},
+    snapshot::{Snapshot, Timeouts},
+};
 
 /// Remembers each namespace from tick to tick.
 pub struct Monitor {
     cpus: u32,
-    new_forecast: fn() -> Box<dyn Forecast>,
     netns: HashMap<NetnsId, State>,
+    forecasts: Forecasts,
     last: Option<Time>,
     overflow_said: bool,
     detail: Option<Detail>,
@@ -26,7 +30,10 @@ pub struct Monitor {
 /// A namespace at the tick before.
 struct State {
     baseline: Baseline,
-    forecast: Box<dyn Forecast>,
+    /// As last told; none: they are not known.
+    timeouts: Option<Timeouts>,
+    /// When there was last a snapshot of it.
+    snapshot_ns: Option<u64>,
     totals: Option<Totals>,
     entries: Entries,
     /// Drift at the last few ticks where it could be told.
@@ -52,13 +59,13 @@ impl State {
 }
 
 impl Monitor {
-    /// For a machine with `cpus` possible CPUs; each namespace gets a forecast of its own.
+    /// For a machine with `cpus` possible CPUs.
     #[must_use]
-    pub fn new(cpus: u32, new_forecast: fn() -> Box<dyn Forecast>) -> Self {
+    pub fn new(cpus: u32) -> Self {
         Self {
             cpus,
-            new_forecast,
             netns: HashMap::new(),
+            forecasts: Forecasts::default(),
             last: None,
             overflow_said: false,
             detail: None,
@@ -68,8 +75,13 @@ impl Monitor {
     /// Takes in reads for the baselines only, between ticks.
     pub fn settle(&mut self, reading: &Reading) {
         self.begin_detail(reading);
-        for netns in reading.netns.iter().filter(|netns| netns.totals.is_some()) {
-            self.state(netns.id).baseline.observe(&netns.counts);
+        for netns in &reading.netns {
+            if netns.totals.is_some() {
+                self.state(netns.id).baseline.observe(&netns.counts);
+            }
+            if netns.timeouts.is_some() {
+                self.state(netns.id).timeouts = netns.timeouts;
+            }
         }
     }
 
@@ -79,10 +91,12 @@ impl Monitor {
         self.netns.values().all(|state| !matches!(state.baseline.known(), Known::Between(..)))
     }
 
-    /// Takes in an event; what comes before the first reading is left out.
-    pub fn observe_event(&mut self, event: &FlowEvent) {
-        if let Some(detail) = &mut self.detail {
-            detail.observe_event(event);
+    /// Takes in an event of a namespace; what comes before the first reading is left out.
+    pub fn observe_event(&mut self, netns: NetnsId, event: &FlowEvent) {
+        if let Some(detail) = &mut self.detail
+            && let Some(ended) = detail.observe_event(event)
+        {
+            self.forecasts.end(netns, &ended);
         }
     }
 
@@ -107,17 +121,18 @@ impl Monitor {
 
     /// Takes in a reading; readings come in the order of time.
     pub fn observe(&mut self, reading: &Reading) -> Tick {
-        let interval_ns = self
-            .last
-            .map(|last| reading.time.monotonic_ns.saturating_sub(last.monotonic_ns))
-            .filter(|interval| *interval > 0);
+        let before_ns = self.last.map(|last| last.monotonic_ns);
         self.last = Some(reading.time);
         self.begin_detail(reading);
+        if let Some(detail) = &mut self.detail {
+            detail.observe(reading);
+        }
+        let interval_ns = interval(before_ns, reading);
         let mut notices = Vec::new();
         let netns: Vec<_> = reading
             .netns
             .iter()
-            .map(|netns| (netns, self.observe_netns(netns, reading, interval_ns, &mut notices)))
+            .map(|netns| (netns, self.observe_netns(netns, reading, before_ns, &mut notices)))
             .collect();
         // An idle one was looked at for its drift: it is shown where there is one.
         let is_shown = |(netns, tick): &(&NetnsReading, NetnsTick)| {
@@ -126,6 +141,7 @@ impl Monitor {
         let netns: Vec<_> = netns.into_iter().filter(is_shown).map(|(_, tick)| tick).collect();
         for id in &reading.gone {
             self.netns.remove(id);
+            self.forecasts.forget(*id);
         }
         if reading.overflow != Totals::default() && !self.overflow_said {
             self.overflow_said = true;
@@ -136,7 +152,8 @@ impl Monitor {
             );
         }
         let entries = entries_of_all(&netns, reading.idle);
-        let flows = self.detail.as_mut().and_then(|detail| detail.observe(reading, entries));
+        let now_ns = reading.time.monotonic_ns;
+        let flows = self.detail.as_mut().and_then(|detail| detail.summary(now_ns, entries));
         Tick {
             time: reading.time,
             interval_ns,
@@ -155,10 +172,11 @@ impl Monitor {
     }
 
     fn state(&mut self, id: NetnsId) -> &mut State {
-        let (cpus, new_forecast) = (self.cpus, self.new_forecast);
+        let cpus = self.cpus;
         self.netns.entry(id).or_insert_with(|| State {
             baseline: Baseline::new(cpus),
-            forecast: new_forecast(),
+            timeouts: None,
+            snapshot_ns: None,
             totals: None,
             entries: Entries::Unavailable,
             drifts: VecDeque::new(),
@@ -170,9 +188,10 @@ impl Monitor {
         &mut self,
         reading: &NetnsReading,
         all: &Reading,
-        interval_ns: Option<u64>,
+        before_ns: Option<u64>,
         notices: &mut Vec<String>,
     ) -> NetnsTick {
+        let interval_ns = interval(before_ns, all);
         let state = self.state(reading.id);
         if reading.totals.is_some() {
             state.baseline.observe(&reading.counts);
@@ -201,23 +220,31 @@ impl Monitor {
             _ => None,
         };
         let rates = rates(change.as_ref(), &all.counted, state.entries, entries, interval_ns);
-        if let Some(entries) = entries.at_most() {
-            state.forecast.observe(Point { time_ns: all.time.monotonic_ns, entries, limit });
-        }
         let drift = state.drift(&reading.counts);
-        state.totals = reading.totals;
-        state.entries = entries;
-        state.max = reading.max.or(state.max);
-        let time_to_full = match entries {
-            Entries::Unavailable => TimeToFull::Unknown,
-            _ => state.forecast.time_to_full(),
-        };
         let baseline = match state.baseline.known() {
             Known::Exactly(value) => Some(value),
             Known::Nothing | Known::Between(..) => None,
         };
+        let entries_before = std::mem::replace(&mut state.entries, entries);
+        state.totals = reading.totals;
+        state.max = reading.max.or(state.max);
+        state.timeouts = reading.timeouts.or(state.timeouts);
+        let timeouts = state.timeouts;
+        let may_be_full = [entries_before, entries].iter().any(|of| limit.is_reached(*of));
+        let snapshot = Snapshot {
+            time_ns: all.time.monotonic_ns,
+            // Until the baseline is settled, a few too many at the most.
+            entries: entries.at_most(),
+            limit,
+            change: change.and_then(|counts| forecasts::change(&counts, &all.counted, may_be_full)),
+            live: None,
+            ended: None,
+            timeouts: timeouts.unwrap_or_default(),
+        };
+        let outlook = self.outlook(reading, snapshot, before_ns);
         if reading.ended {
             self.netns.remove(&reading.id);
+            self.forecasts.forget(reading.id);
         }
         NetnsTick {
             id: reading.id,
@@ -231,11 +258,45 @@ impl Monitor {
             totals: reading.totals,
             baseline,
             drift,
-            time_to_full,
+            outlook,
+            timeouts_known: timeouts.is_some(),
             count,
             kernel: reading.kernel,
         }
     }
+
+    /// What becomes of a namespace's table, which is now as in `snapshot`. That says nothing of single flows yet.
+    fn outlook(
+        &mut self,
+        reading: &NetnsReading,
+        snapshot: Snapshot,
+        before_ns: Option<u64>,
+    ) -> Outlook {
+        let unknown = |reason| Outlook::unknown(outlook::State::Unknown, reason);
+        if reading.ended {
+            return unknown("it has ended");
+        }
+        if reading.idle {
+            return unknown("nothing was counted in it lately");
+        }
+        let now_ns = snapshot.time_ns;
+        // One that was idle at the tick before: when what was counted since happened is not known.
+        let is_next = self.state(reading.id).snapshot_ns.replace(now_ns) == before_ns;
+        let entries = snapshot.entries;
+        let detail = self.detail.as_ref();
+        let snapshot = Snapshot {
+            change: snapshot.change.filter(|_| is_next),
+            live: detail.and_then(|detail| detail.live(reading.id, entries?, now_ns)),
+            ..snapshot
+        };
+        self.forecasts.observe(reading.id, snapshot, self.detail.is_some())
+    }
+}
+
+/// Nanoseconds since the reading before; none at the first.
+fn interval(before_ns: Option<u64>, reading: &Reading) -> Option<u64> {
+    let interval = before_ns.map(|before| reading.time.monotonic_ns.saturating_sub(before));
+    interval.filter(|interval| *interval > 0)
 }
 
 /// The entries of all namespaces together; none where one of them is idle, and so was not read, or not

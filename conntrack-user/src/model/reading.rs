@@ -10,6 +10,7 @@ use super::{
     probe::Probe,
     windows::Windows,
 };
+use crate::forecast::snapshot::Timeouts;
 
 /// A moment, on both clocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +102,10 @@ pub struct NetnsReading {
     pub counts: Vec<CountRead>,
     /// `nf_conntrack_max`.
     pub max: Option<u32>,
+    /// The timeouts of its entries: when they are first read, and when they have changed; none otherwise, and where
+    /// they cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
     /// What was counted by windows since the tick before; none where that is not told.
     pub windows: Option<Windows>,
     /// The kernel's own statistics.

@@ -8,7 +8,7 @@ use super::{
     reading::{Events, KernelStat, NetnsId, Time, Victim},
     windows::Windows,
 };
-use crate::forecast::TimeToFull;
+use crate::forecast::outlook::Outlook;
 
 /// All namespaces at a tick.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,8 +67,10 @@ pub struct NetnsTick {
     pub baseline: Option<i64>,
     /// The kernel's count less ours; 0 unless an event was missed. None while the table moves.
     pub drift: Option<i64>,
-    /// When it will be full.
-    pub time_to_full: TimeToFull,
+    /// What becomes of it.
+    pub outlook: Outlook,
+    /// Whether the forecast knows the timeouts of its entries; else it begins with the kernel's defaults.
+    pub timeouts_known: bool,
     /// The kernel's count as read.
     pub count: Option<u32>,
     /// The kernel's statistics as read.
@@ -106,6 +108,18 @@ pub enum Limit {
     Unlimited,
     /// It cannot be read.
     Unavailable,
+}
+
+impl Limit {
+    /// Whether a table with so many entries may be at the limit.
+    #[must_use]
+    pub fn is_reached(self, entries: Entries) -> bool {
+        match (self, entries.at_most()) {
+            (Self::Unlimited, _) => false,
+            (Self::Entries(max), Some(entries)) => entries >= u64::from(max),
+            (Self::Unavailable, _) | (_, None) => true,
+        }
+    }
 }
 
 /// Entries a second since the tick before.

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use crate::{
-    forecast::TimeToFull,
     model::{
         counts::{ByProtocol, ByStatus, Counted, Totals},
         flow::ratio,
@@ -15,12 +14,12 @@ use crate::{
     source::item::{Hook, Origin, ProbedHook, Start},
     view::{
         flow::{self, Direction},
-        flows,
+        flows, forecast,
     },
 };
 
 /// The version of what is written here; raised when a field changes its meaning or goes away.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// A line.
 #[derive(Debug, Serialize)]
@@ -72,6 +71,8 @@ struct StatusRecord<'a> {
     exit_code: u8,
     warn_percent: f64,
     crit_percent: f64,
+    full_within_seconds: Option<f64>,
+    full_within_probability: Option<f64>,
     #[serde(flatten)]
     start: &'a Origin,
     #[serde(flatten)]
@@ -132,7 +133,7 @@ struct Netns<'a> {
     delete_rate: Option<f64>,
     net_rate: Option<f64>,
     windows: Option<Windows<'a>>,
-    forecast: &'static str,
+    forecast: forecast::Json<'a>,
     seconds_to_full: Option<f64>,
     baseline: Option<i64>,
     drift: Option<i64>,
@@ -213,6 +214,8 @@ impl<'a> Line<'a> {
             exit_code: verdict.verdict.exit_code(),
             warn_percent: verdict.limits.warn,
             crit_percent: verdict.limits.crit,
+            full_within_seconds: verdict.limits.full_within.map(|within| within.seconds),
+            full_within_probability: verdict.limits.full_within.map(|within| within.probability),
             start,
             tick: tick_record(tick, &start.hooks),
         };
@@ -285,18 +288,8 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
             peak_insert_rate: windows.peak_insert_rate(),
             peak_delete_rate: windows.peak_delete_rate(),
         }),
-        forecast: match netns.time_to_full {
-            TimeToFull::Unknown => "unknown",
-            TimeToFull::NotGrowing => "not_growing",
-            TimeToFull::Full => "full",
-            TimeToFull::Unlimited => "unlimited",
-            TimeToFull::In { .. } => "filling",
-        },
-        seconds_to_full: match netns.time_to_full {
-            TimeToFull::In { seconds } => Some(seconds),
-            TimeToFull::Full => Some(0.0),
-            TimeToFull::Unknown | TimeToFull::NotGrowing | TimeToFull::Unlimited => None,
-        },
+        forecast: forecast::json(netns),
+        seconds_to_full: forecast::seconds_to_full(&netns.outlook),
         baseline: netns.baseline,
         drift: netns.drift,
         tick: netns.change.map(|change| counts(&change, counted)),

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod export;
 pub mod flow;
 pub mod flows;
+pub mod forecast;
 pub mod json;
 pub mod status;
 pub mod text;

@@ -1,20 +1,32 @@
 //! `status`: one verdict, and what it rests on.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{text::Table, units};
 use crate::{
+    forecast::outlook::State,
     model::tick::{Limit, NetnsTick, Tick},
     source::item::Origin,
 };
 
-/// Fill, in per cent, from which a table is reported.
+/// From when on a table is reported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// A warning from here on.
+    /// A warning from this fill on, in per cent.
     pub warn: f64,
-    /// Critical from here on.
+    /// Critical from this fill on, in per cent.
     pub crit: f64,
+    /// Critical when it is so likely to be full soon; none: that is not asked.
+    pub full_within: Option<FullWithin>,
+}
+
+/// That a table is full within some time, with at least some probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FullWithin {
+    /// Up to [`crate::forecast::outlook::HORIZON`].
+    pub seconds: f64,
+    /// Above 0 and at most 1.
+    pub probability: f64,
 }
 
 /// How it stands, with the exit codes of monitoring plugins. In rising order of weight.
@@ -71,13 +83,34 @@ pub fn judge(tick: &Tick, limits: Limits) -> Judged {
 }
 
 fn judge_one(netns: &NetnsTick, limits: Limits) -> Verdict {
-    match (netns.fill_ratio(), netns.limit) {
-        (_, Limit::Unlimited) => Verdict::Ok,
+    let fill = match (netns.fill_ratio(), netns.limit) {
+        (_, Limit::Unlimited) => return Verdict::Ok,
         (None, _) => Verdict::Unknown,
         (Some(ratio), _) if ratio * 100.0 >= limits.crit => Verdict::Critical,
         (Some(ratio), _) if ratio * 100.0 >= limits.warn => Verdict::Warning,
         (Some(_), _) => Verdict::Ok,
+    };
+    fill.max(limits.full_within.map_or(Verdict::Ok, |within| judge_forecast(netns, within)))
+}
+
+fn judge_forecast(netns: &NetnsTick, within: FullWithin) -> Verdict {
+    match netns.outlook.full_by(within.seconds) {
+        None => Verdict::Unknown,
+        Some(probability) if probability >= within.probability => Verdict::Critical,
+        Some(_) => Verdict::Ok,
     }
+}
+
+/// Whether more ticks can change nothing that is asked: each table has the forecast that it takes, or the verdict is
+/// the worst already.
+#[must_use]
+pub fn is_decided(tick: &Tick, limits: Limits) -> bool {
+    let is_forecast = |netns: &NetnsTick| {
+        let is_limited = netns.limit != Limit::Unlimited;
+        let forecast = limits.full_within.filter(|_| is_limited);
+        forecast.is_none_or(|within| judge_forecast(netns, within) != Verdict::Unknown)
+    };
+    judge(tick, limits).verdict == Verdict::Critical || tick.netns.iter().all(is_forecast)
 }
 
 /// The answer for people: the verdict in the first line, as monitoring plugins print it.
@@ -90,13 +123,48 @@ pub fn text(tick: &Tick, start: &Origin, judged: Judged) -> String {
         Verdict::Warning => "WARNING",
         Verdict::Critical => "CRITICAL",
     };
-    let _ = writeln!(out, "{word}: {}", fullest(tick));
+    let headline = soonest(tick, judged.limits).unwrap_or_else(|| fullest(tick));
+    let _ = writeln!(out, "{word}: {headline}");
     let _ = writeln!(out, "kernel {}, source {}", start.kernel, start.source);
     for lost in &start.unavailable {
         let _ = writeln!(out, "not available: {}\n  because {}", lost.what, lost.why);
     }
     out.push_str(&Table::new(true, false).tick(tick));
+    out.push_str(&without_forecast(tick, judged.limits));
     out
+}
+
+/// Of how many tables there is no forecast, and why.
+fn without_forecast(tick: &Tick, limits: Limits) -> String {
+    let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
+    for netns in tick.netns.iter().filter(|netns| netns.outlook.state == State::Unknown) {
+        *reasons.entry(&netns.outlook.reason).or_default() += 1;
+    }
+    let mut out = String::new();
+    for (reason, tables) in &reasons {
+        let tables = if *tables == 1 { "one table" } else { &format!("{tables} tables") };
+        let _ = writeln!(out, "no forecast of {tables}: {reason}");
+    }
+    if !reasons.is_empty() && limits.full_within.is_none() {
+        out.push_str("  a forecast takes longer: `ctmon watch` and --full-within wait for it\n");
+    }
+    out
+}
+
+/// The table that will be full too soon in a sentence; of several the most likely one.
+fn soonest(tick: &Tick, limits: Limits) -> Option<String> {
+    let within = limits.full_within?;
+    let likely = tick.netns.iter().filter(|netns| netns.limit != Limit::Unlimited);
+    let likely = likely.filter_map(|netns| Some((netns.outlook.full_by(within.seconds)?, netns)));
+    let (probability, netns) = likely
+        .filter(|(probability, _)| *probability >= within.probability)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+    let (percent, time) = (units::percent(probability), units::time(within.seconds));
+    Some(format!("{percent} likely to be full within {time} in netns {}", name(netns)))
+}
+
+fn name(netns: &NetnsTick) -> String {
+    netns.name.as_ref().map_or_else(|| netns.id.inode.to_string(), |name| name.text.clone())
 }
 
 /// The fullest table in a sentence.
@@ -109,8 +177,7 @@ fn fullest(tick: &Tick) -> String {
             None => "no network namespace tracks connections".into(),
         };
     };
-    let inode = netns.id.inode.to_string();
-    let name = netns.name.as_ref().map_or(&inode, |name| &name.text);
+    let name = name(netns);
     let entries = netns.entries.at_most().unwrap_or_default();
     let max = match netns.limit {
         Limit::Entries(max) => max,
@@ -123,7 +190,7 @@ fn fullest(tick: &Tick) -> String {
 mod tests {
     use super::*;
     use crate::{
-        forecast::TimeToFull,
+        forecast::outlook::{Outlook, Quantiles},
         model::{
             name::{Name, NameKind},
             reading::NetnsId,
@@ -144,7 +211,8 @@ mod tests {
             totals: None,
             baseline: None,
             drift: None,
-            time_to_full: TimeToFull::Unknown,
+            outlook: Outlook::unknown(State::Unknown, "not enough is known yet"),
+            timeouts_known: false,
             count: None,
             kernel: None,
         });
@@ -153,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_worst_table_decides() {
-        let limits = Limits { warn: 80.0, crit: 95.0 };
+        let limits = Limits { warn: 80.0, crit: 95.0, full_within: None };
         let at = |entries| (Entries::Exact(entries), Limit::Entries(1000));
         let endless = (Entries::Exact(5), Limit::Unlimited);
         let unread = (Entries::Unavailable, Limit::Entries(1000));
@@ -176,9 +244,72 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_will_be_full_soon_is_critical() {
+        let within = |seconds, probability| Limits {
+            warn: 80.0,
+            crit: 95.0,
+            full_within: Some(FullWithin { seconds, probability }),
+        };
+        let mut tick = tick(&[(Entries::Exact(10), Limit::Entries(1000))]);
+        assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Unknown);
+        assert!(!is_decided(&tick, within(600.0, 0.5)));
+        tick.netns[0].entries = Entries::Exact(900);
+        assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Warning);
+        assert!(!is_decided(&tick, within(600.0, 0.5)), "it may be worse");
+        tick.netns[0].entries = Entries::Exact(950);
+        assert!(is_decided(&tick, within(600.0, 0.5)), "it cannot be worse");
+        tick.netns[0].entries = Entries::Exact(10);
+        let full = Quantiles { low: Some(120.0), median: Some(600.0), high: None };
+        tick.netns[0].outlook = Outlook {
+            full: Some(full),
+            full_within: Some([0.05, 0.3, 0.6, 0.8]),
+            ..Outlook::unknown(State::Filling, "arrivals rose")
+        };
+        let cases = [
+            (within(600.0, 0.5), Verdict::Critical),
+            (within(599.0, 0.5), Verdict::Ok),
+            (within(3600.0, 0.81), Verdict::Ok),
+            (within(60.0, 0.01), Verdict::Critical),
+        ];
+        for (limits, expected) in cases {
+            assert_eq!(judge(&tick, limits).verdict, expected, "{limits:?}");
+            assert!(is_decided(&tick, limits));
+        }
+        let start = Origin {
+            kernel: "6.12".into(),
+            source: "procfs".into(),
+            hooks: vec![],
+            unavailable: vec![],
+        };
+        let text = text(&tick, &start, judge(&tick, within(600.0, 0.5)));
+        let first = text.lines().next().unwrap_or_default();
+        assert_eq!(first, "CRITICAL: 50% likely to be full within 10 min in netns blue");
+        // Nobody forecasts what has no limit.
+        tick.netns[0].limit = Limit::Unlimited;
+        tick.netns[0].outlook = Outlook::unknown(State::Steady, "");
+        assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn tables_without_a_forecast_are_counted_by_reason() {
+        let limits = Limits { warn: 80.0, crit: 95.0, full_within: None };
+        let at = (Entries::Exact(5), Limit::Entries(1000));
+        let mut three = tick(&[at; 3]);
+        three.netns[1].outlook.reason = "it has ended".into();
+        let expected = "\
+no forecast of one table: it has ended
+no forecast of 2 tables: not enough is known yet
+  a forecast takes longer: `ctmon watch` and --full-within wait for it
+";
+        assert_eq!(without_forecast(&three, limits), expected);
+        three.netns.iter_mut().for_each(|netns| netns.outlook.state = State::Steady);
+        assert_eq!(without_forecast(&three, limits), "");
+    }
+
+    #[test]
     fn the_first_line_names_the_fullest_table() {
         let at = |entries| (Entries::Exact(entries), Limit::Entries(1000));
-        let limits = Limits { warn: 80.0, crit: 95.0 };
+        let limits = Limits { warn: 80.0, crit: 95.0, full_within: None };
         let first = |tables: &[(Entries, Limit)]| {
             let tick = tick(tables);
             let start = Origin {

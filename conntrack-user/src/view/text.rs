@@ -4,12 +4,15 @@ use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{causes, flow, flows, units};
-use crate::model::{
-    counts::{Counted, Totals},
-    flow::{EventKind, ratio},
-    reading::{KernelStat, NetnsId},
-    tick::{Entries, Limit, NetnsTick, Tick},
+use super::{causes, flow, flows, forecast, units};
+use crate::{
+    forecast::outlook::State,
+    model::{
+        counts::{Counted, Totals},
+        flow::{EventKind, ratio},
+        reading::{KernelStat, NetnsId},
+        tick::{Entries, Limit, NetnsTick, Tick},
+    },
 };
 
 /// Lines after which the headings are repeated.
@@ -44,6 +47,10 @@ const COLUMNS: [(&str, usize); 12] = [
     ("DRIFT", 5),
 ];
 
+/// Nanoseconds between two forecasts of a namespace in words: of one that fills or is full, and at least.
+const AGAIN_NS: u64 = 10_000_000_000;
+const APART_NS: u64 = 1_000_000_000;
+
 /// Writes ticks, with headings every now and then.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -52,6 +59,8 @@ pub struct Table {
     /// shown again when they have changed.
     causes: Option<HashMap<NetnsId, KernelStat>>,
     with_flows: bool,
+    /// The forecast of each namespace that is shown, as last said in words, and when.
+    said: HashMap<NetnsId, (State, u64)>,
 }
 
 impl Table {
@@ -59,7 +68,7 @@ impl Table {
     /// single flows (`flows`).
     #[must_use]
     pub fn new(causes: bool, flows: bool) -> Self {
-        Self { lines: 0, causes: causes.then(HashMap::new), with_flows: flows }
+        Self { causes: causes.then(HashMap::new), with_flows: flows, ..Self::default() }
     }
 
     /// The lines of a tick. Styles are written out; the stream takes them away where they do not
@@ -85,9 +94,19 @@ impl Table {
             let _ = writeln!(out, "{BOLD}{}{BOLD:#}", cells.join(" "));
         }
         let rows = rows(tick);
-        let mut shown = HashMap::new();
+        let (mut shown, mut said) = (HashMap::new(), HashMap::new());
         for netns in &rows {
             let _ = writeln!(out, "{}", line(netns, &tick.counted));
+            let before = self.said.get(&netns.id).copied();
+            let is_due = is_to_be_said(netns, before, tick.time.monotonic_ns);
+            if is_due {
+                let below = forecast::lines(netns);
+                self.lines += below.lines().count();
+                out.push_str(&below);
+                said.insert(netns.id, (forecast::state(netns), tick.time.monotonic_ns));
+            } else if let Some(before) = before {
+                said.insert(netns.id, before);
+            }
             if let Some(before) = &self.causes {
                 let mut below = causes::change(netns, &tick.counted);
                 if let Some(kernel) = netns.kernel
@@ -100,6 +119,7 @@ impl Table {
                 out.push_str(&below);
             }
         }
+        self.said = said;
         if let Some(before) = &mut self.causes {
             *before = shown;
         }
@@ -128,6 +148,19 @@ impl Table {
         }
         out
     }
+}
+
+/// Whether the forecast is to be said in words: when what becomes of the table has changed, and every now and then as
+/// long as it fills or is full. `before`: what was said last, and when.
+fn is_to_be_said(netns: &NetnsTick, before: Option<(State, u64)>, now_ns: u64) -> bool {
+    let state = forecast::state(netns);
+    if state == State::Unknown {
+        return false;
+    }
+    let Some((said, said_ns)) = before else { return true };
+    let passed_ns = now_ns.saturating_sub(said_ns);
+    let is_urgent = matches!(state, State::Filling | State::Full);
+    (state != said && passed_ns >= APART_NS) || (is_urgent && passed_ns >= AGAIN_NS)
 }
 
 /// The namespaces that get a line: all, or the fullest and those that lose packets.
@@ -218,7 +251,7 @@ fn line(netns: &NetnsTick, counted: &Counted) -> String {
         (netns.rates.net.map_or("?".into(), units::signed), PLAIN),
         events(counted.early_drops, |change| change.table_full),
         events(counted.early_drops && counted.deletes, |change| change.evictions),
-        (units::time_to_full(netns.time_to_full), fill_style),
+        forecast::cell(netns),
         drift,
     ];
     let padded = cells.iter().zip(COLUMNS).map(|((text, style), (_, width))| {

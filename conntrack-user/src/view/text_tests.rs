@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    forecast::TimeToFull,
+    forecast::outlook::{Outlook, Quantiles},
     model::{
         name::{Name, NameKind},
         reading::{Events, NetnsId},
@@ -8,6 +8,13 @@ use crate::{
         windows::Windows,
     },
 };
+
+/// Full in 620 s.
+fn filling() -> Outlook {
+    let full = Quantiles { low: Some(500.0), median: Some(620.0), high: Some(900.0) };
+    let outlook = Outlook::unknown(State::Filling, "UDP arrivals rose");
+    Outlook { full: Some(full), ..outlook }
+}
 
 fn netns(entries: u64, max: u32) -> NetnsTick {
     NetnsTick {
@@ -27,7 +34,8 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
         totals: Some(Totals::default()),
         baseline: Some(0),
         drift: Some(0),
-        time_to_full: TimeToFull::In { seconds: 620.0 },
+        outlook: filling(),
+        timeouts_known: true,
         count: None,
         kernel: None,
     }
@@ -47,14 +55,18 @@ fn a_table_is_aligned_and_80_columns_wide() {
     let gone =
         Totals { table_full: 99_999, evictions: 12_345, events_lost: 123, ..Totals::default() };
     worst.change = Some(gone);
-    worst.time_to_full = TimeToFull::Full;
+    worst.outlook = Outlook::unknown(State::Full, "nothing leaves");
     worst.drift = Some(-50);
     let text = plain(&Table::default().tick(&Tick::example(vec![netns(12_345, 262_144), worst])));
     let expected = "\
 2025-11-24 16:00:00 UTC
      NETNS ENTRIES     MAX FILL INS/s  PEAK DEL/s NET/s DROPS EVICT FULLIN DRIFT
 4026531840   12345  262144   5%  1.2k  6.2k   800  +400     0     0 10m20s     0
+  filling: full in 10 min (8 min to 15 min)
+  UDP arrivals rose
 a-name-th~ 1048576 1048576 100%  123k  6.2k  1.2M -1.1M  100k   12k   FULL   -50
+  full
+  nothing leaves
   123 events lost: the ring buffers were full; no count suffers
 ";
     assert_eq!(text, expected);
@@ -72,14 +84,14 @@ fn what_is_not_known_is_no_zero() {
         totals: None,
         baseline: None,
         drift: None,
-        time_to_full: TimeToFull::Unknown,
+        outlook: Outlook::unknown(State::Unknown, "the limit is not known"),
         ..netns(0, 1)
     };
     let unlimited = NetnsTick {
         entries: Entries::Between(96, 100),
         limit: Limit::Unlimited,
         drift: None,
-        time_to_full: TimeToFull::Unlimited,
+        outlook: Outlook { full: None, ..filling() },
         ..netns(0, 1)
     };
     let text = plain(&Table::default().tick(&Tick::example(vec![unknown, unlimited])));
@@ -89,6 +101,8 @@ fn what_is_not_known_is_no_zero() {
         [
             "4026531840       ?       ?    -     ?     ?     ?     ?     ?     ?      ?     ?",
             "4026531840   <=100    none    -  1.2k  6.2k   800  +400     0     0  never     ~",
+            "  filling",
+            "  UDP arrivals rose",
         ]
     );
 }
@@ -98,7 +112,7 @@ fn a_hook_that_is_not_attached_leaves_a_question_mark() {
     let mut tick = Tick::example(vec![netns(5, 10)]);
     tick.counted.early_drops = false;
     let text = plain(&Table::default().tick(&tick));
-    let row = text.lines().last().unwrap_or_default();
+    let row = text.lines().nth(2).unwrap_or_default();
     assert_eq!(
         row,
         "4026531840       5      10  50%  1.2k  6.2k   800  +400     ?     ? 10m20s     0"
@@ -113,7 +127,29 @@ fn a_sample_is_said() {
     let text = plain(&Table::default().tick(&tick));
     assert_eq!(text.lines().last(), Some("  events of 1 flow in 4.0; counts are of all"));
     tick.events = Some(Events { threshold: conntrack_ebpf::EVERY_FLOW, ..events });
-    assert_eq!(plain(&Table::default().tick(&tick)).lines().count(), 3);
+    assert_eq!(plain(&Table::default().tick(&tick)).lines().count(), 5);
+}
+
+#[test]
+fn a_forecast_is_said_when_it_changes_and_now_and_then_while_it_matters() {
+    let mut table = Table::default();
+    let mut is_said = |ms: u64, outlook: Outlook| {
+        let mut tick = Tick::example(vec![NetnsTick { outlook, ..netns(1, 10) }]);
+        tick.time.monotonic_ns = ms * 1_000_000;
+        plain(&table.tick(&tick)).contains("because")
+    };
+    let in_state = |state| Outlook { state, ..Outlook::unknown(state, "because") };
+    let (steady, filling) = (in_state(State::Steady), in_state(State::Filling));
+    assert!(!is_said(0, in_state(State::Unknown)));
+    assert!(is_said(100, steady.clone()), "for the first time");
+    assert!(!is_said(5000, steady.clone()), "as before");
+    assert!(is_said(5100, filling.clone()), "changed");
+    assert!(!is_said(5200, steady.clone()), "changed, less than a second ago");
+    assert!(is_said(6100, steady.clone()));
+    assert!(!is_said(60_000, steady));
+    assert!(is_said(61_000, filling.clone()));
+    assert!(!is_said(70_900, filling.clone()));
+    assert!(is_said(71_000, filling), "as before, and it matters");
 }
 
 #[test]
@@ -132,7 +168,9 @@ fn headings_come_again_and_notices_once() {
 #[test]
 fn a_table_that_is_nearly_full_is_coloured() {
     let colours = |entries| {
-        let text = Table::default().tick(&Tick::example(vec![netns(entries, 100)]));
+        let mut one = netns(entries, 100);
+        one.outlook = Outlook::unknown(State::Unknown, "");
+        let text = Table::default().tick(&Tick::example(vec![one]));
         (
             text.contains("\u{1b}[33m"),
             text.contains("\u{1b}[31m") || text.contains("\u{1b}[1m\u{1b}[31m"),

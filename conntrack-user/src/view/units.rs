@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::forecast::TimeToFull;
-
 /// A count or a rate in at most five characters: `999`, `9.9k`, `123k`, `12M`.
 #[must_use]
 pub fn short(value: f64) -> String {
@@ -53,16 +51,37 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// A forecast in at most six characters; no number when the table does not grow.
+/// A span of time in a sentence, with two digits or three: `42 s`, `12 min`, `2.5 h`.
 #[must_use]
-pub fn time_to_full(forecast: TimeToFull) -> String {
-    match forecast {
-        TimeToFull::Unknown => "?".into(),
-        TimeToFull::NotGrowing => "-".into(),
-        TimeToFull::Full => "FULL".into(),
-        TimeToFull::Unlimited => "never".into(),
-        TimeToFull::In { seconds } => span(seconds),
+pub fn time(seconds: f64) -> String {
+    if seconds < 1.0 {
+        "less than 1 s".into()
+    } else if seconds < 100.0 {
+        // Whole ones that are left, as [`span`] has them.
+        format!("{:.0} s", seconds.floor())
+    } else if seconds < 99.5 * 60.0 {
+        format!("{:.0} min", seconds / 60.0)
+    } else {
+        let hours = format!("{:.1}", seconds / 3600.0);
+        format!("{} h", hours.trim_end_matches(".0"))
     }
+}
+
+/// An estimated number in a sentence, with three digits that count: `121,000`, `1,210,000`.
+#[must_use]
+pub fn about(value: f64) -> String {
+    let value = value.max(0.0);
+    let digits = value.max(1.0).log10().floor();
+    let step = 10f64.powf((digits - 2.0).max(0.0));
+    let digits = format!("{:.0}", (value / step).round() * step);
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -121,6 +140,34 @@ mod tests {
         for (seconds, expected) in cases {
             assert_eq!(span(seconds), expected, "{seconds}");
             assert!(span(seconds).len() <= 6);
+        }
+    }
+
+    #[test]
+    fn estimates_show_no_more_digits_than_they_have() {
+        let times = [
+            (0.4, "less than 1 s"),
+            (42.3, "42 s"),
+            (99.9, "99 s"),
+            (120.0, "2 min"),
+            (4000.0, "67 min"),
+            (9000.0, "2.5 h"),
+            (10_800.0, "3 h"),
+        ];
+        for (seconds, expected) in times {
+            assert_eq!(time(seconds), expected, "{seconds}");
+        }
+        let numbers = [
+            (-1.0, "0"),
+            (0.2, "0"),
+            (999.4, "999"),
+            (1_234.0, "1,230"),
+            (121_499.0, "121,000"),
+            (999_900.0, "1,000,000"),
+            (1_213_000.0, "1,210,000"),
+        ];
+        for (value, expected) in numbers {
+            assert_eq!(about(value), expected, "{value}");
         }
     }
 }

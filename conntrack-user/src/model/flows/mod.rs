@@ -55,6 +55,8 @@ pub struct Known {
     pub protocol: Protocol,
     /// Its hash, and the lowest threshold of its life so far.
     pub sample: Sample,
+    /// Its namespace (`net->net_cookie`); none beyond 65,535 of them.
+    pub netns_cookie: Option<u64>,
 }
 
 /// The live table.
@@ -195,8 +197,17 @@ impl Flows {
     #[must_use]
     pub fn get(&self, entry: u64, inserted_ns: u64) -> Option<Known> {
         let flow = self.table.get(self.table.find(entry)?)?;
-        (flow.inserted_ns == inserted_ns)
-            .then_some(Known { protocol: flow.protocol, sample: flow.sample })
+        (flow.inserted_ns == inserted_ns).then(|| Known {
+            protocol: flow.protocol,
+            sample: flow.sample,
+            netns_cookie: self.netns.cookie(flow.netns),
+        })
+    }
+
+    /// Flows in the namespace with this cookie.
+    #[must_use]
+    pub fn in_netns(&self, cookie: u64) -> u32 {
+        self.netns.flows(cookie)
     }
 
     /// Chooses `n` flows that are alive, or all if there are no more: each set of `n` is as likely

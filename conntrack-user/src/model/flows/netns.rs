@@ -61,6 +61,12 @@ impl Namespaces {
         self.slots.get(usize::from(index)).map(|slot| slot.cookie)
     }
 
+    /// Flows in the namespace with this cookie.
+    pub(super) fn flows(&self, cookie: u64) -> u32 {
+        let slot = self.find(cookie).and_then(|index| self.slots.get(usize::from(index)));
+        slot.map_or(0, |slot| slot.flows)
+    }
+
     fn add(&mut self, cookie: u64) -> u16 {
         let slot = Slot { cookie, flows: 0 };
         let index = match self.free.pop() {
@@ -89,6 +95,7 @@ mod tests {
     fn numbers_are_used_again_when_no_flow_is_left() {
         let mut namespaces = Namespaces::default();
         assert_eq!((namespaces.enter(70), namespaces.enter(80), namespaces.enter(70)), (0, 1, 0));
+        assert_eq!((namespaces.flows(70), namespaces.flows(71)), (2, 0));
         namespaces.leave(0);
         assert_eq!(namespaces.find(70), Some(0));
         namespaces.leave(0);

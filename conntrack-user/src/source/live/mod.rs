@@ -126,7 +126,7 @@ impl Live {
     /// # Errors
     /// Says what is missing, what it was for and what to do.
     pub fn open(options: &Options) -> Result<Self> {
-        // Two files a namespace are kept open.
+        // Three descriptors a namespace are kept open.
         limits::raise(libc::RLIMIT_NOFILE);
         let mut namespaces = Namespaces::new(options.procfs.clone(), options.pods.clone());
         namespaces.scan();

@@ -61,7 +61,14 @@ impl Live {
         let overflow =
             self.programs.as_ref().map(EbpfSource::overflow).filter(|o| *o != Totals::default());
         for (inode, cookie, idle) in self.choose(purpose, started) {
-            netns.extend(self.read_one(inode, cookie, idle, with_stat, overflow.is_some()));
+            netns.extend(self.read_one(
+                inode,
+                cookie,
+                idle,
+                with_stat,
+                overflow.is_some(),
+                started,
+            ));
         }
         if purpose == Purpose::Tick {
             self.take_ended(&mut netns);
@@ -228,6 +235,7 @@ impl Live {
         idle: bool,
         with_stat: bool,
         is_overflowing: bool,
+        now: Instant,
     ) -> Option<NetnsReading> {
         let slot = match cookie.and_then(|cookie| self.slots.of_cookie(cookie)) {
             Some(slot) => Some(slot),
@@ -264,16 +272,20 @@ impl Live {
             totals,
             counts,
             max: netns.and_then(|netns| netns.max().ok()),
+            timeouts: None,
             windows: None,
             kernel: self.stats.get(&id).copied(),
         };
+        let is_there = netns.is_some() && !reading.counts.is_empty();
         let slot = slot.map(|slot| slot.number);
         if let Some(slot) = slot {
             self.slots.remember(slot, &reading);
         }
         let windows = slot.filter(|_| !idle).and_then(|slot| self.take_windows(slot));
         let totals = reading.totals.map(|totals| self.with_failed(&reading, totals));
-        Some(NetnsReading { windows, totals, ..reading })
+        let timeouts =
+            if is_there && !idle { self.namespaces.changed_timeouts(inode, now) } else { None };
+        Some(NetnsReading { windows, totals, timeouts, ..reading })
     }
 
     fn failures_are_kernels(&self) -> bool {
@@ -322,6 +334,7 @@ impl Live {
                     totals: (!slot.spilled).then_some(totals),
                     counts: vec![],
                     max: None,
+                    timeouts: None,
                     windows: None,
                     kernel: None,
                 });

@@ -9,13 +9,14 @@ use std::{
     thread,
 };
 
-use super::discover::Found;
+use super::{discover::Found, timeouts::Folder};
 
 /// What is brought back from a namespace.
 pub(super) struct Entered {
     pub(super) cookie: Option<u64>,
     pub(super) count: File,
     pub(super) max: File,
+    pub(super) folder: Folder,
 }
 
 /// Visits all of `targets`, in a thread of its own: only that thread changes its namespace, and it
@@ -69,6 +70,7 @@ fn open(procfs: &Path) -> io::Result<Entered> {
     Ok(Entered {
         count: File::open(folder.join("nf_conntrack_count"))?,
         max: File::open(folder.join("nf_conntrack_max"))?,
+        folder: Folder::open(&folder)?,
         cookie: cookie(),
     })
 }

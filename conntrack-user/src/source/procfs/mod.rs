@@ -4,6 +4,7 @@ mod discover;
 mod enter;
 pub mod names;
 pub mod stat;
+mod timeouts;
 
 use std::{
     collections::HashMap,
@@ -15,9 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::{
-    name::{Name, NameKind},
-    reading::KernelStat,
+use crate::{
+    forecast::snapshot::Timeouts,
+    model::{
+        name::{Name, NameKind},
+        reading::KernelStat,
+    },
 };
 use discover::Found;
 use names::Pods;
@@ -42,6 +46,7 @@ pub struct Namespace {
     pub name: Option<Name>,
     found: Instant,
     files: Files,
+    timeouts: timeouts::Told,
     /// Where the statistics are, through a process that is in the namespace.
     stat: Option<PathBuf>,
 }
@@ -103,6 +108,7 @@ impl Namespaces {
                         name: self.name_of(&found, &mut pods),
                         found: Instant::now(),
                         files: Files { count: entered.count, max: entered.max },
+                        timeouts: timeouts::Told::new(entered.folder),
                         stat: found.process.map(|process| process.join("net/stat/nf_conntrack")),
                     };
                     self.known.insert(found.inode, netns);
@@ -152,6 +158,12 @@ impl Namespaces {
         let netns = self.known.get(&inode)?;
         let is_other = netns.cookie.zip(cookie).is_some_and(|(one, other)| one != other);
         (!is_other).then_some(netns)
+    }
+
+    /// The timeouts of the entries of the namespace with this inode: the first time that they are asked for, and when
+    /// they have changed since. None otherwise, and where they cannot be read. To ask costs nothing but every 10 s.
+    pub fn changed_timeouts(&mut self, inode: u64, now: Instant) -> Option<Timeouts> {
+        self.known.get_mut(&inode)?.timeouts.changed(now, inode)
     }
 
     /// How many are known.
@@ -221,7 +233,11 @@ impl Namespace {
 fn read_number(file: &File) -> io::Result<u32> {
     let mut buffer = [0; 16];
     let len = file.read_at(&mut buffer, 0)?;
-    let text = std::str::from_utf8(&buffer[..len]).unwrap_or_default().trim();
+    parse_number(std::str::from_utf8(&buffer[..len]).unwrap_or_default())
+}
+
+fn parse_number(text: &str) -> io::Result<u32> {
+    let text = text.trim();
     text.parse().map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} where a number should be"))
     })
@@ -243,6 +259,12 @@ mod tests {
                 assert_eq!(netns.max().unwrap().to_string(), max.trim());
                 assert!(netns.count().is_ok());
                 assert!(netns.cookie.is_none_or(|cookie| cookie > 0));
+                let udp = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
+                let udp = std::fs::read_to_string(udp).unwrap().trim().parse().unwrap();
+                let now = Instant::now();
+                let told = all.changed_timeouts(own, now);
+                assert_eq!(told.map(|timeouts| timeouts.udp), Some(udp));
+                assert_eq!(all.changed_timeouts(own, now), None, "as before");
             }
             Err(error) => {
                 println!("skipped: this kernel has no conntrack: {error}");

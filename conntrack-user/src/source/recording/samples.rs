@@ -71,6 +71,7 @@ pub(crate) fn netns(id: NetnsId, allocs: u64, frees: u64, max: Option<u32>) -> N
         }),
         counts: vec![CountRead { before: balance, count, after: balance }; 6],
         max,
+        timeouts: (allocs == 50).then(|| [20, 60, 5, 5, 600, 30, 3, 10, 90].into()),
         windows: Some(Windows {
             width_ns: 8_000_000,
             number: 12,

@@ -7,7 +7,6 @@ use super::{
     *,
 };
 use crate::{
-    forecast::growth::Growth,
     model::monitor::Monitor,
     source::item::{Item, NetnsFlow},
     view::json::Line,
@@ -41,12 +40,11 @@ fn read(bytes: &[u8]) -> Result<(Vec<Item>, Vec<Note>, u64), ReadError> {
 
 /// What `watch --output json` prints.
 fn json(items: &[Item]) -> Vec<String> {
-    let new_monitor = |cpus| Monitor::new(cpus, || Box::new(Growth::default()));
-    let (mut monitor, mut start) = (new_monitor(1), None);
+    let (mut monitor, mut start) = (Monitor::new(1), None);
     let mut lines = Vec::new();
     for item in items {
         match item {
-            Item::Start(new) => (monitor, start) = (new_monitor(new.cpus), Some(new)),
+            Item::Start(new) => (monitor, start) = (Monitor::new(new.cpus), Some(new)),
             Item::Reading(Use::Settle, reading) => monitor.settle(reading),
             Item::Reading(Use::First, reading) => {
                 lines.push(serde_json::to_string(&Line::start(start.unwrap())).unwrap());
@@ -64,7 +62,10 @@ fn json(items: &[Item]) -> Vec<String> {
                 lines.push(serde_json::to_string(&Line::notice(n.time, &n.text)).unwrap());
             }
             Item::Flows(flows) => {
-                flows.events.iter().for_each(|event| monitor.observe_event(&event.flow));
+                flows
+                    .events
+                    .iter()
+                    .for_each(|event| monitor.observe_event(event.netns, &event.flow));
             }
         }
     }

@@ -7,7 +7,6 @@ use ::parquet::{
 
 use super::*;
 use crate::{
-    forecast::growth::Growth,
     model::monitor::Monitor,
     source::{
         item::{Item, Use},
@@ -19,7 +18,7 @@ use crate::{
 fn table(format: Format, columns: &'static [Column]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut table = Table::new(format, columns, &mut out).unwrap();
-    let mut monitor = Monitor::new(2, || Box::new(Growth::default()));
+    let mut monitor = Monitor::new(2);
     for item in samples::items() {
         match item {
             Item::Reading(Use::Tick, reading) => {
@@ -61,7 +60,7 @@ fn paths(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
 #[test]
 fn every_number_of_a_tick_and_of_an_event_has_a_column() {
     let mut found = BTreeSet::new();
-    let mut monitor = Monitor::new(2, || Box::new(Growth::default()));
+    let mut monitor = Monitor::new(2);
     for item in samples::items() {
         match item {
             Item::Reading(_, reading) => {

@@ -119,6 +119,25 @@ pub(crate) struct Windows {
     pub(crate) peak_insert_rate: Option<f64>,
 }
 
+/// What becomes of a table.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Forecast {
+    pub(crate) state: String,
+    /// `p10`, `p50` and `p90`; null: later than anything that is looked at.
+    pub(crate) time_to_full_seconds: Option<BTreeMap<String, Option<f64>>>,
+    pub(crate) full_within: Option<BTreeMap<String, f64>>,
+    pub(crate) timeouts_known: bool,
+    pub(crate) reason: String,
+}
+
+impl Forecast {
+    /// A quantile of the time until it is full.
+    pub(crate) fn time_to_full(&self, quantile: &str) -> Option<f64> {
+        *self.time_to_full_seconds.as_ref()?.get(quantile)?
+    }
+}
+
 /// One namespace in one interval.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -134,6 +153,8 @@ pub(crate) struct Netns {
     pub(crate) unlimited: bool,
     pub(crate) fill_ratio: Option<f64>,
     pub(crate) seconds_to_full: Option<f64>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) forecast: Forecast,
     pub(crate) baseline: Option<i64>,
     pub(crate) drift: Option<i64>,
     pub(crate) windows: Option<Windows>,
@@ -237,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_tick() {
-        let line = r#"{"schema_version":1,"kind":"tick","time_ns":1,"interval_ns":100000000,
+        let line = r#"{"schema_version":2,"kind":"tick","time_ns":1,"interval_ns":100000000,
             "events":{"received":30,"lost":2},"netns":[{"inode":4026531840,"cookie":1,"name":null,"entries":7,
             "entries_limit":null,"unlimited":true,"fill_ratio":null,"baseline":0,"drift":-1,
             "totals":{"inserts":20,"deletes":12},"kernel":{"count":6,"drop":null}},

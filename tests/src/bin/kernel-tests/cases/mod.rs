@@ -16,6 +16,7 @@ mod many;
 mod modules;
 mod namespaces;
 mod offload;
+mod outlook;
 mod output;
 mod privileges;
 mod probes;
@@ -69,6 +70,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(kill::tests());
     tests.extend(endings::tests());
     tests.extend(status::tests());
+    tests.extend(outlook::tests());
     tests.extend(output::tests());
     tests.extend(recording::tests());
     tests.extend(arguments::tests());

@@ -38,6 +38,7 @@ fn text(env: &Env, checks: &mut Checks) -> Result<()> {
         &["watch", "--interval", INTERVAL, "--count", "5"][..],
         &["watch", "--interval", INTERVAL, "--count", "5", "--source", "procfs"],
         &["status"],
+        &["status", "--full-within", "10m"],
         &["status", "--source", "procfs"],
     ] {
         let what = arguments.join(" ");

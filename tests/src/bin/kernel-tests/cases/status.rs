@@ -62,7 +62,7 @@ fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
                     checks.equal(
                         &format!("{what}: schema_version"),
                         json["schema_version"].as_i64(),
-                        Some(1),
+                        Some(2),
                     );
                 }
             }

@@ -1,0 +1,248 @@
+//! What becomes of a table: as JSON, as a cell of a table, and in a few lines.
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::units;
+use crate::{
+    forecast::outlook::{HORIZON, Outlook, Quantiles, Settles, State},
+    model::tick::{Limit, NetnsTick},
+};
+
+/// Columns that a line may have, and by how many it is indented.
+const WIDTH: usize = 80;
+const INDENT: &str = "  ";
+
+/// A table that is full within so many seconds is shown as one that is.
+const SOON: f64 = 60.0;
+
+const PLAIN: Style = Style::new();
+const DIM: Style = Style::new().dimmed();
+const WARNING: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// A forecast in JSON; docs/json.md says what each field means.
+#[derive(Debug, Serialize)]
+pub struct Json<'a> {
+    state: &'static str,
+    time_to_full_seconds: Option<Percentiles<Option<f64>>>,
+    full_within: Option<Within>,
+    time_to_drop_seconds: Option<Percentiles<Option<f64>>>,
+    evictable: Option<u64>,
+    settles: Option<Settled>,
+    entries_in_60s: Option<Percentiles<u64>>,
+    timeouts_known: bool,
+    reason: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Percentiles<T> {
+    p10: T,
+    p50: T,
+    p90: T,
+}
+
+#[derive(Debug, Serialize)]
+struct Within {
+    #[serde(rename = "1m")]
+    one_minute: f64,
+    #[serde(rename = "5m")]
+    five_minutes: f64,
+    #[serde(rename = "15m")]
+    fifteen_minutes: f64,
+    #[serde(rename = "1h")]
+    one_hour: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Settled {
+    entries: u64,
+    seconds: f64,
+}
+
+/// The forecast of a namespace's table in JSON.
+#[must_use]
+pub fn json(netns: &NetnsTick) -> Json<'_> {
+    let outlook = &netns.outlook;
+    let settled = |settles: Settles| {
+        Some(Settled { entries: entries(settles.level)?, seconds: rounded(settles.seconds)? })
+    };
+    let ahead = |of: Quantiles<f64>| {
+        Some(Percentiles {
+            p10: entries(of.low)?,
+            p50: entries(of.median)?,
+            p90: entries(of.high)?,
+        })
+    };
+    Json {
+        state: name(outlook.state),
+        time_to_full_seconds: outlook.full.and_then(times),
+        full_within: outlook.full_within.and_then(within),
+        time_to_drop_seconds: outlook.drop.and_then(times),
+        evictable: outlook.evictable.and_then(entries),
+        settles: outlook.settles.and_then(settled),
+        entries_in_60s: outlook.ahead.and_then(ahead),
+        timeouts_known: netns.timeouts_known,
+        reason: &outlook.reason,
+    }
+}
+
+const fn name(state: State) -> &'static str {
+    match state {
+        State::Unknown => "not_enough_data",
+        State::Steady => "steady",
+        State::Filling => "filling",
+        State::Draining => "draining",
+        State::Full => "full",
+    }
+}
+
+/// None where one of them is no number: a null among them says that it lies beyond the horizon.
+fn times(of: Quantiles<Option<f64>>) -> Option<Percentiles<Option<f64>>> {
+    let time = |time: Option<f64>| match time {
+        Some(time) => rounded(time).map(Some),
+        None => Some(None),
+    };
+    Some(Percentiles { p10: time(of.low)?, p50: time(of.median)?, p90: time(of.high)? })
+}
+
+fn within(probabilities: [f64; 4]) -> Option<Within> {
+    let [one_minute, five_minutes, fifteen_minutes, one_hour] = probabilities.map(rounded);
+    Some(Within {
+        one_minute: one_minute?,
+        five_minutes: five_minutes?,
+        fifteen_minutes: fifteen_minutes?,
+        one_hour: one_hour?,
+    })
+}
+
+/// With three decimals, which no forecast has more of; none where it is no number.
+fn rounded(value: f64) -> Option<f64> {
+    value.is_finite().then(|| (value * 1e3).round() / 1e3)
+}
+
+fn entries(value: f64) -> Option<u64> {
+    value.is_finite().then(|| value.round().max(0.0) as u64)
+}
+
+/// The median of the time until it is full in seconds: 0 where it is full, none where it is not expected to be.
+#[must_use]
+pub fn seconds_to_full(outlook: &Outlook) -> Option<f64> {
+    match outlook.state {
+        State::Full => Some(0.0),
+        _ => outlook.full?.median.and_then(rounded),
+    }
+}
+
+/// The same in at most six characters.
+pub(super) fn cell(netns: &NetnsTick) -> (String, Style) {
+    let style = urgency(&netns.outlook);
+    let text = match (seconds_to_full(&netns.outlook), netns.limit) {
+        (_, Limit::Unlimited) => "never".into(),
+        _ if state(netns) == State::Full => "FULL".into(),
+        (Some(seconds), _) => units::span(seconds),
+        _ if netns.outlook.full.is_some() => "-".into(),
+        _ => "?".into(),
+    };
+    (text, style)
+}
+
+fn urgency(outlook: &Outlook) -> Style {
+    match seconds_to_full(outlook) {
+        Some(seconds) if seconds <= SOON => BAD,
+        Some(_) => WARNING,
+        None => PLAIN,
+    }
+}
+
+/// The forecast in words and why, each line indented and at most 80 columns wide.
+#[must_use]
+pub fn lines(netns: &NetnsTick) -> String {
+    let outlook = &netns.outlook;
+    if outlook.state == State::Unknown {
+        return folded(&format!("no forecast: {}", outlook.reason), DIM);
+    }
+    folded(&sentence(netns), urgency(outlook)) + &folded(&outlook.reason, DIM)
+}
+
+/// The state as it is said in words: a table that is evicting is full, although it has a few entries less now and then.
+#[must_use]
+pub fn state(netns: &NetnsTick) -> State {
+    let is_at_limit = netns.change.is_some_and(|tick| tick.evictions + tick.table_full > 0);
+    match seconds_to_full(&netns.outlook) {
+        Some(seconds) if seconds < 1.0 && is_at_limit => State::Full,
+        _ => netns.outlook.state,
+    }
+}
+
+/// What becomes of it, without the reason.
+fn sentence(netns: &NetnsTick) -> String {
+    let (outlook, state) = (&netns.outlook, state(netns));
+    let mut parts = Vec::new();
+    if state != State::Full {
+        parts.extend(outlook.full.map(full));
+    }
+    let median = outlook.full.and_then(|full| full.median);
+    let drop = outlook.drop.and_then(|drop| drop.median);
+    if let Some(drop) = drop.filter(|drop| Some(*drop) != median) {
+        parts.push(format!("first packets dropped in {}", units::time(drop)));
+    }
+    if let Some(evictable) = outlook.evictable
+        && matches!(state, State::Full | State::Filling)
+    {
+        parts.push(format!("{} entries can be evicted", units::about(evictable)));
+    }
+    parts.extend(outlook.settles.and_then(|settles| settled(settles, netns.limit)));
+    let state = name(state);
+    if parts.is_empty() { state.into() } else { format!("{state}: {}", parts.join("; ")) }
+}
+
+/// When it is full, with the interval that holds it in eight of ten cases.
+fn full(of: Quantiles<Option<f64>>) -> String {
+    let horizon = units::time(HORIZON);
+    let time = |time: Option<f64>| time.map_or_else(|| format!("beyond {horizon}"), units::time);
+    match (of.low, of.median) {
+        (_, Some(median)) => {
+            let [low, median, high] = [of.low, Some(median), of.high].map(time);
+            let is_one = low == median && high == median;
+            let interval = if is_one { "" } else { &format!(" ({low} to {high})") };
+            format!("full in {median}{interval}")
+        }
+        (Some(low), None) => {
+            format!("may be full in {}, but probably not within {horizon}", units::time(low))
+        }
+        (None, None) => format!("not full within {horizon}"),
+    }
+}
+
+/// Where it settles; none beyond the limit, where it never comes: of that the reason tells.
+fn settled(Settles { level, seconds }: Settles, limit: Limit) -> Option<String> {
+    let about = units::about(level);
+    match limit {
+        Limit::Entries(max) if level > f64::from(max) => None,
+        _ if seconds < 1.0 => Some(format!("stays at about {about}")),
+        _ => Some(format!("settles at {about} in {}", units::time(seconds))),
+    }
+}
+
+/// `text` in lines that are not too wide.
+fn folded(text: &str, style: Style) -> String {
+    let mut lines = vec![String::from(INDENT)];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line > INDENT.len() && line + 1 + word.chars().count() > WIDTH {
+            lines.push(INDENT.repeat(2));
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.trim_start().is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.iter().map(|line| format!("{style}{line}{style:#}\n")).collect()
+}
+
+#[cfg(test)]
+#[path = "forecast_tests.rs"]
+mod tests;
