@@ -9,6 +9,8 @@ use crate::model::class::{EntryStatus, Protocol};
 
 /// Deaths beyond this many standard deviations are a flush, and nothing that age explains.
 const FLUSH: f64 = 8.0;
+/// So large a part of the entries does not die by itself between two snapshots.
+const FLUSHED: f64 = 0.15;
 /// Seconds after which half of what live entries tell about the share of kinds is believed.
 const BELIEF: f64 = 2.0;
 /// Entries younger than that, in seconds, are the first to be of another kind than supposed.
@@ -188,7 +190,9 @@ impl Stock {
             let flush = (if collection.passes { 1.5 } else { 1.0 }) * expected
                 + FLUSH * (expected.max(1.0) * 4.0).sqrt()
                 + 0.03 * there;
-            let is_learning = is_learning && all <= flush;
+            // Where ages are told, more than were expected are news of the law, unless it is a good part of all.
+            let most = if ended.is_some() { flush.max(FLUSHED * there) } else { flush };
+            let is_learning = is_learning && all <= most;
             let is_saw = collection.last.is_some();
             let left = if let Some(ended) = ended {
                 let told = self.hear(kind, ended, now, seconds, is_learning, collection);
@@ -203,8 +207,9 @@ impl Stock {
                 let left = self.die_supposed(kind, of_old, |span| !span.is_counted);
                 left + self.die_told(kind, all - of_old, &told, counted)
             } else {
+                let turned = if self.has_share { 0.0 } else { self.turn(kind, all, expected) };
                 if is_learning && is_saw == collection.passes {
-                    keep_pace(&mut self.pace[kind], all, expected, seconds);
+                    keep_pace(&mut self.pace[kind], all - turned, expected, seconds);
                     self.old_pace[kind] = self.pace[kind];
                     if expected > 0.0 && !is_saw {
                         self.learn_supposed(kind, all / expected, now, seconds);
@@ -224,18 +229,36 @@ impl Stock {
         missing
     }
 
+    /// More have died than of this kind were expected to: of those of the same age that were supposed to be of the other
+    /// kind some are of this one. Returns how many.
+    fn turn(&mut self, kind: usize, deaths: f64, expected: f64) -> f64 {
+        if deaths <= expected || expected <= 0.0 {
+            return 0.0;
+        }
+        let excess = (deaths - expected) / expected;
+        let mut turned = 0.0;
+        for (span, expected) in self.history.spans_mut().zip(&self.expected) {
+            let entries = (excess * expected).min(span.alive[1 - kind]);
+            span.turn(1 - kind, entries);
+            turned += entries;
+        }
+        turned
+    }
+
     /// A pass is over, or there are none: what is alive has not expired since the one before; and where no ages are
     /// told, what has died did so in between.
     fn look_back(&mut self, now: f64, is_told: bool, is_learning: bool, collection: &Collection) {
         // The pass may have ended some time before it is seen to be over.
         let passed = collection.has_passed;
         let now = passed.unwrap_or(now);
-        let seen = self.seen.replace(now).filter(|_| is_learning && passed.is_some());
+        let seen = self.seen.replace(now).filter(|_| is_learning);
         for span in self.history.spans_mut().filter(|span| span.is_counted || !is_told) {
             for kind in [UNREPLIED, REPLIED] {
                 let (before, alive) = (span.before[kind], span.alive[kind]);
                 let dead = (before - alive).max(0.0);
-                if let Some(seen) = seen {
+                if let Some(seen) = seen.filter(|_| passed.is_none() && is_told) {
+                    self.laws[kind].observe(span.age(now), alive, 0.0, now - seen);
+                } else if let Some(seen) = seen.filter(|_| passed.is_some()) {
                     let age = span.age(now);
                     let from = (age - (now - seen)).max(0.0);
                     let (entries, dead) = if is_told { (alive, 0.0) } else { (before, dead) };
@@ -298,21 +321,19 @@ impl Stock {
             told.squares += one.weight * one.weight;
             if is_learning && !is_saw {
                 law.observe_death(one.seconds, one.weight);
+                // Half of the time since the snapshot before it was alive.
+                law.observe(one.seconds - 0.5 * seconds, 0.5 * one.weight, 0.0, seconds);
             }
             let span = self.history.place(now - one.seconds);
             if let Some(of_span) = span.and_then(|span| self.told.get_mut(span)) {
                 *of_span += one.weight;
             }
         }
-        if !is_learning {
-            return told;
-        }
-        for (span, dead) in self.history.spans().zip(&self.told).filter(|(it, _)| it.is_counted) {
-            let age = span.age(now);
-            if !is_saw {
-                law.observe(age, span.alive[kind], 0.0, seconds);
-            } else if *dead > 0.0 {
+        if is_learning && is_saw {
+            let spans = self.history.spans().zip(&self.told);
+            for (span, dead) in spans.filter(|(span, dead)| span.is_counted && **dead > 0.0) {
                 // It had not expired when the collector passed last.
+                let age = span.age(now);
                 law.observe_between(collection.met(age, now), age, *dead, *dead);
             }
         }
@@ -433,15 +454,17 @@ impl Stock {
         let trust = off * off / (off * off + noise * noise);
         let moved = off * all * trust * (1.0 - 0.5_f64.powf(seconds / BELIEF));
         let from = if moved > 0.0 { REPLIED } else { UNREPLIED };
-        let weight = |span: &Span| span.alive[from] * (-span.age(now) / YOUNG).exp();
-        let movable: f64 = self.history.spans().map(weight).sum();
+        // Of what was there before nothing was known.
+        let likely = |span: &Span| {
+            if span.is_counted { (-span.age(now) / YOUNG).exp() } else { 1.0 }
+        };
+        let movable: f64 = self.history.spans().map(|span| span.alive[from] * likely(span)).sum();
         if movable <= 0.0 {
             return;
         }
         let part = (moved.abs() / movable).min(1.0);
         for span in self.history.spans_mut() {
-            let taken =
-                (span.alive[from] * (-span.age(now) / YOUNG).exp() * part).min(span.alive[from]);
+            let taken = (span.alive[from] * likely(span) * part).min(span.alive[from]);
             span.turn(from, taken);
         }
         let young: f64 = self

@@ -26,6 +26,12 @@ use crate::model::{
 
 /// Time between two snapshots beyond which what happened in between is not known, in seconds.
 const GAP: f64 = 5.0;
+/// Seconds after which lives have been seen, so that they are believed alone.
+const YOUNG: f64 = 120.0;
+/// Seconds after which what live entries tell of those from before is believed.
+const BELIEVED: f64 = 10.0;
+/// Seconds after which the collector has passed once.
+const MOST_BETWEEN_PASSES: f64 = 62.0;
 /// Seconds by which a pass of the collector comes early or late.
 const JITTER: f64 = 1.5;
 /// A level that grows by more than this part of it in the last hour before the horizon has not settled.
@@ -52,6 +58,10 @@ pub struct Table {
     replied_unassured: f64,
     /// Entries were evicted or packets dropped since the snapshot before: it is at its limit, if a little below.
     is_evicting: bool,
+    /// Entries that go lately, a second.
+    leaving: f64,
+    /// For so many seconds live entries have told what nearly all are, those from before too.
+    knows_old: f64,
     /// Packets dropped lately, a second.
     refused: f64,
     /// Inserts and deletes have been counted for so many seconds.
@@ -119,6 +129,8 @@ impl Table {
         self.is_evicting = is_evicting;
         let gone: f64 = change.deletes.iter().flatten().map(|gone| *gone as f64).sum();
         let gone = (gone - change.evictions as f64).max(0.0);
+        let part = (seconds / 10.0).max(seconds / self.counted).min(1.0);
+        self.leaving += part * (gone / seconds - self.leaving);
         let work = self.passes.observe(now, seconds, gone);
         let collection = self.collection(work);
         for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
@@ -211,6 +223,9 @@ impl Table {
         if all <= 0.0 || reads < 1.0 {
             return;
         }
+        if all > 0.8 * self.entries.unwrap_or(all) {
+            self.knows_old += seconds;
+        }
         let timeouts = self.timeouts;
         let (mut replied, mut assured) = (0.0, 0.0);
         for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
@@ -274,7 +289,34 @@ impl Table {
         if let Some(trend) = self.trend(rates) {
             self.follow(&mut path, &trend);
         }
+        if self.counted > 0.0 && self.counted < YOUNG && self.knows_old < BELIEVED {
+            self.temper(&mut path, rates);
+        }
         path
+    }
+
+    /// What was there before is not known, nor how long those live that come: the less has been seen, the more is
+    /// believed that as many go as do now, until the collector passes next.
+    fn temper(&self, path: &mut Path, rates: &[Option<Rate>; PROTOCOLS]) {
+        let trust = (self.counted / YOUNG).powi(2);
+        let come: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
+        let seen = self.counted.min(10.0);
+        let noise = rates.iter().flatten().map(|rate| rate.error.powi(2)).sum::<f64>()
+            + 3.0 * self.leaving / seen;
+        let (grows, until) = if self.is_saw {
+            (0.0, 0.0)
+        } else {
+            (come - self.leaving, (MOST_BETWEEN_PASSES - self.counted).max(5.0))
+        };
+        let now = path.level[0];
+        for (at, ahead) in GRID.into_iter().enumerate() {
+            let seconds = ahead.min(until);
+            path.level[at] =
+                trust * path.level[at] + (1.0 - trust) * (now + grows * seconds).max(0.0);
+            let error = (trust * path.error[at]).powi(2)
+                + (1.0 - trust) * (noise * seconds * seconds + (come + self.leaving) * seconds);
+            path.error[at] = error.sqrt();
+        }
     }
 
     fn queue(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {

@@ -425,7 +425,6 @@ fn what_a_tick_costs() {
     println!("a tick of {NETNS} namespaces: {tick:?}");
 }
 #[test]
-#[ignore = "the forecaster alarms: it believes lifetimes that it has not learnt more than a level that stays"]
 fn a_table_that_was_there_before_and_stays_is_not_said_to_fill() {
     for told in [Told::Counts, Told::Flows] {
         let mut world = World::new(told, 100, 30, 4000);
