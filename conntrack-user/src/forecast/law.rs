@@ -6,6 +6,25 @@ const OCTAVES: usize = 12;
 /// Bins of age; the last one has no end.
 const BINS: usize = LINEAR + 8 * OCTAVES;
 
+/// Ages of [`Law::fine`]: 32 an octave of the age plus 4 s.
+const FINE: usize = 32 * 16;
+const FINE_FROM: f64 = 4.0;
+const FINE_SHIFT: u32 = 47;
+
+/// The place of an age among them, and how far it is on the way to the next.
+fn fine(age: f64) -> (usize, f32) {
+    let bits = (FINE_FROM + age.max(0.0)).to_bits();
+    let place = (bits >> FINE_SHIFT) - (FINE_FROM.to_bits() >> FINE_SHIFT);
+    let rest = (bits & ((1 << FINE_SHIFT) - 1)) as f32 / (1_u64 << FINE_SHIFT) as f32;
+    if place < FINE as u64 { (place as usize, rest) } else { (FINE - 1, 1.0) }
+}
+
+/// The age at such a place.
+fn fine_age(place: usize) -> f64 {
+    let bits = ((FINE_FROM.to_bits() >> FINE_SHIFT) + place as u64) << FINE_SHIFT;
+    f64::from_bits(bits) - FINE_FROM
+}
+
 /// Entries' worth of observation that the prior stands for.
 const PRIOR: f64 = 30.0;
 /// Seconds after which an observation counts half.
@@ -44,9 +63,10 @@ pub(super) struct Law {
     deaths: Box<[f64; BINS]>,
     /// Entries times seconds.
     exposure: Box<[f64; BINS]>,
-    /// The part that is still alive at the beginning of each bin.
-    survival: Box<[f64; BINS + 1]>,
-    /// The integral of the survival function up to there.
+    /// The part that lives for longer, at ages so near to each other that it is a straight line in between: each forecast looks it up ten
+    /// thousand times.
+    fine: Box<[f32; FINE + 1]>,
+    /// The integral of the survival function up to the beginning of each bin.
     integral: Box<[f64; BINS + 1]>,
     /// The integral of that.
     second: Box<[f64; BINS + 1]>,
@@ -77,7 +97,7 @@ impl Law {
         let mut law = Self {
             deaths: Box::new([0.0; BINS]),
             exposure: Box::new([0.0; BINS]),
-            survival: Box::new([1.0; BINS + 1]),
+            fine: Box::new([1.0; FINE + 1]),
             integral: Box::new([0.0; BINS + 1]),
             second: Box::new([0.0; BINS + 1]),
             prior,
@@ -144,21 +164,26 @@ impl Law {
     /// Makes what follows from the observations. `pace`: deaths lately by those that would be expected.
     pub(super) fn refresh(&mut self, pace: f64) {
         let (mut cumulative, mut integral, mut second) = (0.0_f64, 0.0_f64, 0.0_f64);
+        let mut place = 0;
         for bin in 0..BINS {
             let (from, width) = (start(bin), start(bin + 1) - start(bin));
             let prior = self.prior.hazard(from + 0.5 * width);
             // Few entries come as far, so the prior's share is by time, not by bin.
             let weight = PRIOR * width;
             let hazard = (self.deaths[bin] + prior * weight) / (self.exposure[bin] + weight) * pace;
+            while place <= FINE && (fine_age(place) < from + width || bin + 1 == BINS) {
+                let alive = (-(cumulative + hazard * (fine_age(place) - from))).exp();
+                self.fine[place] = alive as f32;
+                place += 1;
+            }
             let (alive, next) = ((-cumulative).exp(), (-(cumulative + hazard * width)).exp());
-            (self.survival[bin], self.integral[bin], self.second[bin]) = (alive, integral, second);
+            (self.integral[bin], self.second[bin]) = (integral, second);
             cumulative += hazard * width;
             let area = if hazard * width > 1e-6 { (alive - next) / hazard } else { alive * width };
             second += integral * width + 0.5 * area * width;
             integral += area;
         }
-        (self.survival[BINS], self.integral[BINS], self.second[BINS]) =
-            ((-cumulative).exp(), integral, second);
+        (self.integral[BINS], self.second[BINS]) = (integral, second);
     }
 
     /// The value at an age of a table by bins, in between on a straight line.
@@ -171,11 +196,9 @@ impl Law {
 
     /// The part that lives for longer than `age`; above 0.
     pub(super) fn survival(&self, age: f64) -> f64 {
-        let bin = bin(age);
-        let (from, to) = (start(bin), start(bin + 1));
-        let share = ((age - from) / (to - from)).max(0.0);
-        let (s0, s1) = (self.survival[bin].max(1e-200), self.survival[bin + 1].max(1e-200));
-        (s0 * (s1 / s0).powf(share)).max(1e-200)
+        let (place, rest) = fine(age);
+        let (one, next) = (self.fine[place], self.fine[place + 1]);
+        f64::from(one + rest * (next - one)).max(1e-30)
     }
 
     /// Of those that live at the age `from` the part that still does at `to`; with hazards `pace` times as high.
@@ -198,6 +221,15 @@ impl Law {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_age_lies_between_two_fine_ones() {
+        for age in (0..100_000).map(|n| f64::from(n) * 0.37) {
+            let (place, rest) = fine(age);
+            let (one, next) = (fine_age(place), fine_age(place + 1));
+            assert!((one + f64::from(rest) * (next - one) - age).abs() < 1e-3, "{age}");
+        }
+    }
 
     #[test]
     fn every_age_lies_in_its_bin() {

@@ -31,6 +31,8 @@ fn prior(protocol: Protocol, kind: usize, timeouts: &Timeouts) -> Prior {
 
 /// How far the deaths of a span are off what its law has, as part of them.
 const LAW_ERROR: f64 = 0.2;
+/// Of so small a part of the entries in one span nothing depends.
+const FEW: f64 = 1e-5;
 /// Seconds in which the pace of deaths is found.
 const PACE: f64 = 20.0;
 
@@ -485,10 +487,12 @@ impl Stock {
         collection: &Collection,
     ) -> [[f64; KINDS]; N] {
         let mut sums = [[0.0; KINDS]; N];
+        let [one, other] = self.history.alive();
+        let least = FEW * (one + other);
         for span in self.history.spans() {
             let age = span.age(now);
             for kind in [UNREPLIED, REPLIED] {
-                if span.alive[kind] > 0.01 {
+                if span.alive[kind] > least {
                     let law = &self.laws[kind];
                     let pace = if span.is_counted { 1.0 } else { self.old_pace[kind] };
                     let there = span.alive[kind] * collection.unexpired(law, age, now, pace);

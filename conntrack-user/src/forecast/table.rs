@@ -26,6 +26,8 @@ use crate::model::{
 
 /// Time between two snapshots beyond which what happened in between is not known, in seconds.
 const GAP: f64 = 5.0;
+/// Seconds between which the laws are worked out anew, once they are known.
+const SLOW: f64 = 5.0;
 /// Seconds after which lives have been seen, so that they are believed alone.
 const YOUNG: f64 = 120.0;
 /// Seconds after which what live entries tell of those from before is believed.
@@ -171,7 +173,7 @@ impl Table {
         }
         self.fit(entries);
         self.stale += seconds;
-        if self.stale >= 1.0 {
+        if self.stale >= if self.counted < YOUNG { 1.0 } else { SLOW } {
             for stock in self.stocks.iter_mut().flatten() {
                 for (law, pace) in stock.laws.iter_mut().zip(stock.pace) {
                     law.fade(self.stale);
