@@ -13,6 +13,8 @@ const LONGEST: f64 = 6.0;
 /// Seconds between two passes at the most (`GC_SCAN_INTERVAL_MAX`), and what the timer adds.
 const MOST: f64 = 60.0;
 const LATE: f64 = 8.0;
+/// No pass takes so large a part of a table; a user does who flushes it.
+const FLUSHED: f64 = 0.7;
 /// The part of the deletes that come in passes from which on the level is a saw.
 const SAW: f64 = 0.2;
 
@@ -48,8 +50,11 @@ pub(super) struct Passes {
 }
 
 impl Passes {
-    /// Takes in the deletes of the `seconds` before `now`.
-    pub(super) fn observe(&mut self, now: f64, seconds: f64, deletes: f64) -> Work {
+    /// Takes in the deletes of the `seconds` before `now`, of so many entries.
+    pub(super) fn observe(&mut self, now: f64, seconds: f64, deletes: f64, entries: f64) -> Work {
+        if deletes > FLUSHED * entries {
+            return Work::Rests;
+        }
         let rate = deletes / seconds;
         let quiet = *self.quiet.get_or_insert(rate);
         let usual = quiet * seconds;
@@ -137,7 +142,7 @@ mod tests {
         let mut pass = |from: u32, to: u32, deletes: &dyn Fn(u32) -> f64| {
             for second in from..to {
                 let now = f64::from(second);
-                if passes.observe(now, 1.0, deletes(second)) == Work::HasPassed {
+                if passes.observe(now, 1.0, deletes(second), 20_000.0) == Work::HasPassed {
                     passes.settle();
                 }
             }

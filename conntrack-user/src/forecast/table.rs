@@ -133,7 +133,8 @@ impl Table {
         let gone = (gone - change.evictions as f64).max(0.0);
         let part = (seconds / 10.0).max(seconds / self.counted).min(1.0);
         self.leaving += part * (gone / seconds - self.leaving);
-        let work = self.passes.observe(now, seconds, gone);
+        let before = self.entries.unwrap_or(f64::INFINITY);
+        let work = self.passes.observe(now, seconds, gone, before);
         let collection = self.collection(work);
         for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
             let inserts = change.inserts[index] as f64;
