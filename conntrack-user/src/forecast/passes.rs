@@ -10,6 +10,8 @@ const DEVIATIONS: f64 = 10.0;
 const QUIET: f64 = 20.0;
 /// What lasts longer, in seconds, is no pass but another rate.
 const LONGEST: f64 = 6.0;
+/// For so many seconds after a pass hardly anything waits.
+const EARLY: f64 = 4.0;
 /// Seconds between two passes at the most (`GC_SCAN_INTERVAL_MAX`), and what the timer adds.
 const MOST: f64 = 60.0;
 const LATE: f64 = 8.0;
@@ -47,11 +49,73 @@ pub(super) struct Passes {
     wait: Option<f64>,
     /// Part of the deletes that come in passes.
     share: f64,
+    /// Deletes in the first seconds after a pass, and how many seconds that were.
+    early: f64,
+    early_seconds: f64,
+    /// Inserts since the last pass began.
+    inserts: f64,
+    /// What becomes of what expires at so many inserts a second.
+    fate: Fate,
+    rate: f64,
+}
+
+/// What becomes of entries that expire between two passes.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Fate {
+    /// The part that is taken out at once.
+    at_once: f64,
+    /// The part of those that wait which is met by a lookup within a second.
+    met: f64,
+}
+
+impl Fate {
+    /// Everything goes as soon as it has expired.
+    pub(super) const NONE: Self = Self { at_once: 1.0, met: 0.0 };
+
+    /// For a part `share` of what expires within `interval` seconds that still waits at their end.
+    fn of(at_once: f64, share: f64, interval: f64) -> Self {
+        let at_once = at_once.clamp(0.0, (1.0 - share).max(0.0));
+        let waits = (share / (1.0 - at_once).max(1e-9)).min(1.0);
+        // By halving: what waits is the less, the more are met.
+        let (mut low, mut high) = (0.0, 50.0);
+        for _ in 0..30 {
+            let middle = f64::midpoint(low, high);
+            if left(middle) > waits { low = middle } else { high = middle }
+        }
+        Self { at_once, met: low / interval }
+    }
+
+    /// Of what has expired evenly within the last `seconds`, and since the last pass, the part that waits.
+    pub(super) fn waiting(&self, seconds: f64) -> f64 {
+        (1.0 - self.at_once) * left(self.met * seconds)
+    }
+
+    /// Of those that wait, the part that still does `seconds` later if the collector does not pass.
+    pub(super) fn stay(&self, seconds: f64) -> f64 {
+        (-self.met * seconds).exp()
+    }
+
+    /// The part that is taken out at once.
+    pub(super) const fn at_once(&self) -> f64 {
+        self.at_once
+    }
+}
+
+/// The mean of exp(-s) for s from 0 to `x`.
+fn left(x: f64) -> f64 {
+    if x < 1e-6 { 1.0 } else { (1.0 - (-x).exp()) / x }
 }
 
 impl Passes {
-    /// Takes in the deletes of the `seconds` before `now`, of so many entries.
-    pub(super) fn observe(&mut self, now: f64, seconds: f64, deletes: f64, entries: f64) -> Work {
+    /// Takes in the inserts and deletes of the `seconds` before `now`, of so many entries.
+    pub(super) fn observe(
+        &mut self,
+        now: f64,
+        seconds: f64,
+        [inserts, deletes]: [f64; 2],
+        entries: f64,
+    ) -> Work {
+        self.inserts += inserts;
         if deletes > FLUSHED * entries {
             return Work::Rests;
         }
@@ -77,6 +141,10 @@ impl Passes {
         }
         self.quiet = Some(quiet + (seconds / QUIET).min(1.0) * (rate - quiet));
         self.deletes += deletes;
+        if !self.is_at_work && now - self.seen < EARLY {
+            self.early += deletes;
+            self.early_seconds += seconds;
+        }
         if self.begin.is_some_and(|begin| now - begin > self.interval() + LATE) {
             // None came when it was due.
             self.share *= 0.5;
@@ -100,9 +168,15 @@ impl Passes {
         if self.deletes > 0.0 && self.begin.is_some() {
             let share = self.in_pass / self.deletes;
             self.share = if self.share == 0.0 { share } else { 0.5 * (self.share + share) };
+            let mean = self.deletes / self.interval();
+            let early =
+                if self.early_seconds > 0.0 { self.early / self.early_seconds } else { mean };
+            self.fate = Fate::of(early / mean, self.share, self.interval());
+            self.rate = self.inserts / self.interval();
+            (self.early, self.early_seconds) = (0.0, 0.0);
         }
         self.last = Some(self.seen);
-        (self.deletes, self.in_pass) = (0.0, 0.0);
+        (self.deletes, self.in_pass, self.inserts) = (0.0, 0.0, 0.0);
     }
 
     /// Seconds from pass to pass.
@@ -113,6 +187,12 @@ impl Passes {
     /// The part of what expires that waits for a pass; 0 where the level is no saw.
     pub(super) fn waiting(&self) -> f64 {
         if self.share > SAW { self.share } else { 0.0 }
+    }
+
+    /// What becomes of what expires at `rate` inserts a second: each looks into two buckets first.
+    pub(super) fn fate(&self, rate: f64) -> Fate {
+        let by = if self.rate > 0.0 { (rate / self.rate).clamp(0.1, 30.0) } else { 1.0 };
+        Fate { met: self.fate.met * by, ..self.fate }
     }
 
     /// When the last pass ended that is over; none where the level is no saw.
@@ -137,12 +217,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_waits_is_what_passes_took() {
+        for (at_once, share) in [(0.0, 0.9), (0.25, 0.53), (0.5, 0.3), (0.9, 0.6)] {
+            let fate = Fate::of(at_once, share, 60.0);
+            assert!((fate.waiting(60.0) - share).abs() < 1e-4, "{fate:?}");
+            assert!(
+                fate.waiting(10.0) >= fate.waiting(60.0) && fate.waiting(0.0) <= 1.0,
+                "{fate:?}"
+            );
+        }
+    }
+
+    #[test]
     fn passes_are_told_from_a_steady_rate_and_from_a_new_one() {
         let mut passes = Passes::default();
         let mut pass = |from: u32, to: u32, deletes: &dyn Fn(u32) -> f64| {
             for second in from..to {
                 let now = f64::from(second);
-                if passes.observe(now, 1.0, deletes(second), 20_000.0) == Work::HasPassed {
+                if passes.observe(now, 1.0, [500.0, deletes(second)], 20_000.0) == Work::HasPassed {
                     passes.settle();
                 }
             }

@@ -1,6 +1,6 @@
 //! The level to come, at some times ahead.
 
-use super::outlook::HORIZON;
+use super::{outlook::HORIZON, passes::Fate};
 
 /// Seconds ahead for which the level is worked out; in between it is on straight lines.
 pub(super) const GRID: [f64; 26] = [
@@ -31,8 +31,8 @@ pub(super) struct Path {
 pub(super) struct Saw {
     /// Expired entries that wait now.
     pub(super) waiting: f64,
-    /// The part of what expires that waits.
-    pub(super) share: f64,
+    /// What becomes of what expires.
+    pub(super) fate: Fate,
     /// Seconds until the next pass, and from that to the one after it.
     pub(super) next: f64,
     pub(super) interval: f64,
@@ -70,7 +70,11 @@ impl Path {
         for _ in 0..TEETH {
             let next = passed + saw.interval;
             points.push(self.point(passed, value(&self.level, passed)));
-            points.push(self.point(next, self.tip(&saw, passed, next)));
+            // A tooth is bent where lookups meet what waits.
+            points.extend([0.25, 0.5, 1.0].map(|part| {
+                let ahead = passed + part * (next - passed);
+                self.point(ahead, self.tip(&saw, passed, ahead))
+            }));
             passed = next;
         }
         let later = GRID.into_iter().filter(|ahead| *ahead > passed);
@@ -84,14 +88,15 @@ impl Path {
     fn before_pass(&self, saw: &Saw, ahead: f64) -> f64 {
         let here = value(&self.level, ahead);
         let expired = self.level[0] + value(&self.come, ahead) - here;
-        here + saw.waiting + saw.share * expired.max(0.0)
+        here + saw.waiting * saw.fate.stay(ahead) + saw.fate.waiting(ahead) * expired.max(0.0)
     }
 
     /// When it passed at `passed`, and not since.
     fn tip(&self, saw: &Saw, passed: f64, ahead: f64) -> f64 {
         let here = value(&self.level, ahead);
         let come = value(&self.come, ahead) - value(&self.come, passed);
-        here + saw.share * (value(&self.level, passed) + come - here).max(0.0)
+        let expired = (value(&self.level, passed) + come - here).max(0.0);
+        here + saw.fate.waiting(ahead - passed) * expired
     }
 
     fn point(&self, ahead: f64, level: f64) -> Point {

@@ -3,6 +3,7 @@
 use super::{
     history::{History, KINDS, REPLIED, Span, UNREPLIED},
     law::{Law, Prior},
+    passes::Fate,
     snapshot::{Ended, Timeouts},
 };
 use crate::model::class::{EntryStatus, Protocol};
@@ -75,8 +76,8 @@ pub(super) struct Stock {
 /// What the kernel's garbage collector does, as seen from a stock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Collection {
-    /// The part of what expires that waits for a pass.
-    pub(super) waiting: f64,
+    /// What becomes of what expires until it passes.
+    pub(super) fate: Fate,
     /// When it passed last, in seconds on the source's clock; none where nothing waits.
     pub(super) last: Option<f64>,
     /// It is passing.
@@ -88,7 +89,7 @@ pub(super) struct Collection {
 impl Collection {
     /// Everything goes as soon as it has expired.
     pub(super) const NONE: Self =
-        Self { waiting: 0.0, last: None, passes: false, has_passed: None };
+        Self { fate: Fate::NONE, last: None, passes: false, has_passed: None };
 
     /// The age at which an entry of the age `age` was met by the last pass; 0 for a later one.
     fn met(&self, age: f64, now: f64) -> f64 {
@@ -97,11 +98,10 @@ impl Collection {
 
     /// Of entries alive at `age`, the part that has not expired.
     fn unexpired(&self, law: &Law, age: f64, now: f64, pace: f64) -> f64 {
-        if self.last.is_none() {
-            return 1.0;
-        }
+        let Some(last) = self.last else { return 1.0 };
         let stay = law.stay(self.met(age, now), age, pace);
-        stay / ((1.0 - self.waiting) * stay + self.waiting).max(1e-9)
+        let waiting = self.fate.waiting(age.min(now - last));
+        stay / (stay + (1.0 - stay) * waiting).max(1e-9)
     }
 }
 
@@ -288,7 +288,10 @@ impl Stock {
                 let expire = there * (1.0 - law.stay(before, age, pace));
                 let die = match (collection.last.is_some(), collection.passes) {
                     (true, true) => expire + 1.0 - there,
-                    (true, false) => (1.0 - collection.waiting) * expire,
+                    (true, false) => {
+                        let met = 1.0 - collection.fate.stay(seconds);
+                        collection.fate.at_once() * expire + met * (1.0 - there)
+                    }
                     (false, _) => expire,
                 };
                 span.alive[kind] * die

@@ -60,6 +60,8 @@ pub struct Table {
     replied_unassured: f64,
     /// Entries were evicted or packets dropped since the snapshot before: it is at its limit, if a little below.
     is_evicting: bool,
+    /// Entries that come lately, a second.
+    arriving: f64,
     /// Entries that go lately, a second.
     leaving: f64,
     /// For so many seconds live entries have told what nearly all are, those from before too.
@@ -134,7 +136,9 @@ impl Table {
         let part = (seconds / 10.0).max(seconds / self.counted).min(1.0);
         self.leaving += part * (gone / seconds - self.leaving);
         let before = self.entries.unwrap_or(f64::INFINITY);
-        let work = self.passes.observe(now, seconds, gone, before);
+        let came: f64 = change.inserts.iter().map(|came| *came as f64).sum();
+        self.arriving += (seconds / 5.0).min(1.0) * (came / seconds - self.arriving);
+        let work = self.passes.observe(now, seconds, [came, gone], before);
         let collection = self.collection(work);
         for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
             let inserts = change.inserts[index] as f64;
@@ -370,7 +374,7 @@ impl Table {
         if let Some(next) = next.filter(|_| off >= 0.0) {
             path.saw = Some(Saw {
                 waiting: off,
-                share: self.passes.waiting(),
+                fate: self.passes.fate(self.arriving),
                 next,
                 interval: self.passes.interval(),
             });
@@ -384,7 +388,7 @@ impl Table {
     fn collection(&self, work: Work) -> Collection {
         let last = self.passes.last().filter(|_| self.is_saw);
         Collection {
-            waiting: self.passes.waiting(),
+            fate: self.passes.fate(self.arriving),
             last,
             passes: work == Work::Passes,
             has_passed: (work == Work::HasPassed && last.is_some()).then(|| self.passes.seen()),
