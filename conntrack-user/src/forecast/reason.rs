@@ -46,7 +46,9 @@ pub(super) fn text(
             },
         );
     if let Some(settles) = settles {
-        text += &format!("; the table settles at {}", number(settles.level));
+        let verb =
+            if max.is_some_and(|max| settles.level >= max) { "would settle" } else { "settles" };
+        text += &format!("; the table {verb} at {}", number(settles.level));
     } else if state == State::Filling {
         text += "; the table grows without an end in sight";
     }
