@@ -1,6 +1,11 @@
 use super::*;
-use crate::forecast::snapshot::{Change, Ended, Live};
-use crate::model::{class::EntryStatus, random::SplitMix64};
+use crate::{
+    forecast::{
+        outlook::{Quantiles, State},
+        snapshot::{Change, Ended, Live},
+    },
+    model::{class::EntryStatus, random::SplitMix64},
+};
 
 /// A table whose entries live for a fixed time: UDP without an answer for 33 s, and answered TCP for 150 s.
 struct World {

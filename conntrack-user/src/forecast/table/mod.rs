@@ -6,16 +6,18 @@
 //! doi 10.1287/opre.41.4.731). Where arrivals have been the same for long, a sure trend of the level (`levels`) is
 //! believed instead: what leaks is not in any law.
 
+mod ahead;
+mod look;
+
 use super::{
     Forecaster,
     arrivals::{self, Rate},
     calibration::Calibration,
     history::KINDS,
-    levels::{Levels, Trend},
-    outlook::{AHEAD, HORIZON, Outlook, Quantiles, Settles, State, WITHIN},
+    levels::Levels,
+    outlook::{AHEAD, HORIZON, Outlook},
     passes::{Passes, Work},
-    path::{self, GRID, Path, Saw, Z90, crossing, normal, value},
-    reason,
+    path,
     snapshot::{ByClass, Snapshot, Timeouts},
     stock::{Collection, Stock},
 };
@@ -30,16 +32,6 @@ const GAP: f64 = 5.0;
 const SLOW: f64 = 5.0;
 /// Seconds after which lives have been seen, so that they are believed alone.
 const YOUNG: f64 = 120.0;
-/// Seconds after which what live entries tell of those from before is believed.
-const BELIEVED: f64 = 10.0;
-/// Seconds after which the collector has passed once.
-const MOST_BETWEEN_PASSES: f64 = 62.0;
-/// Seconds by which a pass of the collector comes early or late.
-const JITTER: f64 = 1.5;
-/// A level that grows by more than this part of it in the last hour before the horizon has not settled.
-const RISES: f64 = 0.02;
-/// How far a forecast of a change is off, as part of it, besides what chance does.
-const MODEL_ERROR: f64 = 0.08;
 
 /// The forecaster of one table.
 #[derive(Debug, Clone, Default)]
@@ -290,101 +282,6 @@ impl Table {
             .map(|stock| stock.as_ref().map(|stock| arrivals::rate(&stock.history, self.now)))
     }
 
-    /// The level to come without regard to the limit.
-    fn path(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
-        let mut path = self.queue(rates);
-        if let Some(trend) = self.trend(rates) {
-            self.follow(&mut path, &trend);
-        }
-        if self.counted > 0.0 && self.counted < YOUNG && self.knows_old < BELIEVED {
-            self.temper(&mut path, rates);
-        }
-        path
-    }
-
-    /// What was there before is not known, nor how long those live that come: the less has been seen, the more is
-    /// believed that as many go as do now, until the collector passes next.
-    fn temper(&self, path: &mut Path, rates: &[Option<Rate>; PROTOCOLS]) {
-        let trust = (self.counted / YOUNG).powi(2);
-        let come: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
-        let seen = self.counted.min(10.0);
-        let noise = rates.iter().flatten().map(|rate| rate.error.powi(2)).sum::<f64>()
-            + 3.0 * self.leaving / seen;
-        let (grows, until) = if self.is_saw {
-            (0.0, 0.0)
-        } else {
-            (come - self.leaving, (MOST_BETWEEN_PASSES - self.counted).max(5.0))
-        };
-        let now = path.level[0];
-        for (at, ahead) in GRID.into_iter().enumerate() {
-            let seconds = ahead.min(until);
-            path.level[at] =
-                trust * path.level[at] + (1.0 - trust) * (now + grows * seconds).max(0.0);
-            let error = (trust * path.error[at]).powi(2)
-                + (1.0 - trust) * (noise * seconds * seconds + (come + self.leaving) * seconds);
-            path.error[at] = error.sqrt();
-        }
-    }
-
-    fn queue(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
-        let mut path = Path::default();
-        let collection = self.collection(Work::Rests);
-        let now = self.entries.unwrap_or_else(|| self.known() + self.rest);
-        let survivors = self
-            .stocks
-            .each_ref()
-            .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID, &collection)));
-        // Before it has seen what lives and dies for a while, the laws are guessed.
-        let guessed = 0.15 * (-self.counted / 90.0).exp();
-        for (at, ahead) in GRID.into_iter().enumerate() {
-            let (mut level, mut assured, mut variance, mut turned) = (self.rest, 0.0, 0.0, 0.0);
-            let mut all = 0.0;
-            for ((stock, rate), survivors) in self.stocks.iter().zip(rates).zip(&survivors) {
-                let (Some(stock), Some(rate), Some(survivors)) = (stock, rate, survivors) else {
-                    continue;
-                };
-                let here: f64 = survivors[0].iter().sum();
-                let stay = survivors[at];
-                let (per_rate, per_slope) = stock.arrivals(ahead, rate.since);
-                let come = [0, 1].map(|kind| {
-                    f64::max(rate.level * per_rate[kind] + rate.slope * per_slope[kind], 0.0)
-                });
-                let (stayed, came): (f64, f64) = (stay.iter().sum(), come.iter().sum());
-                level += stayed + came;
-                let rising = ahead.min(rate.since);
-                all += (rate.level * ahead + rate.slope * rising * (ahead - 0.5 * rising)).max(0.0);
-                assured += (stay[1] + come[1]) * (1.0 - self.replied_unassured);
-                turned += (here - stayed) + came;
-                variance += stayed * (1.0 - stayed / here.max(1.0)) + came * rate.dispersion;
-                variance += (rate.error * per_rate.iter().sum::<f64>()).powi(2);
-                variance +=
-                    (rate.slope_error * rate.slope.signum().abs() * per_slope.iter().sum::<f64>())
-                        .powi(2);
-            }
-            variance +=
-                (MODEL_ERROR * (level - now)).powi(2) + ((0.004 + guessed) * turned).powi(2);
-            path.level[at] = level;
-            path.come[at] = all;
-            path.assured[at] = assured;
-            path.error[at] = variance.sqrt();
-        }
-        // Now it is what it is.
-        let off = now - path.level[0];
-        let next = self.passes.next(self.now).filter(|_| self.is_saw);
-        if let Some(next) = next.filter(|_| off >= 0.0) {
-            path.saw = Some(Saw {
-                waiting: off,
-                fate: self.passes.fate(self.arriving),
-                next,
-                interval: self.passes.interval(),
-            });
-        } else {
-            path.level.iter_mut().for_each(|level| *level = (*level + off).max(0.0));
-        }
-        path.error[0] = 0.0;
-        path
-    }
-
     fn collection(&self, work: Work) -> Collection {
         let last = self.passes.last().filter(|_| self.is_saw);
         Collection {
@@ -394,135 +291,7 @@ impl Table {
             has_passed: (work == Work::HasPassed && last.is_some()).then(|| self.passes.seen()),
         }
     }
-
-    /// A trend that arrivals do not explain; none where they have changed lately.
-    fn trend(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Option<Trend> {
-        let all: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
-        let matter = |rate: &&Rate| rate.level > 0.02 * all;
-        let same = rates
-            .iter()
-            .flatten()
-            .filter(matter)
-            .map(|rate| if rate.slope == 0.0 { rate.since } else { 0.0 });
-        let same = same.fold(f64::INFINITY, f64::min);
-        let lifetime = self.entries? / all.max(1.0);
-        let settled = same - 2.0 * lifetime.clamp(5.0, 240.0);
-        let (seconds, memory) = if self.counted == 0.0 {
-            // Counts alone: a trend is all there is.
-            (self.now - self.levels.first()?, 10.0)
-        } else {
-            (settled, lifetime.clamp(5.0, 120.0))
-        };
-        let seconds = seconds.min(3600.0);
-        let enough = if self.counted == 0.0 { 15.0 } else { 120.0 };
-        if seconds < enough {
-            return None;
-        }
-        self.levels.trend(self.now, seconds, memory)
-    }
-
-    /// Lets the level go on as it did, as far as that is known better than from the laws.
-    fn follow(&self, path: &mut Path, trend: &Trend) {
-        let now = path.level[0];
-        let slope = if trend.is_sure() { trend.slope } else { 0.0 };
-        for (at, ahead) in GRID.into_iter().enumerate() {
-            path.level[at] = (now + slope * ahead).max(0.0);
-            let stays = path.error[at].min(1.5 * trend.noise + 2.0);
-            path.error[at] = (stays * stays + (trend.error * ahead).powi(2)).sqrt();
-        }
-    }
-
-    fn look(&self) -> Outlook {
-        let Some(now) = self.entries else {
-            return Outlook::unknown(State::Unknown, "the number of entries is not known");
-        };
-        let max = match self.limit {
-            Some(Limit::Entries(max)) => Some(f64::from(max)),
-            Some(Limit::Unlimited) => None,
-            Some(Limit::Unavailable) | None => {
-                return Outlook::unknown(State::Unknown, "the limit is not known");
-            }
-        };
-        let is_young =
-            self.counted < 3.0 && self.levels.first().is_none_or(|first| self.now - first < 15.0);
-        if is_young {
-            let state =
-                if max.is_some_and(|max| now >= max) { State::Full } else { State::Unknown };
-            return Outlook::unknown(state, "not enough is known yet");
-        }
-        let rates = self.rates();
-        let path = self.path(&rates);
-        let is_full = max.is_some_and(|max| now >= max || (self.is_evicting && now >= 0.9 * max));
-        let points = path.points();
-        let width = self.calibration.width;
-        let line = |z: f64| move |point: &path::Point| point.level + z * width * point.error;
-        let evictable = self.counted > 0.0 && self.rest < 0.5 * now;
-        let evictable =
-            evictable.then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
-        let at_once = Some(0.0).filter(|_| is_full);
-        let full = max.map(|max| Quantiles {
-            low: at_once.or_else(|| crossing(&points, max, line(Z90))),
-            median: at_once.or_else(|| crossing(&points, max, line(0.0))),
-            high: at_once.or_else(|| crossing(&points, max, line(-Z90))),
-        });
-        let full_within = max.map(|max| {
-            WITHIN.map(|within| {
-                let reach =
-                    |level: f64, error: f64| normal((level - max) / (width * error).max(1e-9));
-                let until = points.iter().filter(|point| point.ahead <= within);
-                let last = reach(
-                    path::at(&points, within, |point| point.level),
-                    path::at(&points, within, |point| point.error),
-                );
-                let first = if is_full { 1.0 } else { last };
-                until.map(|point| reach(point.level, point.error)).fold(first, f64::max)
-            })
-        });
-        let drop = max.filter(|_| evictable.is_some()).map(|max| {
-            let part = |z: f64| {
-                // Full, and all that is there is assured.
-                let assured = move |point: &path::Point| {
-                    point.assured * (line(z)(point) / point.level.max(1.0)).max(0.0)
-                };
-                crossing(&points, 0.98 * max, assured)
-            };
-            Quantiles { low: part(Z90), median: part(0.0), high: part(-Z90) }
-        });
-        let last = path.level[GRID.len() - 1];
-        let is_rising = last - path.level[GRID.len() - 2] > RISES * last;
-        let tip = points.last().map_or(last, |point| point.level);
-        let settles = (!is_rising).then(|| {
-            let within = |at: &usize| {
-                path.level[*at..]
-                    .iter()
-                    .all(|level| (level - last).abs() <= 0.05 * last.abs().max(1.0))
-            };
-            let first = (0..GRID.len()).find(within).unwrap_or(GRID.len() - 1);
-            Settles { level: tip, seconds: GRID[first] }
-        });
-        let moved = value(&path.level, AHEAD) - path.level[0];
-        let noise = (Z90 * width * value(&path.error, AHEAD)).max(0.01 * now);
-        let state = if is_full {
-            State::Full
-        } else if full.is_some_and(|full| full.median.is_some()) || moved > noise {
-            State::Filling
-        } else if moved < -noise {
-            State::Draining
-        } else {
-            State::Steady
-        };
-        // A pass that is due about then may come a moment earlier or later.
-        let around = |ahead: f64, z: f64| path::at(&points, ahead, line(z));
-        let ahead = Quantiles {
-            low: around(AHEAD, -Z90).min(around(AHEAD + JITTER, -Z90)).max(0.0),
-            median: around(AHEAD, 0.0).max(0.0),
-            high: around(AHEAD, Z90).max(around(AHEAD - JITTER, Z90)).max(0.0),
-        };
-        let reason = reason::text(state, now, max, &rates, settles);
-        Outlook { state, full, full_within, drop, evictable, settles, ahead: Some(ahead), reason }
-    }
 }
 
 #[cfg(test)]
-#[path = "table_tests.rs"]
 mod tests;

@@ -1,0 +1,154 @@
+//! The level to come: survivors and arrivals, or a trend, or what is believed of a table that is not known yet.
+
+use super::{Table, YOUNG};
+use crate::{
+    forecast::{
+        arrivals::Rate,
+        levels::Trend,
+        passes::Work,
+        path::{GRID, Path, Saw},
+    },
+    model::class::PROTOCOLS,
+};
+
+/// Seconds after which what live entries tell of those from before is believed.
+const BELIEVED: f64 = 10.0;
+/// Seconds after which the collector has passed once.
+const MOST_BETWEEN_PASSES: f64 = 62.0;
+/// How far a forecast of a change is off, as part of it, besides what chance does.
+const MODEL_ERROR: f64 = 0.08;
+
+impl Table {
+    /// The level to come without regard to the limit.
+    pub(super) fn path(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
+        let mut path = self.queue(rates);
+        if let Some(trend) = self.trend(rates) {
+            self.follow(&mut path, &trend);
+        }
+        if self.counted > 0.0 && self.counted < YOUNG && self.knows_old < BELIEVED {
+            self.temper(&mut path, rates);
+        }
+        path
+    }
+
+    /// What was there before is not known, nor how long those live that come: the less has been seen, the more is
+    /// believed that as many go as do now, until the collector passes next.
+    fn temper(&self, path: &mut Path, rates: &[Option<Rate>; PROTOCOLS]) {
+        let trust = (self.counted / YOUNG).powi(2);
+        let come: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
+        let seen = self.counted.min(10.0);
+        let noise = rates.iter().flatten().map(|rate| rate.error.powi(2)).sum::<f64>()
+            + 3.0 * self.leaving / seen;
+        let (grows, until) = if self.is_saw {
+            (0.0, 0.0)
+        } else {
+            (come - self.leaving, (MOST_BETWEEN_PASSES - self.counted).max(5.0))
+        };
+        let now = path.level[0];
+        for (at, ahead) in GRID.into_iter().enumerate() {
+            let seconds = ahead.min(until);
+            path.level[at] =
+                trust * path.level[at] + (1.0 - trust) * (now + grows * seconds).max(0.0);
+            let error = (trust * path.error[at]).powi(2)
+                + (1.0 - trust) * (noise * seconds * seconds + (come + self.leaving) * seconds);
+            path.error[at] = error.sqrt();
+        }
+    }
+
+    /// Survivors and arrivals.
+    pub(super) fn queue(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
+        let mut path = Path::default();
+        let collection = self.collection(Work::Rests);
+        let now = self.entries.unwrap_or_else(|| self.known() + self.rest);
+        let survivors = self
+            .stocks
+            .each_ref()
+            .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID, &collection)));
+        // Before it has seen what lives and dies for a while, the laws are guessed.
+        let guessed = 0.15 * (-self.counted / 90.0).exp();
+        for (at, ahead) in GRID.into_iter().enumerate() {
+            let (mut level, mut assured, mut variance, mut turned) = (self.rest, 0.0, 0.0, 0.0);
+            let mut all = 0.0;
+            for ((stock, rate), survivors) in self.stocks.iter().zip(rates).zip(&survivors) {
+                let (Some(stock), Some(rate), Some(survivors)) = (stock, rate, survivors) else {
+                    continue;
+                };
+                let here: f64 = survivors[0].iter().sum();
+                let stay = survivors[at];
+                let (per_rate, per_slope) = stock.arrivals(ahead, rate.since);
+                let come = [0, 1].map(|kind| {
+                    f64::max(rate.level * per_rate[kind] + rate.slope * per_slope[kind], 0.0)
+                });
+                let (stayed, came): (f64, f64) = (stay.iter().sum(), come.iter().sum());
+                level += stayed + came;
+                let rising = ahead.min(rate.since);
+                all += (rate.level * ahead + rate.slope * rising * (ahead - 0.5 * rising)).max(0.0);
+                assured += (stay[1] + come[1]) * (1.0 - self.replied_unassured);
+                turned += (here - stayed) + came;
+                variance += stayed * (1.0 - stayed / here.max(1.0)) + came * rate.dispersion;
+                variance += (rate.error * per_rate.iter().sum::<f64>()).powi(2);
+                variance +=
+                    (rate.slope_error * rate.slope.signum().abs() * per_slope.iter().sum::<f64>())
+                        .powi(2);
+            }
+            variance +=
+                (MODEL_ERROR * (level - now)).powi(2) + ((0.004 + guessed) * turned).powi(2);
+            path.level[at] = level;
+            path.come[at] = all;
+            path.assured[at] = assured;
+            path.error[at] = variance.sqrt();
+        }
+        // Now it is what it is.
+        let off = now - path.level[0];
+        let next = self.passes.next(self.now).filter(|_| self.is_saw);
+        if let Some(next) = next.filter(|_| off >= 0.0) {
+            path.saw = Some(Saw {
+                waiting: off,
+                fate: self.passes.fate(self.arriving),
+                next,
+                interval: self.passes.interval(),
+            });
+        } else {
+            path.level.iter_mut().for_each(|level| *level = (*level + off).max(0.0));
+        }
+        path.error[0] = 0.0;
+        path
+    }
+
+    /// A trend that arrivals do not explain; none where they have changed lately.
+    fn trend(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Option<Trend> {
+        let all: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
+        let matter = |rate: &&Rate| rate.level > 0.02 * all;
+        let same = rates
+            .iter()
+            .flatten()
+            .filter(matter)
+            .map(|rate| if rate.slope == 0.0 { rate.since } else { 0.0 });
+        let same = same.fold(f64::INFINITY, f64::min);
+        let lifetime = self.entries? / all.max(1.0);
+        let settled = same - 2.0 * lifetime.clamp(5.0, 240.0);
+        let (seconds, memory) = if self.counted == 0.0 {
+            // Counts alone: a trend is all there is.
+            (self.now - self.levels.first()?, 10.0)
+        } else {
+            (settled, lifetime.clamp(5.0, 120.0))
+        };
+        let seconds = seconds.min(3600.0);
+        let enough = if self.counted == 0.0 { 15.0 } else { 120.0 };
+        if seconds < enough {
+            return None;
+        }
+        self.levels.trend(self.now, seconds, memory)
+    }
+
+    /// Lets the level go on as it did, as far as that is known better than from the laws.
+    fn follow(&self, path: &mut Path, trend: &Trend) {
+        let now = path.level[0];
+        let slope = if trend.is_sure() { trend.slope } else { 0.0 };
+        for (at, ahead) in GRID.into_iter().enumerate() {
+            path.level[at] = (now + slope * ahead).max(0.0);
+            let stays = path.error[at].min(1.5 * trend.noise + 2.0);
+            path.error[at] = (stays * stays + (trend.error * ahead).powi(2)).sqrt();
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What follows from the level to come.
+
+use super::Table;
+use crate::{
+    forecast::{
+        outlook::{AHEAD, Outlook, Quantiles, Settles, State, WITHIN},
+        path::{self, GRID, Z90, crossing, normal, value},
+        reason,
+    },
+    model::tick::Limit,
+};
+
+/// Seconds by which a pass of the collector comes early or late.
+const JITTER: f64 = 1.5;
+/// A level that grows by more than this part of it in the last hour before the horizon has not settled.
+const RISES: f64 = 0.02;
+
+impl Table {
+    pub(super) fn look(&self) -> Outlook {
+        let Some(now) = self.entries else {
+            return Outlook::unknown(State::Unknown, "the number of entries is not known");
+        };
+        let max = match self.limit {
+            Some(Limit::Entries(max)) => Some(f64::from(max)),
+            Some(Limit::Unlimited) => None,
+            Some(Limit::Unavailable) | None => {
+                return Outlook::unknown(State::Unknown, "the limit is not known");
+            }
+        };
+        let is_young =
+            self.counted < 3.0 && self.levels.first().is_none_or(|first| self.now - first < 15.0);
+        if is_young {
+            let state =
+                if max.is_some_and(|max| now >= max) { State::Full } else { State::Unknown };
+            return Outlook::unknown(state, "not enough is known yet");
+        }
+        let rates = self.rates();
+        let path = self.path(&rates);
+        let is_full = max.is_some_and(|max| now >= max || (self.is_evicting && now >= 0.9 * max));
+        let points = path.points();
+        let width = self.calibration.width;
+        let line = |z: f64| move |point: &path::Point| point.level + z * width * point.error;
+        let evictable = self.counted > 0.0 && self.rest < 0.5 * now;
+        let evictable =
+            evictable.then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
+        let at_once = Some(0.0).filter(|_| is_full);
+        let full = max.map(|max| Quantiles {
+            low: at_once.or_else(|| crossing(&points, max, line(Z90))),
+            median: at_once.or_else(|| crossing(&points, max, line(0.0))),
+            high: at_once.or_else(|| crossing(&points, max, line(-Z90))),
+        });
+        let full_within = max.map(|max| {
+            WITHIN.map(|within| {
+                let reach =
+                    |level: f64, error: f64| normal((level - max) / (width * error).max(1e-9));
+                let until = points.iter().filter(|point| point.ahead <= within);
+                let last = reach(
+                    path::at(&points, within, |point| point.level),
+                    path::at(&points, within, |point| point.error),
+                );
+                let first = if is_full { 1.0 } else { last };
+                until.map(|point| reach(point.level, point.error)).fold(first, f64::max)
+            })
+        });
+        let drop = max.filter(|_| evictable.is_some()).map(|max| {
+            let part = |z: f64| {
+                // Full, and all that is there is assured.
+                let assured = move |point: &path::Point| {
+                    point.assured * (line(z)(point) / point.level.max(1.0)).max(0.0)
+                };
+                crossing(&points, 0.98 * max, assured)
+            };
+            Quantiles { low: part(Z90), median: part(0.0), high: part(-Z90) }
+        });
+        let last = path.level[GRID.len() - 1];
+        let is_rising = last - path.level[GRID.len() - 2] > RISES * last;
+        let tip = points.last().map_or(last, |point| point.level);
+        let settles = (!is_rising).then(|| {
+            let within = |at: &usize| {
+                path.level[*at..]
+                    .iter()
+                    .all(|level| (level - last).abs() <= 0.05 * last.abs().max(1.0))
+            };
+            let first = (0..GRID.len()).find(within).unwrap_or(GRID.len() - 1);
+            Settles { level: tip, seconds: GRID[first] }
+        });
+        let moved = value(&path.level, AHEAD) - path.level[0];
+        let noise = (Z90 * width * value(&path.error, AHEAD)).max(0.01 * now);
+        let state = if is_full {
+            State::Full
+        } else if full.is_some_and(|full| full.median.is_some()) || moved > noise {
+            State::Filling
+        } else if moved < -noise {
+            State::Draining
+        } else {
+            State::Steady
+        };
+        // A pass that is due about then may come a moment earlier or later.
+        let around = |ahead: f64, z: f64| path::at(&points, ahead, line(z));
+        let ahead = Quantiles {
+            low: around(AHEAD, -Z90).min(around(AHEAD + JITTER, -Z90)).max(0.0),
+            median: around(AHEAD, 0.0).max(0.0),
+            high: around(AHEAD, Z90).max(around(AHEAD - JITTER, Z90)).max(0.0),
+        };
+        let reason = reason::text(state, now, max, &rates, settles);
+        Outlook { state, full, full_within, drop, evictable, settles, ahead: Some(ahead), reason }
+    }
+}
