@@ -58,8 +58,6 @@ pub struct Table {
     leaving: f64,
     /// For so many seconds live entries have told what nearly all are, those from before too.
     knows_old: f64,
-    /// Packets dropped lately, a second.
-    refused: f64,
     /// Inserts and deletes have been counted for so many seconds.
     counted: f64,
     /// Since the laws were last worked out.
@@ -115,12 +113,11 @@ impl Table {
     fn advance(&mut self, snapshot: &Snapshot, now: f64, seconds: f64, entries: Option<f64>) {
         let change = snapshot.change.filter(|_| seconds <= GAP);
         let Some(change) = change else {
+            self.is_evicting = false;
             self.pass_unseen(now, seconds, entries);
             return;
         };
         self.counted += seconds;
-        let part = (seconds / 10.0).min(1.0);
-        self.refused += part * (change.refused as f64 / seconds - self.refused);
         let is_evicting = change.evictions > 0 || change.refused > 0;
         self.is_evicting = is_evicting;
         let gone: f64 = change.deletes.iter().flatten().map(|gone| *gone as f64).sum();

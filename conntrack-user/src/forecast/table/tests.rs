@@ -67,6 +67,27 @@ fn a_table_that_stays_is_steady() {
 }
 
 #[test]
+fn what_was_evicted_before_a_gap_says_nothing_of_now() {
+    let mut world = World::new([1000, 300], 80_000);
+    world.go_on([1000, 300], 60);
+    let mut snapshot = Snapshot {
+        time_ns: (world.second as u64 + 1) * 1_000_000_000,
+        entries: Some(79_900),
+        limit: Limit::Entries(80_000),
+        change: Some(Change { evictions: 5, ..Change::default() }),
+        live: None,
+        ended: None,
+        timeouts: Timeouts::default(),
+    };
+    world.forecaster.observe(&snapshot);
+    assert_eq!(world.forecaster.outlook().state, State::Full);
+    (snapshot.time_ns, snapshot.entries, snapshot.change) =
+        (snapshot.time_ns + 60_000_000_000, Some(74_000), None);
+    world.forecaster.observe(&snapshot);
+    assert_ne!(world.forecaster.outlook().state, State::Full);
+}
+
+#[test]
 fn a_step_to_a_plateau_below_max_is_not_expected_to_fill() {
     let mut world = World::new([1000, 300], 262_144);
     world.go_on([1000, 300], 600);
