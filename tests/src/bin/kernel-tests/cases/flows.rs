@@ -33,9 +33,12 @@ const FLOOD: u64 = 400_000;
 /// Seconds of it that are looked at, after the two in which it may take aim.
 const SECONDS: usize = 6;
 const AIM: usize = 2;
-/// By how much a tick may be later than the machine itself is: a runtime that is kept busy answers none. How
-/// late it is where others need the host too says nothing of 50 ms; it is noted.
-const LATE_MS: i64 = 900;
+/// By how much a tick may be later than the machine itself is.
+const LATE_MS: i64 = 50;
+/// A machine that is later than that itself shares its host with others: then only a runtime that answers no timer
+/// at all is told from one that waits for the host.
+const BUSY_MS: i64 = 20;
+const BUSY_LATE_MS: i64 = 900;
 /// Flows of the sample of which one may be taken for lost: what an emulated machine whose processors stand still
 /// now and then was seen to do, once in 18,000.
 const ONE_LOST_OF: i64 = 6000;
@@ -124,7 +127,8 @@ fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
     let kept = (BUDGET * 4..=BUDGET * 6).contains(&(mean * 5));
     checks.that("the budget is kept within a fifth", kept, format!("{mean}, of {full:?}"));
     let late = late - machine_late;
-    checks.that("the runtime answers a timer", late <= LATE_MS, late);
+    let most = if machine_late <= BUSY_MS { LATE_MS } else { BUSY_LATE_MS };
+    checks.that("the runtime answers a timer", late <= most, (late, machine_late));
     checks.that("memory stays", grown < GROWTH_KIB, grown);
 
     let tick = watch.quiet()?;
@@ -141,18 +145,23 @@ fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
     checks.equal("deletes", tick.netns(own).and_then(|n| n.total("deletes")), Some(sent));
     // A ring that is full while the machine stands still loses events, and says how many.
     let lost = tick.events.lost.context("events")?;
-    let may_be = lost + pairing("inserts").unwrap_or(0) / ONE_LOST_OF;
-    let few = |number: Option<i64>| number.is_some_and(|number| (0..=may_be).contains(&number));
+    let few =
+        |number: Option<i64>, most: i64| number.is_some_and(|number| (0..=most).contains(&number));
     let unpaired = pairing("unpaired");
-    checks.that("every flow is found again", few(unpaired), (unpaired, lost));
+    let may_be = lost + pairing("inserts").unwrap_or(0) / ONE_LOST_OF;
+    checks.that("every flow is found again", few(unpaired, may_be), (unpaired, lost));
     let before = pairing("destroys_before_attach");
-    checks.that("none was there before", few(before), (before, lost));
+    checks.that("none was there before", few(before, lost), (before, lost));
     let parts = ["inserts", "paired", "left_sample"].map(pairing);
     let open = match parts {
         [Some(inserts), Some(paired), Some(left)] => Some(inserts - paired - left),
         _ => None,
     };
-    checks.that("inserts have found their destroy, or left the sample", few(open), (parts, lost));
+    checks.that(
+        "inserts have found their destroy, or left the sample",
+        few(open, may_be),
+        (parts, lost),
+    );
     checks.note(format!("pairing: {}; lost: {lost}", flows["pairing"]));
     checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
     Ok(())
