@@ -12,6 +12,9 @@ use crate::{
 
 /// Seconds by which a pass of the collector comes early or late.
 const JITTER: f64 = 1.5;
+/// Part of the limit from which on a table that evicts is full, and one of which evictions are not seen.
+const EVICTS: f64 = 0.9;
+const UNSEEN: f64 = 0.999;
 /// A level that grows by more than this part of it in the last hour before the horizon has not settled.
 const RISES: f64 = 0.02;
 
@@ -27,16 +30,15 @@ impl Table {
                 return Outlook::unknown(State::Unknown, "the limit is not known");
             }
         };
+        let is_full = max.is_some_and(|max| self.is_full(now, max));
         let is_young =
             self.counted < 3.0 && self.levels.first().is_none_or(|first| self.now - first < 15.0);
         if is_young {
-            let state =
-                if max.is_some_and(|max| now >= max) { State::Full } else { State::Unknown };
+            let state = if is_full { State::Full } else { State::Unknown };
             return Outlook::unknown(state, "not enough is known yet");
         }
         let rates = self.rates();
         let path = self.path(&rates);
-        let is_full = max.is_some_and(|max| now >= max || (self.is_evicting && now >= 0.9 * max));
         let points = path.points();
         let width = self.calibration.width;
         let line = |z: f64| move |point: &path::Point| point.level + z * width * point.error;
@@ -104,5 +106,15 @@ impl Table {
         };
         let reason = reason::text(state, now, max, &rates, settles);
         Outlook { state, full, full_within, drop, evictable, settles, ahead: Some(ahead), reason }
+    }
+
+    /// Evictions keep a full table a little below its limit.
+    fn is_full(&self, now: f64, max: f64) -> bool {
+        let least = match self.counted > 0.0 {
+            true if self.is_evicting => EVICTS * max,
+            true => max,
+            false => UNSEEN * max,
+        };
+        now >= least
     }
 }

@@ -88,6 +88,24 @@ fn what_was_evicted_before_a_gap_says_nothing_of_now() {
 }
 
 #[test]
+fn counts_alone_that_stay_just_below_the_limit_are_a_full_table() {
+    let mut table = Table::default();
+    for second in 1..60 {
+        table.observe(&Snapshot {
+            time_ns: second * 1_000_000_000,
+            // What is evicted for each that comes is not seen.
+            entries: Some(8_000 - second % 3),
+            limit: Limit::Entries(8_000),
+            change: None,
+            live: None,
+            ended: None,
+            timeouts: Timeouts::default(),
+        });
+        assert_eq!(table.outlook().state, State::Full, "second {second}");
+    }
+}
+
+#[test]
 fn a_step_to_a_plateau_below_max_is_not_expected_to_fill() {
     let mut world = World::new([1000, 300], 262_144);
     world.go_on([1000, 300], 600);

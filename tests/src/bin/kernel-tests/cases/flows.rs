@@ -1,6 +1,7 @@
 //! What is known of single flows.
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{
         Arc,
@@ -35,10 +36,9 @@ const SECONDS: usize = 6;
 const AIM: usize = 2;
 /// By how much a tick may be later than the machine itself is.
 const LATE_MS: i64 = 50;
-/// A machine that is later than that itself shares its host with others: then only a runtime that answers no timer
-/// at all is told from one that waits for the host.
-const BUSY_MS: i64 = 20;
-const BUSY_LATE_MS: i64 = 900;
+/// An emulated machine stands still now and then while its host does other work, and then says nothing of what
+/// depends on time: one of so many floods has to show it. What is counted is right in each.
+const FLOODS: usize = 3;
 /// Flows of the sample of which one may be taken for lost: what an emulated machine whose processors stand still
 /// now and then was seen to do, once in 18,000.
 const ONE_LOST_OF: i64 = 6000;
@@ -77,6 +77,19 @@ pub(super) fn tests() -> Vec<Test> {
 
 fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
+    for number in 1..=FLOODS {
+        let missed = one_flood(env, checks)?;
+        if missed.is_empty() {
+            return Ok(());
+        }
+        checks.note(format!("flood {number} of {FLOODS}: {}", missed.join("; ")));
+    }
+    checks.that("what depends on time, in one flood of those noted", false, FLOODS);
+    Ok(())
+}
+
+/// Expects of a flood what is counted, and returns what depends on time and is not as it should be.
+fn one_flood(env: &Env, checks: &mut Checks) -> Result<Vec<String>> {
     let own = Netns::own()?.inode();
     let budget = BUDGET.to_string();
     let mut watch = Watch::start_every(env, "1s", &["--event-budget", &budget])?;
@@ -104,32 +117,10 @@ fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
         let outcome = sender.join(checks)?;
         sent += i64::try_from(outcome.sent).context("flows")?;
     }
-    let rates = per_second(&ticks, |tick| tick.events.received);
-    let seen = per_second(&ticks, |tick| tick.events.seen);
-    let late = ticks.windows(2).map(|pair| (pair[1].time_ns - pair[0].time_ns) / 1_000_000 - 1000);
-    let late = late.max().unwrap_or(i64::MAX);
-    checks.note(format!(
-        "events a second: {rates:?} received of {seen:?}; ticks late by at most {late} ms, and {machine_late} ms \
-         where nothing else is done; memory grew by \
-         {grown} KiB from {memory}"
-    ));
-    // What the flood does not offer cannot be sent: on a machine that stands still, such a second says
-    // nothing of the budget, nor does the one in which the flood ended.
-    let lasts = |second: usize| seen.get(second).map_or(!ended, |seen| *seen > BUDGET);
-    let full: Vec<i64> = (AIM..rates.len())
-        .filter(|second| lasts(*second) && lasts(second + 1))
-        .map(|second| rates[second])
-        .collect();
-    checks.that("a flood above the budget in most seconds", full.len() * 2 > SECONDS, &seen);
-    let offered: i64 = seen.iter().skip(AIM).sum();
-    checks.that("and well above it", offered > 3 * BUDGET * SECONDS as i64, &seen);
-    let mean = full.iter().sum::<i64>() / (full.len() as i64).max(1);
-    let kept = (BUDGET * 4..=BUDGET * 6).contains(&(mean * 5));
-    checks.that("the budget is kept within a fifth", kept, format!("{mean}, of {full:?}"));
-    let late = late - machine_late;
-    let most = if machine_late <= BUSY_MS { LATE_MS } else { BUSY_LATE_MS };
-    checks.that("the runtime answers a timer", late <= most, (late, machine_late));
+    checks.note(format!("memory grew by {grown} KiB from {memory}"));
     checks.that("memory stays", grown < GROWTH_KIB, grown);
+    let pace = Pace::of(&ticks, machine_late, ended);
+    checks.note(pace.to_string());
 
     let tick = watch.quiet()?;
     let netns = tick.netns(own).cloned().unwrap_or_default();
@@ -164,7 +155,69 @@ fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
     );
     checks.note(format!("pairing: {}; lost: {lost}", flows["pairing"]));
     checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
-    Ok(())
+    Ok(pace.missed())
+}
+
+/// What a flood did a second.
+struct Pace {
+    received: Vec<i64>,
+    seen: Vec<i64>,
+    /// By how much a tick was late at the most, and a thread that only sleeps, in milliseconds.
+    late: i64,
+    machine_late: i64,
+    /// The senders were done before the last tick.
+    ended: bool,
+}
+
+impl Pace {
+    fn of(ticks: &[Tick], machine_late: i64, ended: bool) -> Self {
+        let late = ticks.windows(2).map(|pair| pair[1].time_ns - pair[0].time_ns);
+        Self {
+            received: per_second(ticks, |tick| tick.events.received),
+            seen: per_second(ticks, |tick| tick.events.seen),
+            late: late.max().map_or(i64::MAX, |longest| longest / 1_000_000 - 1000),
+            machine_late,
+            ended,
+        }
+    }
+
+    /// What is not as it should be.
+    fn missed(&self) -> Vec<String> {
+        // What the flood does not offer cannot be sent: on a machine that stands still, such a second says
+        // nothing of the budget, nor does the one in which the flood ended.
+        let lasts =
+            |second: usize| self.seen.get(second).map_or(!self.ended, |seen| *seen > BUDGET);
+        let full: Vec<i64> = (AIM..self.received.len())
+            .filter(|second| lasts(*second) && lasts(second + 1))
+            .map(|second| self.received[second])
+            .collect();
+        let offered: i64 = self.seen.iter().skip(AIM).sum();
+        let mean = full.iter().sum::<i64>() / (full.len() as i64).max(1);
+        let late = self.late - self.machine_late;
+        let mut missed = Vec::new();
+        let mut expect = |what: &str, holds: bool| {
+            if !holds {
+                missed.push(format!("expected {what}"));
+            }
+        };
+        expect("a flood above the budget in most seconds", full.len() * 2 > SECONDS);
+        expect("a flood well above the budget", offered > 3 * BUDGET * SECONDS as i64);
+        let kept = (BUDGET * 4..=BUDGET * 6).contains(&(mean * 5));
+        expect(&format!("the budget kept within a fifth, not {mean}"), kept);
+        expect(&format!("a timer answered within {LATE_MS} ms, not {late}"), late <= LATE_MS);
+        missed
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { received, seen, late, machine_late, .. } = self;
+        write!(
+            f,
+            "events a second: {received:?} received of {seen:?}; ticks late by at most {late} ms, and \
+             {machine_late} ms where nothing else is done"
+        )
+    }
 }
 
 /// A thread that only sleeps: how late a timer is on this machine at the least, which stands still now and
