@@ -4,45 +4,114 @@ use std::collections::VecDeque;
 
 use super::{outlook::AHEAD, path::Z90};
 
-/// How wide intervals have to be so that eight of ten hold: adaptive conformal inference (Gibbs, Candes 2021,
-/// arXiv 2106.00170) on the forecasts that have come due.
+/// How wide the two halves of an interval have to be so that each holds nine times of ten: adaptive conformal inference
+/// (Gibbs, Candes 2021, arXiv 2106.00170) on the forecasts that have come due, each judged by the width that it had.
 #[derive(Debug, Clone)]
 pub(super) struct Calibration {
-    /// By which errors are multiplied.
-    pub(super) width: f64,
-    /// (due at, median, error without the width), the earliest first.
-    due: VecDeque<(f64, f64, f64)>,
+    /// By which errors are multiplied, below the median and above it.
+    pub(super) width: Width,
+    /// The earliest first.
+    due: VecDeque<Expected>,
+}
+
+/// How much wider than by the errors that are known an interval is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Width {
+    below: f64,
+    above: f64,
+}
+
+/// A forecast that was made.
+#[derive(Debug, Clone, Copy)]
+struct Expected {
+    /// When it can be judged, in seconds.
+    due: f64,
+    low: f64,
+    high: f64,
 }
 
 impl Default for Calibration {
     fn default() -> Self {
-        Self { width: 1.0, due: VecDeque::new() }
+        let first = Width { below: Self::FIRST, above: Self::FIRST };
+        Self { width: first, due: VecDeque::new() }
     }
 }
 
 impl Calibration {
     /// Forecasts are kept at least so many seconds apart.
     const APART: f64 = 2.0;
-    const STEP: f64 = 0.04;
+    const STEP: f64 = 0.05;
+    /// The width before anything has come due.
+    const FIRST: f64 = 2.0;
+    /// The part of the forecasts that is to be beyond each end: a little below a tenth, as what is learnt is late.
+    const BEYOND: f64 = 0.09;
+    const LEAST: f64 = 0.3;
+    const MOST: f64 = 30.0;
 
-    pub(super) fn judge(&mut self, now: f64, entries: f64) {
-        while let Some((due, median, error)) = self.due.front().copied().filter(|due| due.0 <= now)
-        {
+    /// So many `entries` there are, of at most so many where there is a limit.
+    pub(super) fn judge(&mut self, now: f64, entries: f64, limit: Option<f64>) {
+        while let Some(was) = self.due.front().copied().filter(|was| was.due <= now) {
             self.due.pop_front();
-            if now - due > Self::APART {
+            if now - was.due > Self::APART {
                 continue;
             }
-            let is_outside = (entries - median).abs() > Z90 * error * self.width;
-            let step = if is_outside { 0.8 } else { -0.2 };
-            self.width = (self.width * f64::exp(Self::STEP * step)).clamp(0.5, 8.0);
+            // No level is above the limit, whatever is told without regard to it.
+            let most = limit.map_or(f64::INFINITY, |limit| limit.max(entries));
+            let adapt = |width: &mut f64, is_beyond: bool| {
+                let step = f64::from(u8::from(is_beyond)) - Self::BEYOND;
+                *width = (*width * f64::exp(Self::STEP * step)).clamp(Self::LEAST, Self::MOST);
+            };
+            adapt(&mut self.width.below, entries < was.low.min(most));
+            adapt(&mut self.width.above, entries > was.high);
         }
     }
 
     pub(super) fn is_due(&self, now: f64) -> bool {
-        self.due.back().is_none_or(|(due, ..)| now + AHEAD - due >= Self::APART)
+        self.due.back().is_none_or(|was| now + AHEAD - was.due >= Self::APART)
     }
 
+    /// Keeps what is expected in [`AHEAD`] seconds, with its standard error.
     pub(super) fn expect(&mut self, now: f64, median: f64, error: f64) {
-        self.due.push_back((now + AHEAD, median, error));
+        let end = |z| median + self.width.of(z) * z * error;
+        self.due.push_back(Expected { due: now + AHEAD, low: end(-Z90), high: end(Z90) });
+    }
+}
+
+impl Width {
+    /// By which the error is multiplied `z` standard errors above the median.
+    pub(super) fn of(&self, z: f64) -> f64 {
+        if z < 0.0 { self.below } else { self.above }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each half second 1,000 are expected with an error of 10, and `come` are there a minute later; returns the width.
+    fn widths(come: impl Fn(u32) -> f64, limit: Option<f64>) -> Width {
+        let mut calibration = Calibration::default();
+        for tick in 0..8000 {
+            let now = f64::from(tick) * 0.5;
+            calibration.judge(now, come(tick), limit);
+            if calibration.is_due(now) {
+                calibration.expect(now, 1000.0, 10.0);
+            }
+        }
+        calibration.width
+    }
+
+    #[test]
+    fn each_half_is_as_wide_as_it_has_to_be() {
+        // Beyond the upper end one time of five, and never below.
+        let width = widths(|tick| if tick / 4 % 5 == 0 { 1040.0 } else { 1001.0 }, None);
+        assert!(width.below < 0.4, "{width:?}");
+        assert!((2.5..4.0).contains(&width.above), "{width:?}");
+    }
+
+    #[test]
+    fn a_table_at_its_limit_says_nothing_of_what_is_expected_beyond() {
+        let width = widths(|_| 900.0, Some(900.0));
+        assert!(width.below < 0.4, "{width:?}");
     }
 }

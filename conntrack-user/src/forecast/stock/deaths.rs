@@ -75,7 +75,7 @@ impl Stock {
                 let left = self.die_supposed(kind, of_old, |span| !span.is_counted);
                 left + self.die_told(kind, all - of_old, &told, counted)
             } else {
-                let turned = if self.has_share { 0.0 } else { self.turn(kind, all, expected) };
+                let turned = if self.share.is_known { 0.0 } else { self.turn(kind, all, expected) };
                 if is_learning && is_saw == collection.passes {
                     keep_pace(&mut self.pace[kind], all - turned, expected, seconds);
                     self.old_pace[kind] = self.pace[kind];

@@ -2,9 +2,11 @@
 
 mod collection;
 mod deaths;
+mod share;
 
 pub(super) use collection::Collection;
 
+use self::share::Share;
 use super::{
     history::{History, KINDS, REPLIED, Span, UNREPLIED},
     law::{Law, Prior},
@@ -12,8 +14,6 @@ use super::{
 };
 use crate::model::class::Protocol;
 
-/// Seconds after which half of what live entries tell about the share of kinds is believed.
-const BELIEF: f64 = 2.0;
 /// Entries younger than that, in seconds, are the first to be of another kind than supposed.
 const YOUNG: f64 = 20.0;
 
@@ -39,9 +39,7 @@ pub(super) struct Stock {
     pub(super) history: History,
     pub(super) laws: [Law; KINDS],
     /// The part of the arrivals that stays unanswered.
-    pub(super) unreplied: f64,
-    /// Whether anything has told it.
-    has_share: bool,
+    pub(super) share: Share,
     /// Whether entries from before are in it.
     has_old: bool,
     /// Observed deaths by expected ones lately, by kind: of entries whose insert was counted.
@@ -64,8 +62,7 @@ impl Stock {
             protocol,
             history: History::default(),
             laws: [UNREPLIED, REPLIED].map(|kind| Law::new(prior(protocol, kind, timeouts))),
-            unreplied: 0.5,
-            has_share: false,
+            share: Share::default(),
             has_old: false,
             pace: [1.0; KINDS],
             old_pace: [1.0; KINDS],
@@ -118,16 +115,16 @@ impl Stock {
 
     /// Takes in what has come.
     pub(super) fn come(&mut self, inserts: f64, from: f64, now: f64, is_counted: bool) {
-        let alive = [inserts * self.unreplied, inserts * (1.0 - self.unreplied)];
+        let alive = [inserts * self.share.part, inserts * (1.0 - self.share.part)];
         self.history.push(Span::new(from, now, inserts, is_counted, alive));
     }
 
     /// Of the deaths lately so many were unanswered: a hint as long as nothing tells more.
     pub(super) fn hint(&mut self, deaths: [f64; KINDS], seconds: f64) {
         let all = deaths[0] + deaths[1];
-        if all > 0.0 && !self.has_share {
+        if all > 0.0 && !self.share.is_known {
             let weight = (seconds / 20.0).min(1.0) * (all / (all + 10.0));
-            self.unreplied += weight * (deaths[UNREPLIED] / all - self.unreplied);
+            self.share.part += weight * (deaths[UNREPLIED] / all - self.share.part);
         }
     }
 
@@ -138,12 +135,7 @@ impl Stock {
         if all < 1.0 || reads < 2.0 {
             return;
         }
-        self.has_share = true;
-        let off = unreplied - u / all;
-        let noise = (unreplied * (1.0 - unreplied) / reads).max(0.25 / (reads * reads)).sqrt();
-        // The reads of some seconds are one sample.
-        let trust = off * off / (off * off + noise * noise);
-        let moved = off * all * trust * (1.0 - 0.5_f64.powf(seconds / BELIEF));
+        let moved = self.share.see(unreplied, [u, all], reads, seconds);
         let from = if moved > 0.0 { REPLIED } else { UNREPLIED };
         // Of what was there before nothing was known.
         let likely = |span: &Span| {
@@ -157,14 +149,6 @@ impl Stock {
         for span in self.history.spans_mut() {
             let taken = (span.alive[from] * likely(span) * part).min(span.alive[from]);
             span.turn(from, taken);
-        }
-        let young: f64 = self
-            .history
-            .spans()
-            .map(|span| (span.alive[0] + span.alive[1]) * (-span.age(now) / YOUNG).exp())
-            .sum();
-        if young > 0.0 {
-            self.unreplied = (self.unreplied + moved / young).clamp(0.0, 1.0);
         }
     }
 
@@ -197,7 +181,7 @@ impl Stock {
     /// What one arrival a second comes to in `ahead` seconds, and such that grow by one a second for at most
     /// `rising` seconds.
     pub(super) fn arrivals(&self, ahead: f64, rising: f64) -> ([f64; KINDS], [f64; KINDS]) {
-        let share = [self.unreplied, 1.0 - self.unreplied];
+        let share = [self.share.part, 1.0 - self.share.part];
         let level = [0, 1].map(|kind| share[kind] * self.laws[kind].stock(ahead));
         let slope = [0, 1].map(|kind| {
             let ramp = |seconds: f64| self.laws[kind].stock_of_ramp(seconds);

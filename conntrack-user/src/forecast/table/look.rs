@@ -23,13 +23,10 @@ impl Table {
         let Some(now) = self.entries else {
             return Outlook::unknown(State::Unknown, "the number of entries is not known");
         };
-        let max = match self.limit {
-            Some(Limit::Entries(max)) => Some(f64::from(max)),
-            Some(Limit::Unlimited) => None,
-            Some(Limit::Unavailable) | None => {
-                return Outlook::unknown(State::Unknown, "the limit is not known");
-            }
-        };
+        if matches!(self.limit, Some(Limit::Unavailable) | None) {
+            return Outlook::unknown(State::Unknown, "the limit is not known");
+        }
+        let max = self.max();
         let is_full = max.is_some_and(|max| self.is_full(now, max));
         let is_young =
             self.counted < 3.0 && self.levels.first().is_none_or(|first| self.now - first < 15.0);
@@ -41,7 +38,7 @@ impl Table {
         let path = self.path(&rates);
         let points = path.points();
         let width = self.calibration.width;
-        let line = |z: f64| move |point: &path::Point| point.level + z * width * point.error;
+        let line = |z: f64| move |point: &path::Point| point.level + z * width.of(z) * point.error;
         let evictable = self.counted > 0.0 && self.rest < 0.5 * now;
         let evictable =
             evictable.then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
@@ -53,8 +50,10 @@ impl Table {
         });
         let full_within = max.map(|max| {
             WITHIN.map(|within| {
-                let reach =
-                    |level: f64, error: f64| normal((level - max) / (width * error).max(1e-9));
+                let reach = |level: f64, error: f64| {
+                    let above = level - max;
+                    normal(above / (width.of(-above) * error).max(1e-9))
+                };
                 let until = points.iter().filter(|point| point.ahead <= within);
                 let last = reach(
                     path::at(&points, within, |point| point.level),
@@ -87,7 +86,7 @@ impl Table {
             Settles { level: tip, seconds: GRID[first] }
         });
         let moved = value(&path.level, AHEAD) - path.level[0];
-        let noise = (Z90 * width * value(&path.error, AHEAD)).max(0.01 * now);
+        let noise = (Z90 * width.of(-moved) * value(&path.error, AHEAD)).max(0.01 * now);
         let state = if is_full {
             State::Full
         } else if full.is_some_and(|full| full.median.is_some()) || moved > noise {

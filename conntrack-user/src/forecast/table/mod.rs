@@ -13,7 +13,7 @@ use super::{
     Forecaster,
     arrivals::{self, Rate},
     calibration::Calibration,
-    history::KINDS,
+    history::{KINDS, UNREPLIED},
     levels::Levels,
     outlook::{AHEAD, HORIZON, Outlook},
     passes::{Passes, Work},
@@ -94,7 +94,7 @@ impl Forecaster for Table {
             if !self.is_saw || self.has_passed {
                 self.levels.push(now, entries);
             }
-            self.calibration.judge(now, entries);
+            self.calibration.judge(now, entries, self.max());
         }
         if self.counted > 3.0 && self.calibration.is_due(now) {
             let points = self.path(&self.rates()).points();
@@ -140,6 +140,7 @@ impl Table {
             let stock =
                 self.stocks[index].get_or_insert_with(|| Box::new(Stock::new(protocol, &timeouts)));
             stock.hint(deaths, seconds);
+            let unanswered = stock.history.alive()[UNREPLIED];
             let missing = stock.die(
                 deaths,
                 now,
@@ -149,6 +150,8 @@ impl Table {
                 &collection,
             );
             self.rest = (self.rest - missing).max(0.0);
+            let off = unanswered - stock.history.alive()[UNREPLIED] - deaths[UNREPLIED];
+            stock.share.advance(inserts, off, seconds);
             stock.come(inserts, self.now, now, true);
         }
         if let Some(live) = &snapshot.live {
@@ -240,7 +243,7 @@ impl Table {
                 let more = more.min(self.rest);
                 let unreplied = by_status[0] / of_protocol;
                 stock.add_old([more * unreplied, more * (1.0 - unreplied)], now);
-                stock.unreplied = unreplied;
+                stock.share.start(unreplied, more, reads * of_protocol / all);
                 self.rest -= more;
             }
             stock.believe(by_status[0] / of_protocol, reads * of_protocol / all, now, seconds);
@@ -271,6 +274,14 @@ impl Table {
             }
         }
         self.rest = 0.0;
+    }
+
+    /// The limit; none where there is none, and where it is not known.
+    fn max(&self) -> Option<f64> {
+        match self.limit {
+            Some(Limit::Entries(max)) => Some(f64::from(max)),
+            Some(Limit::Unlimited | Limit::Unavailable) | None => None,
+        }
     }
 
     fn rates(&self) -> [Option<Rate>; PROTOCOLS] {
