@@ -64,8 +64,11 @@ pub(super) struct Passes {
     early_seconds: f64,
     /// Inserts since the last pass began.
     inserts: f64,
-    /// What becomes of what expires at so many inserts a second.
-    fate: Fate,
+    /// Of what expires, the part that is taken out at once.
+    at_once: f64,
+    /// Of what waits, the part that is met a second, for each insert a second; none until a pass has told.
+    met: Option<f64>,
+    /// Inserts a second before the last pass.
     rate: f64,
 }
 
@@ -201,8 +204,16 @@ impl Passes {
             let mean = self.deletes / self.interval();
             let early =
                 if self.early_seconds > 0.0 { self.early / self.early_seconds } else { mean };
-            self.fate = Fate::of(early / mean, self.share, self.interval());
-            self.rate = self.inserts / self.interval();
+            let fate = Fate::of(early / mean, share, self.interval());
+            let rate = self.inserts / self.interval();
+            let met = fate.met / rate.max(1.0);
+            // What came at another rate than before does not expire evenly.
+            let is_even = (rate - self.rate).abs() < 0.2 * rate;
+            let weight = if is_even { 0.7 } else { 0.2 };
+            let known = self.met.unwrap_or(met);
+            self.at_once += if self.met.is_some() { weight } else { 1.0 } * (fate.at_once - self.at_once);
+            self.met = Some(known + weight * (met - known));
+            self.rate = rate;
             (self.early, self.early_seconds) = (0.0, 0.0);
         }
         self.last = Some(self.seen);
@@ -221,8 +232,8 @@ impl Passes {
 
     /// What becomes of what expires at `rate` inserts a second: each looks into two buckets first.
     pub(super) fn fate(&self, rate: f64) -> Fate {
-        let by = if self.rate > 0.0 { (rate / self.rate).clamp(0.1, 30.0) } else { 1.0 };
-        Fate { met: self.fate.met * by, ..self.fate }
+        let met = self.met.unwrap_or(0.0) * rate;
+        Fate { at_once: if self.met.is_some() { self.at_once } else { 0.0 }, met }
     }
 
     /// When the last pass ended that is over; none where the level is no saw.
