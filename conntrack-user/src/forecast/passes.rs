@@ -211,7 +211,8 @@ impl Passes {
             let is_even = (rate - self.rate).abs() < 0.2 * rate;
             let weight = if is_even { 0.7 } else { 0.2 };
             let known = self.met.unwrap_or(met);
-            self.at_once += if self.met.is_some() { weight } else { 1.0 } * (fate.at_once - self.at_once);
+            self.at_once +=
+                if self.met.is_some() { weight } else { 1.0 } * (fate.at_once - self.at_once);
             self.met = Some(known + weight * (met - known));
             self.rate = rate;
             (self.early, self.early_seconds) = (0.0, 0.0);

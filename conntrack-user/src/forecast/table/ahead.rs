@@ -31,10 +31,12 @@ impl Table {
         path
     }
 
-    /// What was there before is not known, nor how long those live that come: the less has been seen, the more is
-    /// believed that as many go as do now, until the collector passes next.
+    /// What was there before is not known, nor how long those live that come: the less has been seen, and the more of
+    /// the table was there before, the more is believed that as many go as do now, until the collector passes next.
     fn temper(&self, path: &mut Path, rates: &[Option<Rate>; PROTOCOLS]) {
-        let trust = (self.counted / YOUNG).powi(2);
+        let now = path.level[0];
+        let unknown = (self.at_first / now.max(1.0)).min(1.0);
+        let trust = 1.0 - (1.0 - (self.counted / YOUNG).powi(2)) * unknown;
         let come: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
         let seen = self.counted.min(10.0);
         let noise = rates.iter().flatten().map(|rate| rate.error.powi(2)).sum::<f64>()
@@ -44,7 +46,6 @@ impl Table {
         } else {
             (come - self.leaving, (MOST_BETWEEN_PASSES - self.counted).max(5.0))
         };
-        let now = path.level[0];
         for (at, ahead) in GRID.into_iter().enumerate() {
             let seconds = ahead.min(until);
             path.level[at] =

@@ -44,6 +44,8 @@ pub struct Table {
     stocks: [Option<Box<Stock>>; PROTOCOLS],
     /// Entries of which nothing is known yet.
     rest: f64,
+    /// Entries that were there when counting began.
+    at_first: f64,
     levels: Levels,
     passes: Passes,
     is_saw: bool,
@@ -85,6 +87,7 @@ impl Forecaster for Table {
             self.advance(snapshot, now, seconds, entries);
         } else {
             self.rest = entries.unwrap_or(0.0);
+            self.at_first = self.rest;
         }
         self.is_begun = true;
         self.now = now;

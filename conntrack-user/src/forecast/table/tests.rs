@@ -106,6 +106,28 @@ fn counts_alone_that_stay_just_below_the_limit_are_a_full_table() {
 }
 
 #[test]
+fn a_table_that_was_nearly_empty_is_known_at_once() {
+    let mut table = Table::default();
+    let timeouts = Timeouts { udp: 3600.0, ..Timeouts::default() };
+    for second in 0..5 {
+        let mut change = Change::default();
+        change.inserts[Protocol::Udp as usize] = 500;
+        table.observe(&Snapshot {
+            time_ns: (second + 1) * 1_000_000_000,
+            entries: Some(40 + 500 * second),
+            limit: Limit::Entries(40_000),
+            change: (second > 0).then_some(change),
+            live: None,
+            ended: None,
+            timeouts,
+        });
+    }
+    let outlook = table.outlook();
+    let median = outlook.full.and_then(|full| full.median).unwrap_or(0.0);
+    assert!((median - 76.0).abs() < 4.0, "{outlook:?}");
+}
+
+#[test]
 fn a_step_to_a_plateau_below_max_is_not_expected_to_fill() {
     let mut world = World::new([1000, 300], 262_144);
     world.go_on([1000, 300], 600);
