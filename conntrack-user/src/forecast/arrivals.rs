@@ -185,7 +185,7 @@ fn since_change<'a, I: Iterator<Item = &'a Span>>(
 
 /// How much more the arrivals of the last minutes vary than those of a Poisson process, from one span to the
 /// next: a slow change is no variance.
-fn dispersion(history: &History, now: f64) -> f64 {
+pub(super) fn dispersion(history: &History, now: f64) -> f64 {
     let spans = history.spans().rev().filter(|span| span.is_counted && span.seconds() > 0.0);
     let recent = spans.take_while(|span| span.from > now - LONGEST);
     let (mut squares, mut number) = (3.0, 3.0);

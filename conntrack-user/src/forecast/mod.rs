@@ -9,6 +9,7 @@ pub mod outlook;
 mod passes;
 mod path;
 mod reason;
+mod season;
 pub mod snapshot;
 mod stock;
 pub mod table;

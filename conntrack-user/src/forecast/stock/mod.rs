@@ -10,6 +10,7 @@ use self::share::Share;
 use super::{
     history::{History, KINDS, REPLIED, Span, UNREPLIED},
     law::{Law, Prior},
+    season::Recurring,
     snapshot::Timeouts,
 };
 use crate::model::class::Protocol;
@@ -188,5 +189,17 @@ impl Stock {
             share[kind] * (ramp(ahead) - if ahead > rising { ramp(ahead - rising) } else { 0.0 })
         });
         (level, slope)
+    }
+    /// What comes to be there in `ahead` seconds of arrivals that recur.
+    pub(super) fn recurring(&self, ahead: f64, recurring: &Recurring) -> [f64; KINDS] {
+        let share = [self.share.part, 1.0 - self.share.part];
+        let mut sums = [0.0; KINDS];
+        for (from, to, rate) in recurring.parts(ahead) {
+            for (kind, sum) in sums.iter_mut().enumerate() {
+                let law = &self.laws[kind];
+                *sum += share[kind] * rate * (law.stock(ahead - from) - law.stock(ahead - to));
+            }
+        }
+        sums
     }
 }

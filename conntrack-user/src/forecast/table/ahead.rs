@@ -7,6 +7,7 @@ use crate::{
         levels::Trend,
         passes::Work,
         path::{GRID, Path, Saw},
+        season::Recurring,
     },
     model::class::PROTOCOLS,
 };
@@ -65,32 +66,46 @@ impl Table {
             .stocks
             .each_ref()
             .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID, &collection)));
+        let recurring: [Option<Recurring>; PROTOCOLS] =
+            std::array::from_fn(|at| self.seasons[at].ahead(rates[at].as_ref()?));
         // Before it has seen what lives and dies for a while, the laws are guessed.
         let guessed = 0.15 * (-self.counted / 90.0).exp();
         for (at, ahead) in GRID.into_iter().enumerate() {
             let (mut level, mut assured, mut variance, mut turned) = (self.rest, 0.0, 0.0, 0.0);
             let mut all = 0.0;
-            for ((stock, rate), survivors) in self.stocks.iter().zip(rates).zip(&survivors) {
+            let of_protocol = self.stocks.iter().zip(rates).zip(&survivors).zip(&recurring);
+            for (((stock, rate), survivors), recurring) in of_protocol {
                 let (Some(stock), Some(rate), Some(survivors)) = (stock, rate, survivors) else {
                     continue;
                 };
                 let here: f64 = survivors[0].iter().sum();
                 let stay = survivors[at];
-                let (per_rate, per_slope) = stock.arrivals(ahead, rate.since);
-                let come = [0, 1].map(|kind| {
-                    f64::max(rate.level * per_rate[kind] + rate.slope * per_slope[kind], 0.0)
-                });
-                let (stayed, came): (f64, f64) = (stay.iter().sum(), come.iter().sum());
+                let stayed: f64 = stay.iter().sum();
+                let (come, more, uncertain) = if let Some(recurring) = recurring {
+                    let come = stock.recurring(ahead, recurring);
+                    let all: f64 =
+                        recurring.parts(ahead).map(|(from, to, rate)| rate * (to - from)).sum();
+                    let per_rate: f64 = stock.arrivals(ahead, 0.0).0.iter().sum();
+                    (come, all, recurring.variance * per_rate)
+                } else {
+                    let (per_rate, per_slope) = stock.arrivals(ahead, rate.since);
+                    let come = [0, 1].map(|kind| {
+                        f64::max(rate.level * per_rate[kind] + rate.slope * per_slope[kind], 0.0)
+                    });
+                    let rising = ahead.min(rate.since);
+                    let all = rate.level * ahead + rate.slope * rising * (ahead - 0.5 * rising);
+                    let of_rate = rate.error * per_rate.iter().sum::<f64>();
+                    let is_slope = rate.slope.signum().abs();
+                    let of_slope = rate.slope_error * is_slope * per_slope.iter().sum::<f64>();
+                    (come, all.max(0.0), of_rate.powi(2) + of_slope.powi(2))
+                };
+                let came: f64 = come.iter().sum();
                 level += stayed + came;
-                let rising = ahead.min(rate.since);
-                all += (rate.level * ahead + rate.slope * rising * (ahead - 0.5 * rising)).max(0.0);
+                all += more;
                 assured += (stay[1] + come[1]) * (1.0 - self.replied_unassured);
                 turned += (here - stayed) + came;
                 variance += stayed * (1.0 - stayed / here.max(1.0)) + came * rate.dispersion;
-                variance += (rate.error * per_rate.iter().sum::<f64>()).powi(2);
-                variance +=
-                    (rate.slope_error * rate.slope.signum().abs() * per_slope.iter().sum::<f64>())
-                        .powi(2);
+                variance += uncertain;
             }
             variance +=
                 (MODEL_ERROR * (level - now)).powi(2) + ((0.004 + guessed) * turned).powi(2);

@@ -18,6 +18,7 @@ use super::{
     outlook::{AHEAD, HORIZON, Outlook},
     passes::{Passes, Work},
     path,
+    season::Season,
     snapshot::{ByClass, Snapshot, Timeouts},
     stock::{Collection, Stock},
 };
@@ -42,6 +43,7 @@ pub struct Table {
     limit: Option<Limit>,
     timeouts: Timeouts,
     stocks: [Option<Box<Stock>>; PROTOCOLS],
+    seasons: [Season; PROTOCOLS],
     /// Entries of which nothing is known yet.
     rest: f64,
     /// Entries that were there when counting began.
@@ -156,6 +158,7 @@ impl Table {
             let off = unanswered - stock.history.alive()[UNREPLIED] - deaths[UNREPLIED];
             stock.share.advance(inserts, off, seconds);
             stock.come(inserts, self.now, now, true);
+            self.seasons[index].push(inserts, seconds, arrivals::dispersion(&stock.history, now));
         }
         if let Some(live) = &snapshot.live {
             self.believe(&live.entries, f64::from(live.reads), now, seconds);
@@ -186,6 +189,7 @@ impl Table {
 
     /// Nothing is known of what happened: what was expected is taken to have.
     fn pass_unseen(&mut self, now: f64, seconds: f64, entries: Option<f64>) {
+        self.seasons.iter_mut().for_each(Season::clear);
         for stock in self.stocks.iter_mut().flatten() {
             let rate = arrivals::rate(&stock.history, self.now).level;
             let [survivors] = stock.survivors(self.now, &[seconds], &Collection::NONE);

@@ -1,0 +1,186 @@
+//! Arrivals that recur: a cron job, a wave of the day. What comes next is then what came after the same moment of the
+//! period before.
+
+use std::collections::VecDeque;
+
+use super::arrivals::Rate;
+
+/// Seconds whose arrivals are taken together.
+const STEP: f64 = 10.0;
+/// Steps that are kept: an hour.
+const KEPT: usize = 360;
+/// Steps after which it is looked for a period again.
+const EACH: usize = 3;
+/// A period has at least so many steps.
+const SHORTEST: usize = 4;
+/// Rates vary by more than so many times what chance does, or there is nothing to recur.
+const VARIES: f64 = 9.0;
+/// The mean square of what is between a step and the one a period before it, by what it is between any two: above the
+/// first the two have nothing to do with each other, below the second it is a period.
+const UNLIKE: f64 = 0.6;
+const LIKE: f64 = 0.2;
+/// A period is the shortest whose square is so near to the least.
+const NEAREST: f64 = 1.3;
+/// What is off by more than so many standard deviations of chance, and this part of the range, is something new.
+const CHANCE: f64 = 4.0;
+const RANGE: f64 = 0.15;
+/// Steps in a row that are off, until the period is given up.
+const GIVEN_UP: u32 = 2;
+
+/// The arrivals of a protocol, and the period in them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Season {
+    /// Arrivals a second in each step, the latest last.
+    steps: VecDeque<f32>,
+    /// Arrivals and seconds of the step that has begun.
+    begun: f64,
+    seconds: f64,
+    /// What recurs.
+    period: Option<Period>,
+    /// Steps until it is looked for one.
+    wait: usize,
+    /// Steps in a row that were not as a period before.
+    off: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Period {
+    /// Steps.
+    length: usize,
+    /// The mean square of what is between a step and the one a period before.
+    square: f64,
+    /// Of rates, from the least to the most.
+    range: f64,
+}
+
+/// What is to come by the period before: a rate from each time ahead to the next, in seconds.
+#[derive(Debug, Clone)]
+pub(super) struct Recurring {
+    /// (seconds ahead, arrivals a second until then), the first from now on.
+    pub(super) until: Vec<(f64, f64)>,
+    /// Arrivals a second after the last of them.
+    pub(super) mean: f64,
+    /// Variance of the arrivals of a second, of those of a step that vary together.
+    pub(super) variance: f64,
+}
+
+impl Recurring {
+    /// The parts up to `ahead` seconds: from when to when, and arrivals a second.
+    pub(super) fn parts(&self, ahead: f64) -> impl Iterator<Item = (f64, f64, f64)> {
+        let last = self.until.last().map_or(0.0, |part| part.0);
+        let ends = self.until.iter().copied().chain([(ahead.max(last), self.mean)]);
+        let mut from = 0.0;
+        let parts =
+            ends.map(move |(to, rate)| (std::mem::replace(&mut from, to), to.min(ahead), rate));
+        parts.take_while(|(from, to, _)| from < to)
+    }
+}
+
+impl Season {
+    /// Takes in what has come in the last `seconds`. `dispersion`: the variance of the arrivals of a second by their
+    /// mean.
+    pub(super) fn push(&mut self, inserts: f64, seconds: f64, dispersion: f64) {
+        self.begun += inserts;
+        self.seconds += seconds;
+        if self.seconds < STEP - 1e-6 {
+            return;
+        }
+        let rate = self.begun / self.seconds;
+        (self.begun, self.seconds) = (0.0, 0.0);
+        if let Some(period) = self.period {
+            self.off =
+                if self.is_as(&period, 0, rate, dispersion / STEP) { 0 } else { self.off + 1 };
+            if self.off >= GIVEN_UP {
+                self.period = None;
+                self.wait = period.length;
+            }
+        }
+        if self.steps.len() == KEPT {
+            self.steps.pop_front();
+        }
+        self.steps.push_back(rate as f32);
+        self.wait = self.wait.saturating_sub(1);
+        if self.wait == 0 {
+            self.wait = EACH;
+            self.period = self.find(dispersion);
+        }
+    }
+
+    /// What came is not known for a while.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What is to come, where it recurs and the rate now is as it was a period before.
+    pub(super) fn ahead(&self, rate: &Rate) -> Option<Recurring> {
+        let period = self.period?;
+        let noise = rate.dispersion / rate.since.clamp(1.0, STEP);
+        if self.off > 0 || !self.is_as(&period, 0, rate.level, noise) {
+            return None;
+        }
+        let first = self.steps.len() - period.length;
+        let mut until = Vec::with_capacity(period.length + 1);
+        let mut ahead = STEP - self.seconds;
+        until.push((ahead, rate.level));
+        for step in self.steps.range(first + 1..) {
+            ahead += STEP;
+            until.push((ahead, f64::from(*step)));
+        }
+        let sum: f32 = self.steps.range(first..).sum();
+        let mean = f64::from(sum) / period.length as f64;
+        Some(Recurring { until, mean, variance: period.square * STEP })
+    }
+
+    /// Whether a rate is what it was a period before the step that is `later` than the one that has begun, give or take
+    /// a step.
+    fn is_as(&self, period: &Period, later: usize, rate: f64, noise: f64) -> bool {
+        let Some(before) = (self.steps.len() + later).checked_sub(period.length) else {
+            return false;
+        };
+        let near = before.saturating_sub(1)..(before + 2).min(self.steps.len());
+        let (low, high) = self
+            .steps
+            .range(near)
+            .fold((f32::INFINITY, 0.0_f32), |(low, high), step| (low.min(*step), high.max(*step)));
+        let (low, high) = (f64::from(low), f64::from(high));
+        let more = RANGE * period.range + CHANCE * (noise * (high + 1.0)).sqrt();
+        (low - more..=high + more).contains(&rate)
+    }
+
+    /// The shortest period that explains the steps, where there is one.
+    fn find(&self, dispersion: f64) -> Option<Period> {
+        let number = self.steps.len();
+        if number < 2 * SHORTEST {
+            return None;
+        }
+        let all = self.steps.iter().map(|step| f64::from(*step));
+        let (sum, squares, least, most) =
+            all.fold((0.0, 0.0, f64::INFINITY, 0.0_f64), |(sum, squares, least, most), step| {
+                (sum + step, squares + step * step, least.min(step), most.max(step))
+            });
+        let mean = sum / number as f64;
+        let variance = squares / number as f64 - mean * mean;
+        if variance < VARIES * dispersion * mean / STEP {
+            return None;
+        }
+        let square = |length: usize| {
+            let pairs = self.steps.iter().zip(self.steps.range(length..));
+            let sum: f32 = pairs.map(|(one, other)| (one - other) * (one - other)).sum();
+            f64::from(sum) / (number - length) as f64
+        };
+        let lengths = 1..=number / 2;
+        let unlike = lengths.clone().find(|length| square(*length) > UNLIKE * 2.0 * variance)?;
+        let candidates: Vec<(usize, f64)> = lengths
+            .filter(|length| *length > unlike.max(SHORTEST - 1))
+            .map(|length| (length, square(length)))
+            .collect();
+        let least_square = candidates.iter().map(|of| of.1).fold(f64::INFINITY, f64::min);
+        let chance = 2.0 * dispersion * mean / STEP;
+        let (length, square) = candidates
+            .iter()
+            .copied()
+            .find(|of| of.1 <= NEAREST * least_square + chance)
+            .filter(|of| of.1 < LIKE * 2.0 * variance + chance)?;
+        Some(Period { length, square, range: most - least })
+    }
+}
