@@ -4,7 +4,7 @@
 /// Standard error of the part before anything tells it: any is as likely.
 const ANY: f64 = 0.29;
 /// By how much the part drifts in a second.
-const DRIFT: f64 = 0.003;
+const DRIFT: f64 = 0.001;
 /// Seconds in which the usual rate of inserts is found.
 const USUAL: f64 = 10.0;
 /// Variance of the unanswered arrivals of a second, by that of independent ones.
