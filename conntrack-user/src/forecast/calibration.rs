@@ -10,6 +10,9 @@ use super::{outlook::AHEAD, path::Z90};
 pub(super) struct Calibration {
     /// By which errors are multiplied, below the median and above it.
     pub(super) width: Width,
+    /// By how many entries the level was expected to change in [`AHEAD`] seconds lately, and by how many it did.
+    expected: f64,
+    came: f64,
     /// The earliest first.
     due: VecDeque<Expected>,
 }
@@ -26,6 +29,9 @@ pub(super) struct Width {
 struct Expected {
     /// When it can be judged, in seconds.
     due: f64,
+    /// The level when it was made, and what was expected.
+    from: f64,
+    median: f64,
     low: f64,
     high: f64,
 }
@@ -33,7 +39,7 @@ struct Expected {
 impl Default for Calibration {
     fn default() -> Self {
         let first = Width { below: Self::FIRST, above: Self::FIRST };
-        Self { width: first, due: VecDeque::new() }
+        Self { width: first, expected: 0.0, came: 0.0, due: VecDeque::new() }
     }
 }
 
@@ -41,10 +47,15 @@ impl Calibration {
     /// Forecasts are kept at least so many seconds apart.
     const APART: f64 = 2.0;
     const STEP: f64 = 0.05;
+    /// What one forecast moves what is known of growth.
+    const LATELY: f64 = 0.04;
+    /// Growth in this part of the level is little.
+    const LITTLE: f64 = 0.01;
     /// The width before anything has come due.
     const FIRST: f64 = 2.0;
-    /// The part of the forecasts that is to be beyond each end: a little below a tenth, as what is learnt is late.
-    const BEYOND: f64 = 0.09;
+    /// The part of the forecasts that is to be beyond each end. Ends beyond the limit are cut there, and so hold more
+    /// often.
+    const BEYOND: f64 = 0.11;
     const LEAST: f64 = 0.3;
     const MOST: f64 = 30.0;
 
@@ -61,6 +72,8 @@ impl Calibration {
                 let step = f64::from(u8::from(is_beyond)) - Self::BEYOND;
                 *width = (*width * f64::exp(Self::STEP * step)).clamp(Self::LEAST, Self::MOST);
             };
+            self.expected += Self::LATELY * (was.median - was.from - self.expected);
+            self.came += Self::LATELY * (entries - was.from - self.came);
             adapt(&mut self.width.below, entries < was.low.min(most));
             adapt(&mut self.width.above, entries > was.high);
         }
@@ -70,10 +83,19 @@ impl Calibration {
         self.due.back().is_none_or(|was| now + AHEAD - was.due >= Self::APART)
     }
 
-    /// Keeps what is expected in [`AHEAD`] seconds, with its standard error.
-    pub(super) fn expect(&mut self, now: f64, median: f64, error: f64) {
+    /// Of the growth that was expected of a level of `entries` lately, the part that came: 1 at the most, and where
+    /// both are little beside the level.
+    pub(super) fn grew(&self, entries: f64) -> f64 {
+        let little = Self::LITTLE * entries;
+        let expected = self.expected.max(0.0) + little;
+        ((self.came + little) / expected.max(1.0)).clamp(0.0, 1.0)
+    }
+
+    /// Keeps what is expected in [`AHEAD`] seconds of `entries` now, with its standard error.
+    pub(super) fn expect(&mut self, now: f64, entries: f64, median: f64, error: f64) {
         let end = |z| median + self.width.of(z) * z * error;
-        self.due.push_back(Expected { due: now + AHEAD, low: end(-Z90), high: end(Z90) });
+        let (low, high) = (end(-Z90), end(Z90));
+        self.due.push_back(Expected { due: now + AHEAD, from: entries, median, low, high });
     }
 }
 
@@ -95,7 +117,7 @@ mod tests {
             let now = f64::from(tick) * 0.5;
             calibration.judge(now, come(tick), limit);
             if calibration.is_due(now) {
-                calibration.expect(now, 1000.0, 10.0);
+                calibration.expect(now, 1000.0, 1000.0, 10.0);
             }
         }
         calibration.width

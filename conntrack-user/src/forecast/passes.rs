@@ -21,8 +21,9 @@ const FLUSHED: f64 = 0.7;
 /// between two, is none.
 const SMALL: f64 = 0.25;
 const EARLIEST: f64 = 0.75;
-/// The part of the deletes that come in passes from which on the level is a saw.
+/// The part of the deletes that come in passes from which on the level is a saw, and below which it is none any more.
 const SAW: f64 = 0.2;
+const NO_SAW: f64 = 0.04;
 
 /// What has come of a look at the deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,7 @@ pub(super) struct Passes {
     wait: Option<f64>,
     /// Part of the deletes that come in passes.
     share: f64,
+    is_saw: bool,
     /// Deletes in the first seconds after a pass, and how many seconds that were.
     early: f64,
     early_seconds: f64,
@@ -201,6 +203,7 @@ impl Passes {
         if self.deletes > 0.0 && self.begin.is_some() {
             let share = self.in_pass / self.deletes;
             self.share = if self.share == 0.0 { share } else { 0.5 * (self.share + share) };
+            self.is_saw = self.share > if self.is_saw { NO_SAW } else { SAW };
             let mean = self.deletes / self.interval();
             let early =
                 if self.early_seconds > 0.0 { self.early / self.early_seconds } else { mean };
@@ -228,7 +231,7 @@ impl Passes {
 
     /// The part of what expires that waits for a pass; 0 where the level is no saw.
     pub(super) fn waiting(&self) -> f64 {
-        if self.share > SAW { self.share } else { 0.0 }
+        if self.is_saw && self.share > NO_SAW { self.share } else { 0.0 }
     }
 
     /// What becomes of what expires at `rate` inserts a second: each looks into two buckets first.

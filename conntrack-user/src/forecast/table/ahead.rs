@@ -5,6 +5,7 @@ use crate::{
     forecast::{
         arrivals::Rate,
         levels::Trend,
+        outlook::AHEAD,
         passes::Work,
         path::{GRID, Path, Saw},
         season::Recurring,
@@ -22,6 +23,30 @@ const MODEL_ERROR: f64 = 0.08;
 impl Table {
     /// The level to come without regard to the limit.
     pub(super) fn path(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
+        let mut path = self.known_path(rates);
+        self.slow_down(&mut path, rates);
+        path
+    }
+
+    /// Where less growth has come lately than was expected, less is to come; not where arrivals have changed since.
+    fn slow_down(&self, path: &mut Path, rates: &[Option<Rate>; PROTOCOLS]) {
+        let all: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
+        let matter = rates.iter().flatten().filter(|rate| rate.level > 0.02 * all);
+        let same = matter.map(|rate| rate.since).fold(f64::INFINITY, f64::min);
+        let recurs =
+            self.seasons.iter().zip(rates).any(|(season, rate)| {
+                rate.as_ref().is_some_and(|rate| season.ahead(rate).is_some())
+            });
+        let weight = if recurs { 0.0 } else { ((same - AHEAD) / AHEAD).clamp(0.0, 1.0) };
+        let grew = 1.0 - weight * (1.0 - self.calibration.grew(self.entries.unwrap_or(0.0)));
+        let from = path.level[0];
+        for level in &mut path.level {
+            *level -= (1.0 - grew) * (*level - from).max(0.0);
+        }
+    }
+
+    /// The same by what is known of arrivals and lifetimes alone.
+    pub(super) fn known_path(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
         let mut path = self.queue(rates);
         if let Some(trend) = self.trend(rates) {
             self.follow(&mut path, &trend);

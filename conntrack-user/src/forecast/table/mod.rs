@@ -102,10 +102,13 @@ impl Forecaster for Table {
             self.calibration.judge(now, entries, self.max());
         }
         if self.counted > 3.0 && self.calibration.is_due(now) {
-            let points = self.path(&self.rates()).points();
+            let rates = self.rates();
+            // Without what growth lately was.
+            let points = self.known_path(&rates).points();
+            let level = self.entries.unwrap_or(0.0);
             let median = path::at(&points, AHEAD, |point| point.level);
             let error = path::at(&points, AHEAD, |point| point.error);
-            self.calibration.expect(now, median, error);
+            self.calibration.expect(now, level, median, error);
         }
     }
 
