@@ -13,7 +13,7 @@ pub(super) const REPLIED: usize = 1;
 /// A span is at least so long, in seconds.
 const SHORTEST: f64 = 0.95;
 /// Two spans are joined when they are together not longer than this part of their age.
-const FINENESS: f64 = 0.08;
+const FINENESS: f64 = 0.12;
 /// Earlier ones are joined whatever they are.
 const SPANS: usize = 112;
 

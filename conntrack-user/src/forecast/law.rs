@@ -73,6 +73,12 @@ pub(super) struct Law {
     prior: Prior,
 }
 
+/// The part that survives a cumulative hazard; above 0, as a part of it is asked for.
+fn survives(cumulative: f64) -> f64 {
+    // What is too small for a number takes ten times as long to work out.
+    (-cumulative.min(69.0)).exp()
+}
+
 /// The second at which a bin begins.
 fn start(bin: usize) -> f64 {
     if bin < LINEAR {
@@ -172,11 +178,11 @@ impl Law {
             let weight = PRIOR * width;
             let hazard = (self.deaths[bin] + prior * weight) / (self.exposure[bin] + weight) * pace;
             while place <= FINE && (fine_age(place) < from + width || bin + 1 == BINS) {
-                let alive = (-(cumulative + hazard * (fine_age(place) - from))).exp();
+                let alive = survives(cumulative + hazard * (fine_age(place) - from));
                 self.fine[place] = alive as f32;
                 place += 1;
             }
-            let (alive, next) = ((-cumulative).exp(), (-(cumulative + hazard * width)).exp());
+            let (alive, next) = (survives(cumulative), survives(cumulative + hazard * width));
             (self.integral[bin], self.second[bin]) = (integral, second);
             cumulative += hazard * width;
             let area = if hazard * width > 1e-6 { (alive - next) / hazard } else { alive * width };
@@ -203,8 +209,16 @@ impl Law {
 
     /// Of those that live at the age `from` the part that still does at `to`; with hazards `pace` times as high.
     pub(super) fn stay(&self, from: f64, to: f64, pace: f64) -> f64 {
-        let stay = (self.survival(to) / self.survival(from)).min(1.0);
-        if pace == 1.0 { stay } else { stay.powf(pace) }
+        self.stays(from, pace)(to)
+    }
+
+    /// The same for many ages `to`.
+    pub(super) fn stays(&self, from: f64, pace: f64) -> impl Fn(f64) -> f64 {
+        let whole = 1.0 / self.survival(from);
+        move |to| {
+            let stay = (self.survival(to) * whole).min(1.0);
+            if pace == 1.0 { stay } else { stay.powf(pace) }
+        }
     }
 
     /// Seconds that an entry lives within its first `seconds`, on average: what arrivals of one a second come to.

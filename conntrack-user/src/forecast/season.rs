@@ -79,13 +79,13 @@ impl Recurring {
 impl Season {
     /// Takes in what has come in the last `seconds`. `dispersion`: the variance of the arrivals of a second by their
     /// mean.
-    pub(super) fn push(&mut self, inserts: f64, seconds: f64, dispersion: f64) {
+    pub(super) fn push(&mut self, inserts: f64, seconds: f64, dispersion: impl FnOnce() -> f64) {
         self.begun += inserts;
         self.seconds += seconds;
         if self.seconds < STEP - 1e-6 {
             return;
         }
-        let rate = self.begun / self.seconds;
+        let (rate, dispersion) = (self.begun / self.seconds, dispersion());
         (self.begun, self.seconds) = (0.0, 0.0);
         if let Some(period) = self.period {
             self.off =

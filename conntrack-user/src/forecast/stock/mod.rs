@@ -17,6 +17,8 @@ use crate::model::class::Protocol;
 
 /// Entries younger than that, in seconds, are the first to be of another kind than supposed.
 const YOUNG: f64 = 20.0;
+/// So many times as old they are what they were supposed to be.
+const OLD: f64 = 6.0;
 
 /// What is expected of a class before anything is observed.
 fn prior(protocol: Protocol, kind: usize, timeouts: &Timeouts) -> Prior {
@@ -137,10 +139,15 @@ impl Stock {
             return;
         }
         let moved = self.share.see(unreplied, [u, all], reads, seconds);
+        if moved.abs() < FEW * all {
+            return;
+        }
         let from = if moved > 0.0 { REPLIED } else { UNREPLIED };
         // Of what was there before nothing was known.
-        let likely = |span: &Span| {
-            if span.is_counted { (-span.age(now) / YOUNG).exp() } else { 1.0 }
+        let likely = |span: &Span| match span.age(now) / YOUNG {
+            _ if !span.is_counted => 1.0,
+            ages if ages > OLD => 0.0,
+            ages => (-ages).exp(),
         };
         let movable: f64 = self.history.spans().map(|span| span.alive[from] * likely(span)).sum();
         if movable <= 0.0 {
@@ -170,8 +177,9 @@ impl Stock {
                     let law = &self.laws[kind];
                     let pace = if span.is_counted { 1.0 } else { self.old_pace[kind] };
                     let there = span.alive[kind] * collection.unexpired(law, age, now, pace);
+                    let stay = law.stays(age, pace);
                     for (sum, ahead) in sums.iter_mut().zip(ahead) {
-                        sum[kind] += there * law.stay(age, age + ahead, pace);
+                        sum[kind] += there * stay(age + ahead);
                     }
                 }
             }

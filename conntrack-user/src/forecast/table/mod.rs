@@ -161,7 +161,8 @@ impl Table {
             let off = unanswered - stock.history.alive()[UNREPLIED] - deaths[UNREPLIED];
             stock.share.advance(inserts, off, seconds);
             stock.come(inserts, self.now, now, true);
-            self.seasons[index].push(inserts, seconds, arrivals::dispersion(&stock.history, now));
+            let dispersion = || arrivals::dispersion(&stock.history, now);
+            self.seasons[index].push(inserts, seconds, dispersion);
         }
         if let Some(live) = &snapshot.live {
             self.believe(&live.entries, f64::from(live.reads), now, seconds);
