@@ -9,6 +9,8 @@ pub mod collector;
 mod draw;
 pub mod drawn;
 pub mod estimate;
+#[cfg(test)]
+mod fixtures_tests;
 pub mod law;
 pub mod measured;
 pub mod recorded;

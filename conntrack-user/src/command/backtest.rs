@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, IsTerminal as _, Read},
+    io::{BufReader, ErrorKind, IsTerminal as _, Read},
     path::Path,
 };
 
@@ -71,7 +71,15 @@ fn read(path: &Path, netns: Option<u64>) -> Result<Vec<Case>> {
         return recorded(path, &name, netns, whole);
     }
     let mut text = String::new();
-    whole.read_to_string(&mut text).with_context(cannot_read)?;
+    whole.read_to_string(&mut text).map_err(|error| {
+        let is_text = error.kind() != ErrorKind::InvalidData;
+        let why = "it is neither a recording of ctmon nor a scenario, which is text";
+        anyhow::Error::new(error).context(if is_text {
+            cannot_read()
+        } else {
+            format!("{}: {why}", cannot_read())
+        })
+    })?;
     let scenario =
         Scenario::parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
     Ok(vec![Case { name, input: Input::Written(scenario) }])
