@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_recorded_fill_begins_with_the_climb_or_with_the_limit() {
-        // Noise about 20, then 4 more a second; the fifth part of the first step is a twentieth of the way.
+        // Noise about 20, then 4 more a second: up to 24 it is near the lowest.
         let mut levels: Vec<u64> = (0..50).map(|at| 20 + at % 3).collect();
         levels.extend((1..=20).map(|at| 20 + 4 * at));
         levels.extend([100; 10]);
