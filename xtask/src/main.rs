@@ -4,6 +4,7 @@ mod arch;
 mod bench;
 mod build;
 mod emulator;
+mod files;
 mod ordered;
 mod process;
 mod progress;

@@ -12,7 +12,9 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
     arch::ArchArgs,
-    build, ordered,
+    build,
+    files::Files,
+    ordered,
     process::{self, Sink, quoted},
     progress, setup,
     tally::Tally,
@@ -38,6 +40,9 @@ pub(crate) struct KernelArgs {
     /// VMs at a time; as many as this host has processors if not given.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    /// Where files go that tests hand out; those of the last kernel stay.
+    #[arg(long, value_name = "FOLDER")]
+    files: Option<PathBuf>,
     #[command(flatten)]
     machine: MachineArgs,
     /// For the kernel tests: names, or parts of names, of those to run.
@@ -159,11 +164,18 @@ fn one_kernel(
     let words = [&["/bin/kernel-tests".to_owned()], args.arguments.as_slice()].concat();
     let script = quoted(&words);
     let guest = Guest { repeatable: true, ..Guest::command(&script, binaries) };
-    let mut output = Vec::new();
+    let (mut output, mut files) = (Vec::new(), Files::default());
     let status = vm::boot(kernel, &args.machine, &guest, &mut |bytes| {
-        output.extend_from_slice(bytes);
-        sink(bytes)
+        let shown = files.push(bytes);
+        output.extend_from_slice(&shown);
+        sink(&shown)
     })?;
+    sink(&files.rest())?;
+    if let Some(folder) = &args.files {
+        for file in files.keep(folder)? {
+            sink(format!("{file}\n").as_bytes())?;
+        }
+    }
     Ok(verdict(&String::from_utf8_lossy(&output), status))
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::trial::Outcome;
+use super::trial::{Kind, Outcome};
 
 /// A mean over seeds or drawn scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -67,7 +67,7 @@ pub fn over(outcomes: &[&Outcome], forecaster: usize, metric: usize) -> Option<E
     let told =
         outcomes.iter().filter_map(|outcome| outcome.forecasters[forecaster].metrics[metric]);
     let told: Vec<Estimate> = told.collect();
-    if outcomes.iter().any(|outcome| outcome.case.drawn) {
+    if outcomes.iter().any(|outcome| outcome.case.kind() == Kind::Drawn) {
         return estimate(told.iter().map(|estimate| estimate.mean));
     }
     // Those that were written are given, and only the seeds are drawn: their errors add up.

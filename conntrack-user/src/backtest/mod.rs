@@ -1,5 +1,5 @@
-//! How good forecasts are: tables are simulated, forecasters look at them, and what they said is compared with what
-//! came. `docs/backtest.md` says how to read the scores.
+//! How good forecasts are: forecasters look at tables that are simulated or were recorded, and what they said is compared
+//! with what came. `docs/backtest.md` says how to read the scores.
 
 pub mod alarm;
 pub mod baselines;
@@ -9,8 +9,11 @@ pub mod collector;
 mod draw;
 pub mod drawn;
 pub mod estimate;
+#[cfg(test)]
+mod fixtures_tests;
 pub mod law;
 pub mod measured;
+pub mod recorded;
 pub mod registry;
 pub mod said;
 pub mod scenario;

@@ -42,14 +42,16 @@ pub struct Simulator {
     timeouts: Timeouts,
 }
 
-/// What came of a scenario with one seed.
-#[derive(Debug)]
+/// What came of a scenario with one seed, or was recorded.
+#[derive(Debug, Clone)]
 pub struct Run {
     /// What the monitor sees at each tick, the first at the start; none in a gap.
     pub snapshots: Vec<Option<Snapshot>>,
+    /// What it saw between two ticks, by the later one, in the order of time: a recording's ticks come when they can.
+    pub earlier: Vec<(usize, Snapshot)>,
     /// At which of them the forecasters start anew.
     pub restarts: Vec<usize>,
-    /// What happens, also after the scenario's end.
+    /// What happens, also after the scenario's end; of a recording, up to its end.
     pub truth: Truth,
 }
 
@@ -104,10 +106,10 @@ impl Simulator {
             truth.push(Moment {
                 level: table.entries(),
                 max: table.max,
-                evictable: table.evictable(),
-                refused: change.refused,
+                evictable: Some(table.evictable()),
+                refused: Some(change.refused),
                 found_full: table.found_full,
-                clairvoyant: said,
+                clairvoyant: Some(said),
             });
             if now <= self.ticks {
                 let seen = second >= seen_until;
@@ -120,7 +122,7 @@ impl Simulator {
                 seen_before = seen;
             }
         }
-        Run { snapshots, restarts, truth }
+        Run { snapshots, earlier: vec![], restarts, truth }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Shows runs to forecasters and judges them, on all cores.
 
 use std::{
+    borrow::Cow,
     ops::Range,
     sync::{
         Mutex, PoisonError,
@@ -13,6 +14,7 @@ use anyhow::Result;
 use super::{
     alarm::Rule,
     estimate::{Estimate, estimate},
+    recorded::Recorded,
     registry::{CLAIRVOYANT, Entry},
     said::Said,
     scenario::Scenario,
@@ -22,25 +24,83 @@ use super::{
 };
 use crate::forecast::outlook::Quantiles;
 
-/// A scenario to be tried.
+/// Something that forecasters are tried on.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// Its name: that of the file, without its extension.
     pub name: String,
-    /// The scenario.
-    pub scenario: Scenario,
-    /// It is one of many that might have been drawn.
-    pub drawn: bool,
+    /// What it is.
+    pub input: Input,
 }
 
-/// What came of a scenario.
+/// What forecasters are tried on.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A scenario that was written.
+    Written(Scenario),
+    /// One of many that might have been drawn.
+    Drawn(Scenario),
+    /// What happened once.
+    Recorded(Recorded),
+}
+
+/// Where a case comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As [`Input::Written`].
+    Written,
+    /// As [`Input::Drawn`].
+    Drawn,
+    /// As [`Input::Recorded`].
+    Recorded,
+}
+
+impl Case {
+    /// Where it comes from.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self.input {
+            Input::Written(_) => Kind::Written,
+            Input::Drawn(_) => Kind::Drawn,
+            Input::Recorded(_) => Kind::Recorded,
+        }
+    }
+
+    /// It in a few words.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        match &self.input {
+            Input::Written(scenario) | Input::Drawn(scenario) => &scenario.title,
+            Input::Recorded(recorded) => &recorded.title,
+        }
+    }
+
+    /// What it imitates; empty of a recording.
+    #[must_use]
+    pub fn imitates(&self) -> &str {
+        match &self.input {
+            Input::Written(scenario) | Input::Drawn(scenario) => &scenario.imitates,
+            Input::Recorded(_) => "",
+        }
+    }
+
+    /// How often it is tried where others are `seeds` times: nothing of a recording is left to chance.
+    const fn seeds(&self, seeds: u64) -> u64 {
+        match self.input {
+            Input::Written(_) | Input::Drawn(_) => seeds,
+            Input::Recorded(_) => 1,
+        }
+    }
+}
+
+/// What came of a case.
 #[derive(Debug)]
 pub struct Outcome {
     /// Which one.
     pub case: Case,
-    /// Each forecaster's scores; the clairvoyant first.
+    /// Each forecaster's scores; the clairvoyant first, but of recordings, which have none.
     pub forecasters: Vec<Judged>,
-    /// What happened with the first seed, and what each forecaster said; of the first [`TRACES`] scenarios.
+    /// What happened with the first seed, and what each forecaster said; of the first [`TRACES`] cases.
     pub first: Option<Trace>,
 }
 
@@ -66,7 +126,7 @@ pub struct Trace {
     pub alarms: Vec<Vec<bool>>,
 }
 
-/// Scenarios whose first run is kept: a few megabytes each.
+/// Cases whose first run is kept: a few megabytes each.
 pub const TRACES: usize = 60;
 
 /// What a forecaster says at each tick of a run.
@@ -75,9 +135,13 @@ pub fn listen(run: &Run, entry: &Entry) -> Vec<Said> {
     let mut forecaster = (entry.make)();
     let mut said = Said::default();
     let mut all = Vec::with_capacity(run.snapshots.len());
+    let mut earlier = run.earlier.iter().peekable();
     for (at, snapshot) in run.snapshots.iter().enumerate() {
         if run.restarts.contains(&at) {
             forecaster = (entry.make)();
+        }
+        while let Some((_, snapshot)) = earlier.next_if(|(tick, _)| *tick <= at) {
+            forecaster.observe(snapshot);
         }
         // In a gap what was said last stands.
         if let Some(snapshot) = snapshot {
@@ -98,20 +162,22 @@ pub fn run(
     progress: impl Fn(usize, usize) + Sync,
 ) -> Result<Vec<Outcome>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let all = cases.len() * seeds as usize;
+    let all = cases.iter().map(|case| case.seeds(seeds) as usize).sum();
     // Each core its part of a scenario's seeds; of few seeds, each a scenario of its own.
-    let parts = seeds.min(cores as u64);
-    let bound = |part| part * seeds / parts;
-    let jobs: Vec<(usize, Range<u64>)> = (0..cases.len())
-        .flat_map(|case| (0..parts).map(move |part| (case, bound(part)..bound(part + 1))))
-        .collect();
+    let parts = |(place, case): (usize, &Case)| {
+        let seeds = case.seeds(seeds);
+        let parts = seeds.min(cores as u64);
+        let bound = move |part| part * seeds / parts;
+        (0..parts).map(move |part| (place, bound(part)..bound(part + 1)))
+    };
+    let jobs: Vec<(usize, Range<u64>)> = cases.iter().enumerate().flat_map(parts).collect();
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Done::new(cases.len()));
     let work = || -> Result<()> {
         while let Some((case, range)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let simulator = Simulator::new(cases[*case].scenario.clone())?;
+            let runs = Runs::new(&cases[*case].input)?;
             for seed in range.clone() {
-                let (scores, trace) = judge(simulator.run(seed), entries);
+                let (scores, trace) = judge(runs.get(seed), entries);
                 let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                 done.scores[*case].push((seed, scores));
                 if seed == 0 && *case < TRACES {
@@ -133,7 +199,31 @@ pub fn run(
     Ok(outcomes.map(|((case, scores), first)| outcome(case, entries, scores, first)).collect())
 }
 
-/// What is done, by scenario.
+/// The runs of a case.
+enum Runs<'a> {
+    Simulated(Box<Simulator>),
+    Recorded(&'a Run),
+}
+
+impl<'a> Runs<'a> {
+    fn new(input: &'a Input) -> Result<Self> {
+        Ok(match input {
+            Input::Written(scenario) | Input::Drawn(scenario) => {
+                Self::Simulated(Box::new(Simulator::new(scenario.clone())?))
+            }
+            Input::Recorded(recorded) => Self::Recorded(&recorded.run),
+        })
+    }
+
+    fn get(&self, seed: u64) -> Cow<'a, Run> {
+        match self {
+            Self::Simulated(simulator) => Cow::Owned(simulator.run(seed)),
+            Self::Recorded(run) => Cow::Borrowed(run),
+        }
+    }
+}
+
+/// What is done, by case.
 struct Done {
     runs: usize,
     /// By seed and forecaster.
@@ -155,7 +245,8 @@ fn outcome(
 ) -> Outcome {
     // The order in which they are added up is that of the seeds, not that in which the threads were done.
     scores.sort_by_key(|(seed, _)| *seed);
-    let names = std::iter::once(CLAIRVOYANT).chain(entries.iter().map(|entry| entry.name));
+    let clairvoyant = (case.kind() != Kind::Recorded).then_some(CLAIRVOYANT);
+    let names = clairvoyant.into_iter().chain(entries.iter().map(|entry| entry.name));
     let forecasters = names.enumerate().map(|(place, name)| {
         let seeds: Vec<Scores> = scores.iter().map(|(_, seed)| seed[place]).collect();
         let of = |metric: usize| estimate(seeds.iter().filter_map(|seed| seed[metric]));
@@ -164,18 +255,23 @@ fn outcome(
     Outcome { case, forecasters: forecasters.collect(), first }
 }
 
-fn judge(run: Run, entries: &[Entry]) -> (Vec<Scores>, Trace) {
-    let clairvoyant = run.truth.clairvoyant[..run.snapshots.len()].to_vec();
+fn judge(run: Cow<'_, Run>, entries: &[Entry]) -> (Vec<Scores>, Trace) {
+    let clairvoyant = run.truth.clairvoyant.get(..run.snapshots.len());
+    let clairvoyant = clairvoyant.map(|said| (said.to_vec(), Rule::Median));
     let listened = entries.iter().map(|entry| (listen(&run, entry), entry.rule));
-    let all: Vec<(Vec<Said>, Rule)> =
-        std::iter::once((clairvoyant, Rule::Median)).chain(listened).collect();
+    let all: Vec<(Vec<Said>, Rule)> = clairvoyant.into_iter().chain(listened).collect();
     let alarms: Vec<Vec<bool>> =
         all.iter().map(|(said, rule)| rule.alarms(said, &run.truth)).collect();
     let judge = Judge::new(&run);
     let scores =
         all.iter().zip(&alarms).map(|((said, _), alarms)| judge.score(said, alarms)).collect();
     let ahead = all.iter().map(|(said, _)| said.iter().map(|said| said.ahead).collect()).collect();
-    (scores, Trace { truth: run.truth, ahead, alarms })
+    drop(judge);
+    let truth = match run {
+        Cow::Owned(run) => run.truth,
+        Cow::Borrowed(run) => run.truth.clone(),
+    };
+    (scores, Trace { truth, ahead, alarms })
 }
 
 #[cfg(test)]
@@ -190,7 +286,7 @@ mod tests {
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
             let scenario = Scenario::parse(&std::fs::read_to_string(&path).unwrap());
             let scenario = scenario.unwrap_or_else(|error| panic!("{name}: {error:#}"));
-            Case { name, scenario, drawn: false }
+            Case { name, input: Input::Written(scenario) }
         };
         files.map(case).collect()
     }
@@ -200,7 +296,7 @@ mod tests {
         let cases = written();
         assert!(cases.len() >= 19);
         for case in cases {
-            Simulator::new(case.scenario).unwrap();
+            Runs::new(&case.input).unwrap();
         }
     }
 

@@ -1,4 +1,4 @@
-//! What really happens in a simulated table, and the best that could be said before.
+//! What really happens in a table, and, where it is simulated, the best that could be said before.
 
 use super::{collector, law::Life, said::Said, simulator::Table};
 use crate::forecast::outlook::{AHEAD, Quantiles};
@@ -9,6 +9,10 @@ const LOOK: f64 = 3600.0;
 const LOOK_TICKS: f64 = 6000.0;
 /// A table that is below its limit for so many seconds is full a second time afterwards.
 const APART: f64 = 60.0;
+/// Seconds before a fill in which the lowest level of a recorded table is looked for.
+const CLIMB: f64 = 900.0;
+/// A recorded table begins to fill when it has come this part of the way up from there.
+const BEGUN: u64 = 20;
 /// The clairvoyant may waver for so many seconds.
 const WAVERS: f64 = 5.0;
 /// A level that changes by less than this part of itself in the second half of the look ahead has settled.
@@ -17,7 +21,7 @@ const SETTLED: f64 = 0.01;
 const DECILE: f64 = 1.281_551_6;
 
 /// What happens, tick by tick.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Truth {
     /// Seconds of a tick.
     pub tick: f64,
@@ -25,13 +29,13 @@ pub struct Truth {
     pub level: Vec<u64>,
     /// How many there may be.
     pub max: Vec<u32>,
-    /// Entries that can be evicted at the limit.
-    pub evictable: Vec<u64>,
-    /// Packets dropped for want of room since the tick before.
-    pub refused: Vec<u64>,
+    /// Entries that can be evicted at the limit; none where that is not known.
+    pub evictable: Vec<Option<u64>>,
+    /// Packets dropped for want of room since the tick before; none where that is not known.
+    pub refused: Vec<Option<u64>>,
     /// Whether somebody found it full since the tick before.
     pub found_full: Vec<bool>,
-    /// What the clairvoyant says.
+    /// What the clairvoyant says; empty of a recording, of which there is none.
     pub clairvoyant: Vec<Said>,
 }
 
@@ -43,19 +47,20 @@ pub struct Moment {
     /// As in [`Truth::max`].
     pub max: u32,
     /// As in [`Truth::evictable`].
-    pub evictable: u64,
+    pub evictable: Option<u64>,
     /// As in [`Truth::refused`].
-    pub refused: u64,
+    pub refused: Option<u64>,
     /// As in [`Truth::found_full`].
     pub found_full: bool,
-    /// As in [`Truth::clairvoyant`].
-    pub clairvoyant: Said,
+    /// As in [`Truth::clairvoyant`]; none at each moment where there is none.
+    pub clairvoyant: Option<Said>,
 }
 
 /// A time in which a table is full, but for moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fill {
-    /// From when on the clairvoyant expected it, without a break: the change that makes it possible is done.
+    /// From when on the clairvoyant expected it, without a break: the change that makes it possible is done. Of a
+    /// recording: since when the level was on its way up, and the limit what it is.
     pub foreseeable: usize,
     /// The first tick at the limit.
     pub start: usize,
@@ -70,6 +75,16 @@ impl Truth {
         Self { tick, ..Self::default() }
     }
 
+    /// Takes the last tick back.
+    pub(super) fn pop(&mut self) {
+        self.level.pop();
+        self.max.pop();
+        self.evictable.pop();
+        self.refused.pop();
+        self.found_full.pop();
+        self.clairvoyant.pop();
+    }
+
     /// What happens at the next tick.
     pub fn push(&mut self, moment: Moment) {
         self.level.push(moment.level);
@@ -77,13 +92,19 @@ impl Truth {
         self.evictable.push(moment.evictable);
         self.refused.push(moment.refused);
         self.found_full.push(moment.found_full);
-        self.clairvoyant.push(moment.clairvoyant);
+        self.clairvoyant.extend(moment.clairvoyant);
     }
 
-    /// The first tick of a fill at which a packet is dropped for want of room.
+    /// Whether it is known of a fill when packets are dropped for want of room.
+    #[must_use]
+    pub fn knows_drops(&self, fill: &Fill) -> bool {
+        self.refused[fill.start..fill.end].iter().all(Option::is_some)
+    }
+
+    /// The first tick of a fill at which a packet is known to be dropped for want of room.
     #[must_use]
     pub fn first_drop(&self, fill: &Fill) -> Option<usize> {
-        (fill.start..fill.end).find(|at| self.refused[*at] > 0)
+        (fill.start..fill.end).find(|at| self.refused[*at].is_some_and(|refused| refused > 0))
     }
 
     /// Whether it is at its limit at a tick, or has been since the one before: what is evicted then, and what had
@@ -104,13 +125,33 @@ impl Truth {
     pub fn fills(&self) -> Vec<Fill> {
         let mut fills: Vec<Fill> = vec![];
         for at in (0..self.level.len()).filter(|at| self.is_full(*at)) {
-            match fills.last_mut() {
-                Some(last) if at - last.end < self.ticks(APART) => last.end = at + 1,
-                _ => fills.push(Fill { foreseeable: self.foreseeable(at), start: at, end: at + 1 }),
-            }
+            let ended = match fills.last_mut() {
+                Some(last) if at - last.end < self.ticks(APART) => {
+                    last.end = at + 1;
+                    continue;
+                }
+                last => last.map_or(0, |last| last.end),
+            };
+            let is_recorded = self.clairvoyant.is_empty();
+            let foreseeable =
+                if is_recorded { self.rises(at, ended) } else { self.foreseeable(at) };
+            fills.push(Fill { foreseeable, start: at, end: at + 1 });
         }
         fills.retain(|fill| fill.start > 0);
         fills
+    }
+
+    /// Since when a recorded level was on its way to where it is at `start`. What came before `ended` is another fill's.
+    fn rises(&self, start: usize, ended: usize) -> usize {
+        let earliest = ended.max(start.saturating_sub(self.ticks(CLIMB)));
+        // Before the limit was set, another fill was to be foreseen, or none.
+        let is_set = |at: &usize| self.max[*at] == self.max[start];
+        let same = (earliest..start).rev().take_while(is_set).last().unwrap_or(start);
+        let levels = &self.level[same..start];
+        let Some(lowest) = levels.iter().min() else { return start };
+        // Near the lowest level, noise is as large as what rises.
+        let near = lowest + self.level[start].saturating_sub(*lowest) / BEGUN;
+        levels.iter().rposition(|level| *level <= near).map_or(start, |at| same + at)
     }
 
     fn foreseeable(&self, start: usize) -> usize {
@@ -302,8 +343,8 @@ mod tests {
                 _ => 90,
             };
             let said = if (40..50).contains(&second) { sees(9.0) } else { Said::default() };
-            let refused = u64::from(second == 55);
-            truth.push(Moment { level, max: 100, refused, clairvoyant: said, ..Moment::default() });
+            let (refused, clairvoyant) = (Some(u64::from(second == 55)), Some(said));
+            truth.push(Moment { level, max: 100, refused, clairvoyant, ..Moment::default() });
         }
         let expected = [
             Fill { foreseeable: 40, start: 50, end: 80 },
@@ -311,5 +352,32 @@ mod tests {
         ];
         assert_eq!(truth.fills(), expected);
         assert_eq!(expected.map(|fill| truth.first_drop(&fill)), [Some(55), None]);
+    }
+
+    /// A recorded table with these levels, and a limit of `max` that is 100 from `since` on.
+    fn recorded(levels: &[u64], max: u32, since: usize) -> Truth {
+        let mut truth = Truth::new(1.0);
+        for (at, level) in levels.iter().enumerate() {
+            let max = if at < since { max } else { 100 };
+            truth.push(Moment { level: *level, max, ..Moment::default() });
+        }
+        truth
+    }
+
+    #[test]
+    fn a_recorded_fill_begins_with_the_climb_or_with_the_limit() {
+        // Noise about 20, then 4 more a second: up to 24 it is near the lowest.
+        let mut levels: Vec<u64> = (0..50).map(|at| 20 + at % 3).collect();
+        levels.extend((1..=20).map(|at| 20 + 4 * at));
+        levels.extend([100; 10]);
+        let foreseeable = |truth: &Truth| {
+            truth.fills().iter().map(|fill| (fill.foreseeable, fill.start)).collect::<Vec<_>>()
+        };
+        assert_eq!(foreseeable(&recorded(&levels, 100, 0)), [(50, 69)]);
+        assert_eq!(foreseeable(&recorded(&levels, 200, 60)), [(60, 69)]);
+        // Lowered onto the level: nobody could know.
+        assert_eq!(foreseeable(&recorded(&[100; 20], 200, 10)), [(10, 10)]);
+        let truth = recorded(&levels, 100, 0);
+        assert!(!truth.knows_drops(&truth.fills()[0]));
     }
 }

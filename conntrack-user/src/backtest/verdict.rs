@@ -6,7 +6,7 @@ use super::{
     estimate::{Estimate, estimate, over, ratio},
     registry::{LINES, OURS},
     score::place,
-    trial::{Judged, Outcome},
+    trial::{Judged, Kind, Outcome},
 };
 
 /// Mean error of the time to full at the most.
@@ -95,8 +95,8 @@ pub struct Place {
 /// Of those that were written and of those that were drawn; none where `ctmon`'s forecaster was not tried.
 #[must_use]
 pub fn verdicts(outcomes: &[Outcome]) -> Vec<Verdict> {
-    let all = [false, true].map(|drawn| {
-        let of = outcomes.iter().filter(|outcome| outcome.case.drawn == drawn).collect();
+    let all = [(Kind::Written, false), (Kind::Drawn, true)].map(|(kind, drawn)| {
+        let of = outcomes.iter().filter(|outcome| outcome.case.kind() == kind).collect();
         Set { outcomes: of, drawn }.verdict()
     });
     all.into_iter().flatten().collect()
@@ -312,7 +312,7 @@ mod tests {
     use crate::backtest::{
         drawn,
         score::{METRICS, Scores},
-        trial::Case,
+        trial::{Case, Input},
     };
 
     /// A forecaster with the same scores in two seeds, but for the error, which is 0.1 off to both sides.
@@ -346,7 +346,8 @@ mod tests {
         };
         let forecasters =
             vec![of(OURS, eta, minutes), of("predict-linear", 0.3, 20.0), of("holt", 0.2, 0.0)];
-        Outcome { case: Case { name: name.into(), scenario, drawn }, forecasters, first: None }
+        let input = if drawn { Input::Drawn(scenario) } else { Input::Written(scenario) };
+        Outcome { case: Case { name: name.into(), input }, forecasters, first: None }
     }
 
     fn check_of(verdict: &Verdict, measure: Measure) -> &Check {

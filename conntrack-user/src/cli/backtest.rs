@@ -12,13 +12,18 @@ Columns (means over the seeds; the line below: 95 % confidence intervals):
   CRPS   of the entries in 60 s, % of the limit  COV    how often their 80 % interval held
   COVF   the same of the time to full            DROP   error of the time to the first drop
   EVICT  of what can be evicted, % of the limit  SETT   of the level where it settles, relative
-  TOLD   how often such a level was said         B1M    Brier's score of full within a minute";
+  TOLD   how often such a level was said         B1M    Brier's score of full within a minute
+What a recording cannot tell is -: it has no clairvoyant, and no false alarms in its last 15 minutes.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Backtest {
-    /// Scenarios to try; tests/scenarios/forecast/README.md describes them
-    #[arg(value_name = "SCENARIO.toml")]
-    pub(crate) scenarios: Vec<PathBuf>,
+    /// Scenarios to try, which tests/scenarios/forecast/README.md describes, and recordings, as `ctmon record` writes them;
+    /// which it is, is told by the content. Of a recording each namespace with 10 ticks or more is tried
+    #[arg(value_name = "SCENARIO.toml|RECORDING")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Of recordings only the network namespace with this inode number
+    #[arg(long, value_name = "INODE")]
+    pub(crate) netns: Option<u64>,
     /// Besides, scenarios that are drawn from written ranges
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) drawn: u64,
@@ -28,7 +33,7 @@ pub(crate) struct Backtest {
     /// Forecasters to try, by name [default: all]
     #[arg(long = "forecaster", value_name = "NAME")]
     pub(crate) forecasters: Vec<String>,
-    /// Runs of each scenario
+    /// Runs of each scenario; a recording is one
     #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) seeds: u64,
     /// How to write it

@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Look at this machine: what ctmon can tell here, what is missing, and what to do
     #[command(after_help = doctor::DOCTOR_CODES)]
     Doctor(Doctor),
-    /// Try forecasters on simulated tables, and say how good they are
+    /// Try forecasters on simulated tables and on recordings, and say how good they are
     #[command(after_help = backtest::BACKTEST_COLUMNS)]
     Backtest(Backtest),
 }

@@ -1,15 +1,20 @@
 //! `ctmon backtest`
 
-use std::{io::IsTerminal as _, path::Path};
+use std::{
+    fs::File,
+    io::{BufReader, ErrorKind, IsTerminal as _, Read},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use conntrack_user::{
     backtest::{
-        drawn, registry,
+        drawn, recorded, registry,
         scenario::Scenario,
-        trial::{self, Case},
+        trial::{self, Case, Input},
         verdict::verdicts,
     },
+    source::recording::reader::{self, Reader as Recording},
     view::backtest as view,
 };
 
@@ -18,12 +23,20 @@ use crate::cli::{Backtest, Form};
 
 pub(crate) fn run(options: &Backtest) -> Result<u8> {
     let entries = registry::named(&options.forecasters)?;
-    let mut cases = options.scenarios.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
+    let mut cases = vec![];
+    for path in &options.files {
+        cases.extend(read(path, options.netns)?);
+    }
+    let is_recorded = |case: &Case| matches!(case.input, Input::Recorded(_));
+    ensure!(
+        options.netns.is_none() || cases.iter().any(is_recorded),
+        "--netns chooses from a recording, and none was given: give one, or leave it out"
+    );
     cases.extend((0..options.drawn).map(|place| {
         let (name, scenario) = drawn::scenario(options.draw_seed, place);
-        Case { name, scenario, drawn: true }
+        Case { name, input: Input::Drawn(scenario) }
     }));
-    ensure!(!cases.is_empty(), "nothing to try: give a scenario, or --drawn");
+    ensure!(!cases.is_empty(), "nothing to try: give a scenario or a recording, or --drawn");
     let outcomes = trial::run(cases, &entries, options.seeds, progress)?;
     // Whether somebody reads it or not.
     let _ = match options.output {
@@ -46,13 +59,47 @@ pub(crate) fn run(options: &Backtest) -> Result<u8> {
     Ok(0)
 }
 
-fn read(path: &Path) -> Result<Case> {
+/// What is in a file: a scenario, or the namespaces of a recording.
+fn read(path: &Path, netns: Option<u64>) -> Result<Vec<Case>> {
     let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let cannot_read = || format!("cannot read {}", path.display());
+    let mut file = BufReader::new(File::open(path).with_context(cannot_read)?);
+    let mut head = vec![];
+    (&mut file).take(reader::HEAD as u64).read_to_end(&mut head).with_context(cannot_read)?;
+    let mut whole = head.chain(file);
+    if reader::is_recording(whole.get_ref().0) {
+        return recorded(path, &name, netns, whole);
+    }
+    let mut text = String::new();
+    whole.read_to_string(&mut text).map_err(|error| {
+        let is_text = error.kind() != ErrorKind::InvalidData;
+        let why = "it is neither a recording of ctmon nor a scenario, which is text";
+        anyhow::Error::new(error).context(if is_text {
+            cannot_read()
+        } else {
+            format!("{}: {why}", cannot_read())
+        })
+    })?;
     let scenario =
         Scenario::parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
-    Ok(Case { name, scenario, drawn: false })
+    Ok(vec![Case { name, input: Input::Written(scenario) }])
+}
+
+fn recorded(path: &Path, name: &str, netns: Option<u64>, input: impl Read) -> Result<Vec<Case>> {
+    let cannot_use = || format!("cannot use the recording {}", path.display());
+    let mut recording = Recording::open(input).with_context(cannot_use)?;
+    let outcome = recorded::read(&mut recording, netns);
+    for note in recording.take_notes() {
+        anstream::eprintln!("ctmon: {}: {note}", path.display());
+    }
+    let all = outcome.with_context(cannot_use)?;
+    let is_one = all.len() == 1;
+    let case = |recorded: recorded::Recorded| {
+        let inode = recorded.netns.inode;
+        let name = if is_one { name.to_owned() } else { format!("{name}, netns {inode}") };
+        Case { name, input: Input::Recorded(recorded) }
+    };
+    Ok(all.into_iter().map(case).collect())
 }
 
 /// On a terminal one line that is written over; elsewhere a line at every tenth.

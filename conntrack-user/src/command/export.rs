@@ -4,8 +4,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use anyhow::{Context as _, Result, bail};
 use conntrack_user::{
-    model::monitor::Monitor,
-    source::item::{Item, Use},
+    source::{item::Item, listener::Listener},
     view::export::{EVENTS, Format, TICKS, Table},
 };
 
@@ -26,36 +25,18 @@ pub(crate) fn run(export: &Export) -> Result<u8> {
         What::Events => EVENTS,
     };
     let mut table = Table::new(export.format, columns, out).context("cannot write the table")?;
-    let mut source = None;
+    let mut listener = Listener::default();
     while let Some(item) = recording.next_item().with_context(|| {
         format!("cannot read the recording {} any further", export.file.display())
     })? {
-        let outcome = match (&item, &mut source) {
-            (Item::Start(start), _) => {
-                source = Some((start.clone(), Monitor::new(start.cpus)));
-                Ok(())
-            }
-            (Item::Reading(Use::Settle, reading), Some((_, monitor))) => {
-                monitor.settle(reading);
-                Ok(())
-            }
-            (Item::Reading(purpose, reading), Some((start, monitor))) => {
-                let tick = monitor.observe(reading);
-                let is_row = *purpose == Use::Tick && export.what == What::Ticks;
-                if is_row { table.tick(&tick, &start.origin.hooks) } else { Ok(()) }
-            }
-            (Item::Flows(flows), _) if export.what == What::Events => table.flows(flows),
-            // Forecasts rest on them, too.
-            (Item::Flows(flows), Some((_, monitor))) => {
-                let events = flows.events.iter();
-                events.for_each(|event| monitor.observe_event(event.netns, &event.flow));
-                Ok(())
-            }
-            (Item::Threshold(set), Some((_, monitor))) => {
-                monitor.observe_threshold(set.threshold, set.time.monotonic_ns);
-                Ok(())
-            }
-            _ => Ok(()),
+        let outcome = match (&item, export.what) {
+            (Item::Flows(flows), What::Events) => table.flows(flows),
+            // Of rows of events nothing is asked of the model.
+            (_, What::Events) => Ok(()),
+            (_, What::Ticks) => match (listener.take(&item), listener.start()) {
+                (Some(tick), Some(start)) => table.tick(&tick, &start.origin.hooks),
+                _ => Ok(()),
+            },
         };
         if let Err(error) = outcome {
             return if is_closed_pipe(&error) { Ok(0) } else { Err(error) };

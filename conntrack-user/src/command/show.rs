@@ -3,7 +3,10 @@
 use anyhow::Result;
 use conntrack_user::{
     model::{flows::Flows, monitor::Monitor, tick::Tick},
-    source::item::{Item, Notice, Start, Use},
+    source::{
+        item::{Item, Notice, Use},
+        listener::Listener,
+    },
     view::{json::Line, text::Table},
 };
 
@@ -20,7 +23,7 @@ pub(crate) struct Show {
     table: Table,
     json: Json,
     /// The source, and the model of what it tells.
-    source: Option<(Start, Monitor)>,
+    listener: Listener,
     /// Whether the source has told what its first tick is compared with.
     has_first: bool,
 }
@@ -29,7 +32,13 @@ impl Show {
     /// Text, or JSON lines, to standard output. `causes`, `flows`: text has them too.
     pub(crate) fn new(output: Option<Output>, causes: bool, flows: bool) -> Self {
         let table = Table::new(causes, flows);
-        Self { output, table, json: Json::default(), source: None, has_first: false }
+        Self {
+            output,
+            table,
+            json: Json::default(),
+            listener: Listener::default(),
+            has_first: false,
+        }
     }
 
     /// From here on it is shown. JSON lines begin by saying of what.
@@ -41,8 +50,8 @@ impl Show {
     }
 
     fn start(&mut self) -> Result<Reader> {
-        match (self.output, &self.source) {
-            (Some(Output::Json), Some((start, _))) => self.json.write(&Line::start(start)),
+        match (self.output, self.listener.start()) {
+            (Some(Output::Json), Some(start)) => self.json.write(&Line::start(start)),
             _ => Ok(Reader::Reading),
         }
     }
@@ -67,65 +76,35 @@ impl Show {
                 return Ok(Reader::Gone);
             }
         }
-        let hooks = self.source.as_ref().map_or(&[][..], |(start, _)| &start.origin.hooks);
+        let hooks = self.listener.start().map_or(&[][..], |start| &start.origin.hooks);
         self.json.write(&Line::tick(tick, hooks))
     }
 }
 
 impl Sink for Show {
     fn take(&mut self, item: &Item) -> Result<Reader> {
-        match item {
-            Item::Start(start) => {
-                self.source = Some((start.clone(), Monitor::new(start.cpus)));
+        let tick = self.listener.take(item);
+        match (item, tick) {
+            (_, Some(tick)) => self.tick(&tick),
+            (Item::Notice(notice), _) => self.notice(notice),
+            (Item::Start(_), _) => {
                 self.has_first = false;
                 Ok(Reader::Reading)
             }
-            Item::Notice(notice) => self.notice(notice),
-            Item::Threshold(set) => {
-                if let Some((_, monitor)) = &mut self.source {
-                    monitor.observe_threshold(set.threshold, set.time.monotonic_ns);
-                }
-                Ok(Reader::Reading)
+            // Said once all that comes before the first tick is known.
+            (Item::Reading(Use::First, _), _) if self.listener.start().is_some() => {
+                self.has_first = true;
+                self.start()
             }
-            Item::Flows(flows) => {
-                if let Some((_, monitor)) = &mut self.source {
-                    flows
-                        .events
-                        .iter()
-                        .for_each(|event| monitor.observe_event(event.netns, &event.flow));
-                }
-                Ok(Reader::Reading)
-            }
-            Item::Reading(purpose, reading) => {
-                // A recording whose beginning is damaged has readings before it says of what.
-                let Some((_, monitor)) = &mut self.source else {
-                    return Ok(Reader::Reading);
-                };
-                match purpose {
-                    Use::Settle => {
-                        monitor.settle(reading);
-                        Ok(Reader::Reading)
-                    }
-                    Use::First => {
-                        monitor.observe(reading);
-                        // Said once all that comes before the first tick is known.
-                        self.has_first = true;
-                        self.start()
-                    }
-                    Use::Tick => {
-                        let tick = monitor.observe(reading);
-                        self.tick(&tick)
-                    }
-                }
-            }
+            _ => Ok(Reader::Reading),
         }
     }
 
     fn is_settled(&self) -> bool {
-        self.source.as_ref().is_some_and(|(_, monitor)| monitor.is_settled())
+        self.listener.monitor().is_some_and(Monitor::is_settled)
     }
 
     fn flows(&self) -> Option<&Flows> {
-        self.source.as_ref()?.1.flows()
+        self.listener.monitor()?.flows()
     }
 }

@@ -31,6 +31,8 @@ pub struct Forecasts {
     by_netns: HashMap<u64, One>,
     /// Until then all tables have moved lately: there is no room.
     crowded_until_ns: u64,
+    /// What the forecasters were shown, where that is kept.
+    kept: Option<Vec<(NetnsId, Snapshot)>>,
 }
 
 /// The forecaster of one namespace.
@@ -85,6 +87,16 @@ impl Sample {
 }
 
 impl Forecasts {
+    /// From now on what the forecasters are shown is kept, until it is taken.
+    pub fn keep(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// What was kept since the call before.
+    pub fn take_kept(&mut self) -> Vec<(NetnsId, Snapshot)> {
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// An entry of a namespace has ended.
     pub fn end(&mut self, netns: NetnsId, ended: &flows::Ended) {
         let Some(one) = self.by_netns.get_mut(&key(netns)) else { return };
@@ -124,6 +136,9 @@ impl Forecasts {
         one.entries = snapshot.entries;
         snapshot.ended = with_events.then(|| std::mem::take(&mut one.ended.kept));
         one.table.observe(&snapshot);
+        if let Some(kept) = &mut self.kept {
+            kept.push((netns, snapshot.clone()));
+        }
         one.ended.clear(snapshot.ended.unwrap_or_default());
         one.table.outlook()
     }

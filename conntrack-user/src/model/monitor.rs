@@ -72,6 +72,16 @@ impl Monitor {
         }
     }
 
+    /// From now on the snapshots that forecasts are made from are kept, until they are taken.
+    pub fn keep_snapshots(&mut self) {
+        self.forecasts.keep();
+    }
+
+    /// The snapshots that were kept since the call before, in the order of time.
+    pub fn take_snapshots(&mut self) -> Vec<(NetnsId, Snapshot)> {
+        self.forecasts.take_kept()
+    }
+
     /// Takes in reads for the baselines only, between ticks.
     pub fn settle(&mut self, reading: &Reading) {
         self.begin_detail(reading);

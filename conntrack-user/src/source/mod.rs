@@ -4,6 +4,7 @@
 pub mod ebpf;
 pub mod item;
 mod limits;
+pub mod listener;
 pub mod live;
 pub mod procfs;
 pub mod recording;

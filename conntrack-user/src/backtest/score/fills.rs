@@ -13,7 +13,7 @@ use crate::{
 /// Seconds by which an alarm before a fill may pause.
 const PAUSES: f64 = 60.0;
 
-/// Of the fills of which the clairvoyant gave the alarm.
+/// Of the fills of which the clairvoyant gave the alarm; of a recording, of those that could be foreseen.
 #[derive(Debug, Default)]
 pub(super) struct Leads {
     pub(super) seconds: Mean,
@@ -27,14 +27,16 @@ pub(super) fn leads(judge: &Judge<'_>, alarms: &[bool]) -> Leads {
     let truth = &judge.run.truth;
     let mut leads = Leads::default();
     for fill in &judge.judged {
-        let possible = lead(&judge.best, fill, truth);
-        if possible > 0.0 {
+        let possible = judge.best.as_ref().map(|best| lead(best, fill, truth));
+        if possible.map_or(fill.foreseeable < fill.start, |possible| possible > 0.0) {
             let lead = lead(alarms, fill, truth);
-            let share = (lead / possible).min(1.0);
             leads.seconds.add(lead);
-            leads.shares.add(share);
             leads.missed.add(f64::from(lead == 0.0));
-            leads.short += f64::from(share < SHORT);
+            if let Some(possible) = possible {
+                let share = (lead / possible).min(1.0);
+                leads.shares.add(share);
+                leads.short += f64::from(share < SHORT);
+            }
         }
     }
     leads
@@ -105,7 +107,7 @@ pub(super) fn drop(judge: &Judge<'_>, said: &[Said]) -> Option<f64> {
     }
     let truth = &judge.run.truth;
     let mut errors = Mean::default();
-    for fill in &judge.judged {
+    for fill in judge.judged.iter().filter(|fill| truth.knows_drops(fill)) {
         let first = truth.first_drop(fill);
         if first == Some(fill.start) {
             continue;
@@ -130,8 +132,8 @@ pub(super) fn evictable(judge: &Judge<'_>, said: &[Said]) -> Option<f64> {
     let truth = &judge.run.truth;
     let mut errors = Mean::default();
     for fill in &judge.judged {
-        if let Some(evictable) = said[fill.start].evictable {
-            let off = (evictable - truth.evictable[fill.start] as f64).abs();
+        if let (Some(said), Some(is)) = (said[fill.start].evictable, truth.evictable[fill.start]) {
+            let off = (said - is as f64).abs();
             errors.add(off * 100.0 / f64::from(truth.max[fill.start]));
         }
     }

@@ -11,6 +11,7 @@ use super::{
     simulator::{AFTER, Run},
     truth::{Fill, Truth},
 };
+use crate::forecast::outlook::AHEAD;
 
 /// Error of a time to full that was never said, and the highest that counts.
 pub const NEVER: f64 = 10.0;
@@ -111,8 +112,8 @@ pub struct Judge<'a> {
     fills: Vec<Fill>,
     /// Those that begin within the scenario.
     judged: Vec<Fill>,
-    /// When the clairvoyant's alarm was on.
-    best: Vec<bool>,
+    /// When the clairvoyant's alarm was on, where there is one.
+    best: Option<Vec<bool>>,
     /// At each tick the next one at which the table is full.
     next_full: Vec<Option<usize>>,
 }
@@ -124,7 +125,8 @@ impl<'a> Judge<'a> {
         let (truth, ticks) = (&run.truth, run.snapshots.len());
         let fills = truth.fills();
         let judged = fills.iter().copied().filter(|fill| fill.start < ticks).collect();
-        let best = Rule::Median.alarms(&truth.clairvoyant[..ticks], truth);
+        let best = truth.clairvoyant.get(..ticks);
+        let best = best.map(|said| Rule::Median.alarms(said, truth));
         Self { run, fills, judged, best, next_full: likely::next_full(truth) }
     }
 
@@ -134,14 +136,16 @@ impl<'a> Judge<'a> {
         let truth = &self.run.truth;
         let leads = fills::leads(self, alarms);
         let errors = fills::eta(self, said);
-        let ahead = ahead::score(self.run, said);
+        // Of a recording's last minute it is not known what came.
+        let known = truth.level.len().saturating_sub(truth.ticks(AHEAD)).min(said.len());
+        let ahead = ahead::score(self.run, &said[..known]);
         let settled = settled::score(self.run, said);
         let likely = likely::score(self, said);
         [
             leads.seconds.get(),
             leads.shares.get(),
             leads.missed.get(),
-            Some(false_minutes(alarms, &self.fills, truth)),
+            false_minutes(alarms, &self.fills, truth),
             errors.before[0],
             errors.before[1],
             errors.before[2],
@@ -162,8 +166,8 @@ impl<'a> Judge<'a> {
             likely[1],
             likely[2],
             likely[3],
-            Some(leads.seconds.count),
-            Some(leads.short),
+            self.best.as_ref().map(|_| leads.seconds.count),
+            self.best.as_ref().map(|_| leads.short),
             Some(ahead.covers.count),
         ]
     }
@@ -187,11 +191,13 @@ impl Mean {
     }
 }
 
-fn false_minutes(alarms: &[bool], fills: &[Fill], truth: &Truth) -> f64 {
+/// Of the ticks of which it is known what came within 900 s; none where there are none.
+fn false_minutes(alarms: &[bool], fills: &[Fill], truth: &Truth) -> Option<f64> {
     let before = truth.ticks(AFTER);
+    let known = truth.level.len().saturating_sub(before).min(alarms.len());
     let excused = |at: usize| fills.iter().any(|fill| at + before >= fill.start && at < fill.end);
-    let ticks = alarms.iter().enumerate().filter(|(at, on)| **on && !excused(*at)).count();
-    ticks as f64 * truth.tick / 60.0
+    let ticks = alarms[..known].iter().enumerate().filter(|(at, on)| **on && !excused(*at)).count();
+    (known > 0).then(|| ticks as f64 * truth.tick / 60.0)
 }
 
 #[cfg(test)]
@@ -209,14 +215,14 @@ mod tests {
             truth.push(Moment {
                 level: second.min(1000),
                 max: 1000,
-                evictable: 100,
+                evictable: Some(100),
                 // For 30 s there is something to evict.
-                refused: u64::from(second >= 1030),
+                refused: Some(u64::from(second >= 1030)),
                 found_full: second >= 1000,
-                clairvoyant: exact(1000.0 - second as f64),
+                clairvoyant: Some(exact(1000.0 - second as f64)),
             });
         }
-        Run { snapshots: snapshots(1200), restarts: vec![], truth }
+        Run { snapshots: snapshots(1200), earlier: vec![], restarts: vec![], truth }
     }
 
     fn snapshots(ticks: usize) -> Vec<Option<crate::forecast::snapshot::Snapshot>> {
@@ -316,5 +322,34 @@ mod tests {
             assert_eq!(named(&scores, name), None, "{name}");
         }
         assert_eq!(named(&scores, "short_leads"), Some(1.0));
+    }
+
+    #[test]
+    fn of_a_recording_only_what_it_knows_is_judged() {
+        let mut run = run();
+        let (len, judged) = (1030, 1030);
+        run.snapshots.truncate(judged);
+        let truth = &mut run.truth;
+        truth.clairvoyant.clear();
+        truth.level.truncate(len);
+        truth.max.truncate(len);
+        truth.found_full.truncate(len);
+        truth.evictable = vec![None; len];
+        truth.refused = vec![None; len];
+        let said: Vec<Said> = (0..judged).map(|at| exact(1000.0 - at as f64)).collect();
+        let scores = score(&run, &said);
+        let told = [("lead_s", 599.0), ("missed", 0.0), ("false_min", 0.0), ("eta", 0.0)];
+        // The first twentieth of the climb is not judged, nor the minute before the end.
+        for (name, expected) in told.into_iter().chain([("fills", 1.0), ("forecasts", 970.0)]) {
+            assert_eq!(named(&scores, name), Some(expected), "{name}");
+        }
+        let unknown = ["lead_share", "drop", "evictable", "settles", "settles_told", "alarmable"];
+        for name in unknown.into_iter().chain(["short_leads"]) {
+            assert_eq!(named(&scores, name), None, "{name}");
+        }
+        // A recording that ends within 900 s of its begin cannot tell a false alarm.
+        run.truth.level.truncate(900);
+        run.snapshots.truncate(900);
+        assert_eq!(named(&score(&run, &said[..900]), "false_min"), None);
     }
 }

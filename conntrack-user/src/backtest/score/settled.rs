@@ -16,7 +16,8 @@ pub(super) fn score(run: &Run, said: &[Said]) -> Settled {
         return sums;
     }
     for (at, said) in said.iter().enumerate() {
-        let Some(level) = run.truth.clairvoyant[at].settles else { continue };
+        let best = run.truth.clairvoyant.get(at);
+        let Some(level) = best.and_then(|best| best.settles) else { continue };
         // What is refused is not seen, and so not where it would lead to.
         if run.snapshots[at].is_none() || run.truth.is_full(at) {
             continue;

@@ -112,6 +112,15 @@ impl fmt::Display for Note {
     }
 }
 
+/// Bytes by which a file is told to be a recording.
+pub const HEAD: usize = mcap::MAGIC.len();
+
+/// Whether a file that begins so is a recording, or another file of the same container.
+#[must_use]
+pub fn is_recording(head: &[u8]) -> bool {
+    head.starts_with(mcap::MAGIC)
+}
+
 /// A recording that is being read. It takes memory for one chunk and for the last inserts, whatever the
 /// file says.
 pub struct Reader<R> {

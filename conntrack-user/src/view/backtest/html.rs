@@ -7,7 +7,7 @@ use crate::backtest::{
     estimate::{Estimate, over},
     registry::CLAIRVOYANT,
     score::{self, Metric},
-    trial::Outcome,
+    trial::{Judged, Outcome},
 };
 
 const HEAD: &str = r#"<!doctype html>
@@ -42,10 +42,10 @@ pub fn page(outcomes: &[Outcome]) -> String {
     for (name, members) in groups(outcomes) {
         let _ = write!(out, "<h2>{}</h2>", escape(&name));
         if let [outcome] = members[..] {
-            let scenario = &outcome.case.scenario;
-            let text = format!("{}. {}", scenario.title, scenario.imitates);
+            let text = format!("{}. {}", outcome.case.title(), outcome.case.imitates());
             let _ = write!(out, "<p>{}</p>", escape(&text));
-            let fan = usize::from(outcome.forecasters.len() > 1);
+            let is_real = |judged: &Judged| judged.name != CLAIRVOYANT;
+            let fan = outcome.forecasters.iter().position(is_real).unwrap_or(0);
             if let Some(trace) = &outcome.first {
                 let who = outcome.forecasters.get(fan).map_or(CLAIRVOYANT, |judged| judged.name);
                 out.push_str(&plot::svg(trace, &outcome.forecasters, fan));
@@ -60,7 +60,7 @@ pub fn page(outcomes: &[Outcome]) -> String {
 
 fn legend(out: &mut String) {
     out.push_str(
-        "<p>Plots show the first seed: the level (blue), the limit (dashed), the forecast of N(t+60) by its \
+        "<p>Plots show the first seed, or what was recorded: the level (blue), the limit (dashed), the forecast of N(t+60) by its \
          10, 50 and 90 % quantiles (orange), when the table is full (red), and each forecaster's alarms as bars. \
          Tables: means over the seeds, and their 95 % confidence intervals. LEAD: seconds from the alarm to the \
          fill. SHARE: of the clairvoyant's lead. MISS: share of fills without an alarm. FALSE: minutes of false \

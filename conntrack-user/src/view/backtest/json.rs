@@ -1,19 +1,20 @@
-//! Scores for programs: one line a scenario and forecaster.
+//! Scores for programs: one line a scenario or recording and forecaster.
 
 use serde::{Serialize, Serializer};
 
 use crate::backtest::{
     estimate::Estimate,
     score::{self, METRICS},
-    trial::Outcome,
+    trial::{Kind, Outcome},
 };
 
-/// What a forecaster is worth in a scenario.
+/// What a forecaster is worth in a scenario or recording.
 #[derive(Debug, Serialize)]
 pub struct Line<'a> {
     scenario: &'a str,
     title: &'a str,
     drawn: bool,
+    recorded: bool,
     forecaster: &'a str,
     scores: Scores<'a>,
 }
@@ -33,8 +34,9 @@ pub fn lines(outcomes: &[Outcome]) -> impl Iterator<Item = Line<'_>> {
     outcomes.iter().flat_map(|outcome| {
         outcome.forecasters.iter().map(|judged| Line {
             scenario: &outcome.case.name,
-            title: &outcome.case.scenario.title,
-            drawn: outcome.case.drawn,
+            title: outcome.case.title(),
+            drawn: outcome.case.kind() == Kind::Drawn,
+            recorded: outcome.case.kind() == Kind::Recorded,
             forecaster: judged.name,
             scores: Scores(&judged.metrics),
         })

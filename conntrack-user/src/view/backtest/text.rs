@@ -53,8 +53,12 @@ pub fn table(outcomes: &[Outcome]) -> String {
     for (name, members) in groups(outcomes) {
         let fills = over(&members, 0, place("fills")).map_or(0.0, |fills| fills.mean);
         let _ = writeln!(out, "{BOLD}{name}: {fills:.1} fills{BOLD:#}");
+        let heading = out.len();
         for columns in [COLUMNS, MORE] {
             block(&mut out, columns, &members);
+        }
+        if out.len() == heading {
+            out.push_str("nothing in it can be judged: no fill, and less than a minute\n");
         }
     }
     out

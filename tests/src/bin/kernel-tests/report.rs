@@ -127,8 +127,15 @@ pub(crate) struct Forecast {
     /// `p10`, `p50` and `p90`; null: later than anything that is looked at.
     pub(crate) time_to_full_seconds: Option<BTreeMap<String, Option<f64>>>,
     pub(crate) full_within: Option<BTreeMap<String, f64>>,
+    pub(crate) settles: Option<Settles>,
     pub(crate) timeouts_known: bool,
     pub(crate) reason: String,
+}
+
+/// Where it settles.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub(crate) struct Settles {
+    pub(crate) entries: i64,
 }
 
 impl Forecast {

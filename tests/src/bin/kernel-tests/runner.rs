@@ -177,6 +177,19 @@ pub(crate) fn say(line: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Hands a file out of the machine: `cargo xtask vm test --files FOLDER` puts it there.
+///
+/// # Errors
+/// When it cannot be printed.
+pub(crate) fn give(name: &str, bytes: &[u8]) -> io::Result<()> {
+    const PIECE: usize = 2048;
+    for (piece, at) in bytes.chunks(PIECE).zip((0..).step_by(PIECE)) {
+        let hex: String = piece.iter().map(|byte| format!("{byte:02x}")).collect();
+        say(&format!("file {name} {at} {hex}"))?;
+    }
+    Ok(())
+}
+
 fn in_new_netns(test: &Test, env: &Env, checks: &mut Checks) -> Result<()> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {

@@ -4,6 +4,7 @@ mod arguments;
 mod btf;
 mod bursts;
 mod causes;
+mod comes_true;
 mod ctnetlink;
 mod doctor;
 mod endings;
@@ -71,6 +72,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(endings::tests());
     tests.extend(status::tests());
     tests.extend(outlook::tests());
+    tests.extend(comes_true::tests());
     tests.extend(output::tests());
     tests.extend(recording::tests());
     tests.extend(arguments::tests());
