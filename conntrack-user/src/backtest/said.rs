@@ -17,6 +17,8 @@ pub struct Said {
     pub settles: Option<f64>,
     /// Entries in 60 s, as in [`Outlook::ahead`].
     pub ahead: Option<Quantiles<f64>>,
+    /// The ends of the 95 % interval of that.
+    pub ahead95: Option<[f64; 2]>,
 }
 
 impl Said {
@@ -35,6 +37,7 @@ impl Said {
             evictable: outlook.evictable,
             settles: outlook.settles.map(|settles| settles.level),
             ahead: outlook.ahead,
+            ahead95: outlook.ahead95,
         }
     }
 

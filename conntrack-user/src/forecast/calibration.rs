@@ -2,14 +2,20 @@
 
 use std::collections::VecDeque;
 
-use super::{outlook::AHEAD, path::Z90};
+use super::{
+    outlook::AHEAD,
+    path::{Z90, Z975},
+};
 
-/// How wide the two halves of an interval have to be so that each holds nine times of ten: adaptive conformal inference
-/// (Gibbs, Candes 2021, arXiv 2106.00170) on the forecasts that have come due, each judged by the width that it had.
+/// How wide the two halves of an interval have to be so that each holds as often as it says: adaptive conformal
+/// inference (Gibbs, Candes 2021, arXiv 2106.00170) on the forecasts that have come due, each judged by the width that it
+/// had.
 #[derive(Debug, Clone)]
 pub(super) struct Calibration {
-    /// By which errors are multiplied, below the median and above it.
+    /// Of the 80 % interval.
     pub(super) width: Width,
+    /// Of the 95 % interval.
+    pub(super) wide: Width,
     /// By how many entries the level was expected to change in [`AHEAD`] seconds lately, and by how many it did.
     expected: f64,
     came: f64,
@@ -17,7 +23,7 @@ pub(super) struct Calibration {
     due: VecDeque<Expected>,
 }
 
-/// How much wider than by the errors that are known an interval is.
+/// By which errors that are known are multiplied, below the median and above it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Width {
     below: f64,
@@ -32,14 +38,14 @@ struct Expected {
     /// The level when it was made, and what was expected.
     from: f64,
     median: f64,
-    low: f64,
-    high: f64,
+    /// The ends of the 80 % interval, and of the 95 % one.
+    ends: [[f64; 2]; 2],
 }
 
 impl Default for Calibration {
     fn default() -> Self {
         let first = Width { below: Self::FIRST, above: Self::FIRST };
-        Self { width: first, expected: 0.0, came: 0.0, due: VecDeque::new() }
+        Self { width: first, wide: first, expected: 0.0, came: 0.0, due: VecDeque::new() }
     }
 }
 
@@ -53,9 +59,9 @@ impl Calibration {
     const LITTLE: f64 = 0.01;
     /// The width before anything has come due.
     const FIRST: f64 = 2.0;
-    /// The part of the forecasts that is to be beyond each end. Ends beyond the limit are cut there, and so hold more
-    /// often.
-    const BEYOND: f64 = 0.11;
+    /// The part of the forecasts that is to be beyond each end, of both intervals. Ends beyond the limit are cut there,
+    /// and so hold more often.
+    const BEYOND: [f64; 2] = [0.11, 0.0275];
     const LEAST: f64 = 0.3;
     const MOST: f64 = 30.0;
 
@@ -68,14 +74,18 @@ impl Calibration {
             }
             // No level is above the limit, whatever is told without regard to it.
             let most = limit.map_or(f64::INFINITY, |limit| limit.max(entries));
-            let adapt = |width: &mut f64, is_beyond: bool| {
-                let step = f64::from(u8::from(is_beyond)) - Self::BEYOND;
-                *width = (*width * f64::exp(Self::STEP * step)).clamp(Self::LEAST, Self::MOST);
-            };
+            let widths = [&mut self.width, &mut self.wide];
+            for ((width, [low, high]), beyond) in widths.into_iter().zip(was.ends).zip(Self::BEYOND)
+            {
+                let adapt = |width: &mut f64, is_beyond: bool| {
+                    let step = f64::from(u8::from(is_beyond)) - beyond;
+                    *width = (*width * f64::exp(Self::STEP * step)).clamp(Self::LEAST, Self::MOST);
+                };
+                adapt(&mut width.below, entries < low.min(most));
+                adapt(&mut width.above, entries > high);
+            }
             self.expected += Self::LATELY * (was.median - was.from - self.expected);
             self.came += Self::LATELY * (entries - was.from - self.came);
-            adapt(&mut self.width.below, entries < was.low.min(most));
-            adapt(&mut self.width.above, entries > was.high);
         }
     }
 
@@ -93,9 +103,10 @@ impl Calibration {
 
     /// Keeps what is expected in [`AHEAD`] seconds of `entries` now, with its standard error.
     pub(super) fn expect(&mut self, now: f64, entries: f64, median: f64, error: f64) {
-        let end = |z| median + self.width.of(z) * z * error;
-        let (low, high) = (end(-Z90), end(Z90));
-        self.due.push_back(Expected { due: now + AHEAD, from: entries, median, low, high });
+        let end = |width: Width, z: f64| median + width.of(z) * z * error;
+        let ends = [(self.width, Z90), (self.wide, Z975)]
+            .map(|(width, z)| [end(width, -z), end(width, z)]);
+        self.due.push_back(Expected { due: now + AHEAD, from: entries, median, ends });
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Outlook {
     pub settles: Option<Settles>,
     /// Entries in [`AHEAD`] seconds, without regard to the limit.
     pub ahead: Option<Quantiles<f64>>,
+    /// The ends of the 95 % interval of that; none where a forecaster has none.
+    pub ahead95: Option<[f64; 2]>,
     /// Why, in one line.
     pub reason: String,
 }
@@ -35,6 +37,7 @@ impl Outlook {
             evictable: None,
             settles: None,
             ahead: None,
+            ahead95: None,
             reason: reason.to_owned(),
         }
     }

@@ -30,7 +30,7 @@ pub struct Json<'a> {
     time_to_drop_seconds: Option<Percentiles<Option<f64>>>,
     evictable: Option<u64>,
     settles: Option<Settled>,
-    entries_in_60s: Option<Percentiles<u64>>,
+    entries_in_60s: Option<Ahead>,
     timeouts_known: bool,
     reason: &'a str,
 }
@@ -40,6 +40,16 @@ struct Percentiles<T> {
     p10: T,
     p50: T,
     p90: T,
+}
+
+#[derive(Debug, Serialize)]
+struct Ahead {
+    #[serde(rename = "p2_5")]
+    least: Option<u64>,
+    #[serde(flatten)]
+    percentiles: Percentiles<u64>,
+    #[serde(rename = "p97_5")]
+    most: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,11 +78,9 @@ pub fn json(netns: &NetnsTick) -> Json<'_> {
         Some(Settled { entries: entries(settles.level)?, seconds: rounded(settles.seconds)? })
     };
     let ahead = |of: Quantiles<f64>| {
-        Some(Percentiles {
-            p10: entries(of.low)?,
-            p50: entries(of.median)?,
-            p90: entries(of.high)?,
-        })
+        let (p10, p50, p90) = (entries(of.low)?, entries(of.median)?, entries(of.high)?);
+        let end = |at: usize| outlook.ahead95.and_then(|ends| entries(ends[at]));
+        Some(Ahead { least: end(0), percentiles: Percentiles { p10, p50, p90 }, most: end(1) })
     };
     Json {
         state: name(outlook.state),

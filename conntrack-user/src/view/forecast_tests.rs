@@ -41,6 +41,7 @@ fn filling() -> Outlook {
         evictable: Some(41_234.0),
         settles: Some(Settles { level: 1_213_000.0, seconds: 180.0 }),
         ahead: Some(quantiles(250_000.4, 290_000.0, 300_000.0)),
+        ahead95: Some([200_000.0, 310_000.4]),
         reason:
             "TCP arrivals rose from 900/s to 20,000/s 3 s ago; the table settles at 1.21 M, now \
                  180,000, max 262,144"
@@ -134,7 +135,9 @@ fn json_has_the_keys_that_the_documentation_lists() {
         "time_to_drop_seconds": {"p10": 170.0, "p50": 200.0, "p90": null},
         "evictable": 41234,
         "settles": {"entries": 1_213_000, "seconds": 180.0},
-        "entries_in_60s": {"p10": 250_000, "p50": 290_000, "p90": 300_000},
+        "entries_in_60s": {
+            "p2_5": 200_000, "p10": 250_000, "p50": 290_000, "p90": 300_000, "p97_5": 310_000,
+        },
         "timeouts_known": true,
         "reason": filling().reason,
     });

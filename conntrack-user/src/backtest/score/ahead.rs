@@ -12,6 +12,8 @@ pub(super) struct Ahead {
     pub(super) pinball: Mean,
     pub(super) crps: Mean,
     pub(super) covers: Mean,
+    /// The same of the 95 % interval.
+    pub(super) covers95: Mean,
 }
 
 pub(super) fn score(run: &Run, said: &[Said]) -> Ahead {
@@ -39,6 +41,9 @@ pub(super) fn score(run: &Run, said: &[Said]) -> Ahead {
         sums.pinball.add(losses.iter().sum::<f64>() / 3.0 * percent);
         sums.crps.add(crps(law, level) * percent);
         sums.covers.add(f64::from((law[0]..=law[2]).contains(&level)));
+        if let Some([low, high]) = said.ahead95.map(|ends| ends.map(within)) {
+            sums.covers95.add(f64::from((low..=high).contains(&level)));
+        }
     }
     sums
 }

@@ -32,7 +32,7 @@ pub struct Metric {
 }
 
 /// How many there are.
-pub const METRICS: usize = 27;
+pub const METRICS: usize = 28;
 
 const fn metric(name: &'static str, heading: &'static str, decimals: usize) -> Metric {
     Metric { name, heading, decimals }
@@ -53,7 +53,7 @@ const fn metric(name: &'static str, heading: &'static str, decimals: usize) -> M
 ///   taken as the limit, as the level cannot go there. Where a forecaster is silent for a while, the present level is
 ///   what it says.
 /// - `covers_60s`, `covers_full`: how often the 80 % interval held, of entries and of the time to full; the latter at
-///   the ticks at which a fill is foreseeable.
+///   the ticks at which a fill is foreseeable. `covers95_60s`: the same of the 95 % interval of entries.
 /// - `fills`: how many there were.
 /// - `drop`: as `eta`, of the time to the first dropped packet, said at the same ticks, where that is not the fill's.
 ///   Where no packet was dropped, any time beyond the end of the fill is right.
@@ -81,6 +81,7 @@ pub const ALL: [Metric; METRICS] = [
     metric("pinball_60s", "PINB", 2),
     metric("crps_60s", "CRPS", 2),
     metric("covers_60s", "COV", 2),
+    metric("covers95_60s", "COV95", 2),
     metric("covers_full", "COVF", 2),
     metric("fills", "FILLS", 1),
     metric("drop", "DROP", 2),
@@ -156,6 +157,7 @@ impl<'a> Judge<'a> {
             ahead.pinball.get(),
             ahead.crps.get(),
             ahead.covers.get(),
+            ahead.covers95.get(),
             fills::covers(self, said),
             Some(self.judged.len() as f64),
             fills::drop(self, said),
@@ -253,6 +255,7 @@ mod tests {
             evictable: Some(100.0),
             settles: Some(2000.0),
             ahead: Some(Quantiles { low: level, median: level, high: level }),
+            ahead95: Some([level; 2]),
         }
     }
 

@@ -3,8 +3,9 @@
 use super::Table;
 use crate::{
     forecast::{
+        calibration::Width,
         outlook::{AHEAD, Outlook, Quantiles, Settles, State, WITHIN},
-        path::{self, GRID, Z90, crossing, normal, value},
+        path::{self, GRID, Z90, Z975, crossing, normal, value},
         reason,
     },
     model::tick::Limit,
@@ -38,7 +39,10 @@ impl Table {
         let path = self.path(&rates);
         let points = path.points();
         let width = self.calibration.width;
-        let line = |z: f64| move |point: &path::Point| point.level + z * width.of(z) * point.error;
+        let end = |width: Width, z: f64| {
+            move |point: &path::Point| point.level + z * width.of(z) * point.error
+        };
+        let line = |z: f64| end(width, z);
         let evictable = self.counted > 0.0 && self.rest < 0.5 * now;
         let evictable =
             evictable.then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
@@ -97,14 +101,28 @@ impl Table {
             State::Steady
         };
         // A pass that is due about then may come a moment earlier or later.
-        let around = |ahead: f64, z: f64| path::at(&points, ahead, line(z));
-        let ahead = Quantiles {
-            low: around(AHEAD, -Z90).min(around(AHEAD + JITTER, -Z90)).max(0.0),
-            median: around(AHEAD, 0.0).max(0.0),
-            high: around(AHEAD, Z90).max(around(AHEAD - JITTER, Z90)).max(0.0),
+        let around = |ahead: f64, width: Width, z: f64| path::at(&points, ahead, end(width, z));
+        let ends = |width: Width, z: f64| {
+            let low = around(AHEAD, width, -z).min(around(AHEAD + JITTER, width, -z));
+            let high = around(AHEAD, width, z).max(around(AHEAD - JITTER, width, z));
+            [low.max(0.0), high.max(0.0)]
         };
+        let [low, high] = ends(width, Z90);
+        let ahead = Quantiles { low, median: around(AHEAD, width, 0.0).max(0.0), high };
+        let [widest_low, widest_high] = ends(self.calibration.wide, Z975);
+        let ahead95 = Some([widest_low.min(low), widest_high.max(high)]);
         let reason = reason::text(state, now, max, &rates, settles);
-        Outlook { state, full, full_within, drop, evictable, settles, ahead: Some(ahead), reason }
+        Outlook {
+            state,
+            full,
+            full_within,
+            drop,
+            evictable,
+            settles,
+            ahead: Some(ahead),
+            ahead95,
+            reason,
+        }
     }
 
     /// Evictions keep a full table a little below its limit.
