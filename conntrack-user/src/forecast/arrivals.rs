@@ -68,11 +68,15 @@ impl Line {
         self.mean() + self.slope().0 * (t - self.t / self.w)
     }
 
-    /// The weighted sum of squares that the mean leaves, and that the line leaves.
-    fn residuals(&self) -> (f64, f64) {
-        let around_mean = (self.yy - self.y * self.y / self.w).max(0.0);
+    /// The weighted sum of squares that the mean leaves.
+    fn around_mean(&self) -> f64 {
+        if self.w > 0.0 { (self.yy - self.y * self.y / self.w).max(0.0) } else { 0.0 }
+    }
+
+    /// The same of the line.
+    fn around_line(&self) -> f64 {
         let (slope, spread) = self.slope();
-        (around_mean, (around_mean - slope * slope * spread).max(0.0))
+        (self.around_mean() - slope * slope * spread).max(0.0)
     }
 }
 
@@ -136,8 +140,13 @@ pub(super) fn rate(history: &History, now: f64) -> Rate {
     }
     let slope_error = (dispersion * (line.mean() + 1.0) / spread).sqrt();
     let is_longer = now - line_since > 1.5 * (now - since);
-    let (around_mean, around_line) = line.residuals();
-    if slope.abs() > SLOPE * slope_error && is_longer && around_line < 0.7 * around_mean {
+    // A step is none, however steep the line through it.
+    let mut earlier = Line::default();
+    for span in recent().skip(number).take_while(|span| span.from >= line_since) {
+        earlier.add(middle(span), per_second(span), span.seconds());
+    }
+    let around_means = constant.around_mean() + earlier.around_mean();
+    if slope.abs() > SLOPE * slope_error && is_longer && line.around_line() < 0.7 * around_means {
         let from_mean = -line.t / line.w;
         let error =
             dispersion * (line.mean() + 1.0) * (1.0 / line.w + from_mean * from_mean / spread);
@@ -230,6 +239,15 @@ mod tests {
         assert!((rate.level - 20_000.0).abs() < 100.0, "{rate:?}");
         assert!((1.5..3.5).contains(&rate.since), "{rate:?}");
         assert!(rate.before.is_some_and(|before| (before - 900.0).abs() < 50.0), "{rate:?}");
+    }
+
+    #[test]
+    fn a_step_is_no_slope() {
+        for after in 1..12 {
+            let step = |t: f64| if t < 30.0 { 11.0 } else { 190.0 };
+            let rate = rate(&history(step, 30 + after), f64::from(30 + after));
+            assert_eq!(rate.slope, 0.0, "{after}: {rate:?}");
+        }
     }
 
     #[test]
