@@ -120,7 +120,7 @@ impl Truth {
         (seconds / self.tick).round() as usize
     }
 
-    /// All fills, in the order of time; none for a table that is full from the start.
+    /// All fills, in the order of time.
     #[must_use]
     pub fn fills(&self) -> Vec<Fill> {
         let mut fills: Vec<Fill> = vec![];
@@ -137,7 +137,6 @@ impl Truth {
                 if is_recorded { self.rises(at, ended) } else { self.foreseeable(at) };
             fills.push(Fill { foreseeable, start: at, end: at + 1 });
         }
-        fills.retain(|fill| fill.start > 0);
         fills
     }
 

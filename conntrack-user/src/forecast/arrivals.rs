@@ -243,10 +243,15 @@ mod tests {
 
     #[test]
     fn a_step_is_no_slope() {
-        for after in 1..12 {
-            let step = |t: f64| if t < 30.0 { 11.0 } else { 190.0 };
-            let rate = rate(&history(step, 30 + after), f64::from(30 + after));
-            assert_eq!(rate.slope, 0.0, "{after}: {rate:?}");
+        // What came before it is as long ago as the step.
+        let step = |t: f64| match t {
+            ..3.0 => 180.0,
+            ..4.0 => 100.0,
+            _ => 0.0,
+        };
+        for seconds in 5..12 {
+            let rate = rate(&history(step, seconds), f64::from(seconds));
+            assert_eq!(rate.slope, 0.0, "{seconds}: {rate:?}");
         }
     }
 

@@ -125,7 +125,9 @@ impl<'a> Judge<'a> {
     pub fn new(run: &'a Run) -> Self {
         let (truth, ticks) = (&run.truth, run.snapshots.len());
         let fills = truth.fills();
-        let judged = fills.iter().copied().filter(|fill| fill.start < ticks).collect();
+        // One that is there from the start was not to be foreseen.
+        let judged =
+            fills.iter().copied().filter(|fill| (1..ticks).contains(&fill.start)).collect();
         let best = truth.clairvoyant.get(..ticks);
         let best = best.map(|said| Rule::Median.alarms(said, truth));
         Self { run, fills, judged, best, next_full: likely::next_full(truth) }
@@ -240,6 +242,16 @@ mod tests {
             timeouts,
         };
         vec![Some(one); ticks]
+    }
+
+    #[test]
+    fn alarms_of_a_table_that_is_full_from_the_start_are_not_false() {
+        let mut run = run();
+        // Evictions keep it a little below its limit every other tick.
+        run.truth.level = (0..=2100).map(|second| 1000 - second % 2).collect();
+        let said: Vec<Said> = (0..1200).map(|_| exact(1.0)).collect();
+        let scores = score(&run, &said);
+        assert_eq!([named(&scores, "false_min"), named(&scores, "fills")], [Some(0.0); 2]);
     }
 
     fn exact(seconds: f64) -> Said {
