@@ -184,3 +184,67 @@ impl Season {
         Some(Period { length, square, range: most - least })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After so many seconds with these arrivals.
+    fn season(rate: impl Fn(u32) -> f64, seconds: u32) -> Season {
+        let mut season = Season::default();
+        (0..seconds).for_each(|second| season.push(rate(second), 1.0, || 1.0));
+        season
+    }
+
+    /// A job opens connections for a minute, every four.
+    fn cron(second: u32) -> f64 {
+        if second % 240 < 60 { 1100.0 } else { 100.0 }
+    }
+
+    fn now(level: f64, since: f64) -> Rate {
+        Rate { level, since, dispersion: 1.0, ..Rate::default() }
+    }
+
+    #[test]
+    fn what_recurs_ends_as_it_did_before() {
+        // For 20 s it goes on again.
+        let season = season(cron, 2 * 240 + 20);
+        let recurring = season.ahead(&now(1100.0, 20.0)).expect("a period");
+        let rate_in = |seconds: f64| recurring.parts(1e4).find(|part| part.1 > seconds).unwrap().2;
+        assert_eq!(
+            [5.0, 35.0, 45.0, 200.0, 225.0].map(rate_in),
+            [1100.0, 1100.0, 100.0, 100.0, 1100.0]
+        );
+        assert!((recurring.mean - 350.0).abs() < 1.0, "{recurring:?}");
+        let parts: f64 = recurring.parts(90.0).map(|(from, to, rate)| rate * (to - from)).sum();
+        assert_eq!(parts, 40.0 * 1100.0 + 50.0 * 100.0);
+    }
+
+    #[test]
+    fn what_comes_at_another_time_or_goes_on_is_something_new() {
+        let at_another = season(cron, 2 * 240 + 120);
+        assert!(at_another.ahead(&now(100.0, 60.0)).is_some());
+        assert!(at_another.ahead(&now(1100.0, 3.0)).is_none());
+        // Twenty seconds longer than before.
+        let longer =
+            season(|second| if second > 480 { 1100.0 } else { cron(second) }, 2 * 240 + 80);
+        assert!(longer.ahead(&now(1100.0, 80.0)).is_none());
+    }
+
+    #[test]
+    fn a_rate_that_stays_a_step_and_a_ramp_have_no_period() {
+        let rates: [fn(u32) -> f64; 4] = [
+            |_| 1000.0,
+            |second| if second < 900 { 100.0 } else { 1100.0 },
+            |second| f64::from(second),
+            |second| if (900..960).contains(&second) { 1100.0 } else { 100.0 },
+        ];
+        for (at, rate) in rates.into_iter().enumerate() {
+            for seconds in (300..3600).step_by(100) {
+                let season = season(rate, seconds);
+                let recurring = season.ahead(&now(rate(seconds - 1), 10.0));
+                assert!(recurring.is_none(), "{at} after {seconds} s: {season:?}");
+            }
+        }
+    }
+}
