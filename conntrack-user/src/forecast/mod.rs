@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod calibration;
+mod coming;
 mod history;
 mod law;
 mod levels;

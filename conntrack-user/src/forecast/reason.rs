@@ -2,9 +2,10 @@
 
 use super::{
     arrivals::Rate,
+    coming::Coming,
     outlook::{Settles, State},
 };
-use crate::model::class::{PROTOCOLS, Protocol};
+use crate::model::class::Protocol;
 
 /// A rate is another one than before when it is by this factor higher or lower.
 const CHANGED: f64 = 1.3;
@@ -14,37 +15,10 @@ pub(super) fn text(
     state: State,
     now: f64,
     max: Option<f64>,
-    rates: &[Option<Rate>; PROTOCOLS],
+    coming: &Coming,
     settles: Option<Settles>,
 ) -> String {
-    let mut text = Protocol::ALL
-        .into_iter()
-        .zip(rates)
-        .filter_map(|(protocol, rate)| Some((protocol, (*rate)?)))
-        .filter_map(|(protocol, rate)| Some((change(&rate)?, protocol, rate)))
-        .max_by(|(one, ..), (other, ..)| one.abs().total_cmp(&other.abs()))
-        .map_or_else(
-            || "arrivals stay as they are".to_owned(),
-            |(by, protocol, rate)| {
-                let verb = if by > 0.0 { "rose" } else { "fell" };
-                let name = protocol.name();
-                let before = number(rate.before.unwrap_or(0.0));
-                let since = rate.since.round();
-                if rate.slope == 0.0 {
-                    format!(
-                        "{name} arrivals {verb} from {before}/s to {}/s {since} s ago",
-                        number(rate.level)
-                    )
-                } else {
-                    let name_verb = if rate.slope > 0.0 { "rise" } else { "fall" };
-                    format!(
-                        "{name} arrivals {name_verb} by {}/s each minute since {since} s, to {}/s",
-                        number(rate.slope.abs() * 60.0),
-                        number(rate.level)
-                    )
-                }
-            },
-        );
+    let mut text = arrivals(coming);
     if let Some(settles) = settles {
         let verb =
             if max.is_some_and(|max| settles.level >= max) { "would settle" } else { "settles" };
@@ -57,6 +31,33 @@ pub(super) fn text(
         None => text += &format!(", now {}, no limit", number(now)),
     }
     text
+}
+
+/// What is new of arrivals, or recurs.
+fn arrivals(coming: &Coming) -> String {
+    let of_each = Protocol::ALL.into_iter().zip(&coming.rates).zip(&coming.recurring);
+    let changed = of_each
+        .filter_map(|((protocol, rate), recurring)| {
+            let rate = rate.as_ref()?;
+            Some((change(rate)?, protocol.name(), rate, recurring.as_ref()))
+        })
+        .max_by(|(one, ..), (other, ..)| one.abs().total_cmp(&other.abs()));
+    let Some((by, name, rate, recurring)) = changed else {
+        return "arrivals stay as they are".to_owned();
+    };
+    let level = number(rate.level);
+    let since = rate.since.round();
+    if let Some(recurring) = recurring {
+        format!("{name} arrivals come and go every {} s, now {level}/s", recurring.every)
+    } else if rate.slope == 0.0 {
+        let verb = if by > 0.0 { "rose" } else { "fell" };
+        let before = number(rate.before.unwrap_or(0.0));
+        format!("{name} arrivals {verb} from {before}/s to {level}/s {since} s ago")
+    } else {
+        let verb = if rate.slope > 0.0 { "rise" } else { "fall" };
+        let slope = number(rate.slope.abs() * 60.0);
+        format!("{name} arrivals {verb} by {slope}/s each minute since {since} s, to {level}/s")
+    }
 }
 
 /// By how many a second arrivals are more than they were; none where they are about the same.

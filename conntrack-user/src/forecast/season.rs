@@ -60,6 +60,8 @@ pub(super) struct Recurring {
     pub(super) until: Vec<(f64, f64)>,
     /// Arrivals a second after the last of them.
     pub(super) mean: f64,
+    /// Seconds after which they come again.
+    pub(super) every: f64,
     /// Variance of the arrivals of a second, of those of a step that vary together.
     pub(super) variance: f64,
 }
@@ -128,7 +130,8 @@ impl Season {
         }
         let sum: f32 = self.steps.range(first..).sum();
         let mean = f64::from(sum) / period.length as f64;
-        Some(Recurring { until, mean, variance: period.square * STEP })
+        let every = period.length as f64 * STEP;
+        Some(Recurring { until, mean, every, variance: period.square * STEP })
     }
 
     /// Whether a rate is what it was a period before the step that is `later` than the one that has begun, give or take

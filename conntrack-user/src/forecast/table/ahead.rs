@@ -1,16 +1,12 @@
 //! The level to come: survivors and arrivals, or a trend, or what is believed of a table that is not known yet.
 
 use super::{Table, YOUNG};
-use crate::{
-    forecast::{
-        arrivals::Rate,
-        levels::Trend,
-        outlook::AHEAD,
-        passes::Work,
-        path::{GRID, Path, Saw},
-        season::Recurring,
-    },
-    model::class::PROTOCOLS,
+use crate::forecast::{
+    coming::Coming,
+    levels::Trend,
+    outlook::AHEAD,
+    passes::Work,
+    path::{GRID, Path, Saw},
 };
 
 /// Seconds after which what live entries tell of those from before is believed.
@@ -22,22 +18,15 @@ const MODEL_ERROR: f64 = 0.08;
 
 impl Table {
     /// The level to come without regard to the limit.
-    pub(super) fn path(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
-        let mut path = self.known_path(rates);
-        self.slow_down(&mut path, rates);
+    pub(super) fn path(&self, coming: &Coming) -> Path {
+        let mut path = self.known_path(coming);
+        self.slow_down(&mut path, coming);
         path
     }
 
     /// Where less growth has come lately than was expected, less is to come; not where arrivals have changed since.
-    fn slow_down(&self, path: &mut Path, rates: &[Option<Rate>; PROTOCOLS]) {
-        let all: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
-        let matter = rates.iter().flatten().filter(|rate| rate.level > 0.02 * all);
-        let same = matter.map(|rate| rate.since).fold(f64::INFINITY, f64::min);
-        let recurs =
-            self.seasons.iter().zip(rates).any(|(season, rate)| {
-                rate.as_ref().is_some_and(|rate| season.ahead(rate).is_some())
-            });
-        let weight = if recurs { 0.0 } else { ((same - AHEAD) / AHEAD).clamp(0.0, 1.0) };
+    fn slow_down(&self, path: &mut Path, coming: &Coming) {
+        let weight = ((coming.unchanged() - AHEAD) / AHEAD).clamp(0.0, 1.0);
         let grew = 1.0 - weight * (1.0 - self.calibration.grew(self.entries.unwrap_or(0.0)));
         let from = path.level[0];
         for level in &mut path.level {
@@ -46,26 +35,26 @@ impl Table {
     }
 
     /// The same by what is known of arrivals and lifetimes alone.
-    pub(super) fn known_path(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
-        let mut path = self.queue(rates);
-        if let Some(trend) = self.trend(rates) {
+    pub(super) fn known_path(&self, coming: &Coming) -> Path {
+        let mut path = self.queue(coming);
+        if let Some(trend) = self.trend(coming) {
             self.follow(&mut path, &trend);
         }
         if self.counted > 0.0 && self.counted < YOUNG && self.knows_old < BELIEVED {
-            self.temper(&mut path, rates);
+            self.temper(&mut path, coming);
         }
         path
     }
 
     /// What was there before is not known, nor how long those live that come: the less has been seen, and the more of
     /// the table was there before, the more is believed that as many go as do now, until the collector passes next.
-    fn temper(&self, path: &mut Path, rates: &[Option<Rate>; PROTOCOLS]) {
+    fn temper(&self, path: &mut Path, coming: &Coming) {
         let now = path.level[0];
         let unknown = (self.at_first / now.max(1.0)).min(1.0);
         let trust = 1.0 - (1.0 - (self.counted / YOUNG).powi(2)) * unknown;
-        let come: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
+        let come = coming.all();
         let seen = self.counted.min(10.0);
-        let noise = rates.iter().flatten().map(|rate| rate.error.powi(2)).sum::<f64>()
+        let noise = coming.rates.iter().flatten().map(|rate| rate.error.powi(2)).sum::<f64>()
             + 3.0 * self.leaving / seen;
         let (grows, until) = if self.is_saw {
             (0.0, 0.0)
@@ -83,7 +72,7 @@ impl Table {
     }
 
     /// Survivors and arrivals.
-    pub(super) fn queue(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Path {
+    pub(super) fn queue(&self, coming: &Coming) -> Path {
         let mut path = Path::default();
         let collection = self.collection(Work::Rests);
         let now = self.entries.unwrap_or_else(|| self.known() + self.rest);
@@ -91,14 +80,13 @@ impl Table {
             .stocks
             .each_ref()
             .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID, &collection)));
-        let recurring: [Option<Recurring>; PROTOCOLS] =
-            std::array::from_fn(|at| self.seasons[at].ahead(rates[at].as_ref()?));
         // Before it has seen what lives and dies for a while, the laws are guessed.
         let guessed = 0.15 * (-self.counted / 90.0).exp();
         for (at, ahead) in GRID.into_iter().enumerate() {
             let (mut level, mut assured, mut variance, mut turned) = (self.rest, 0.0, 0.0, 0.0);
             let mut all = 0.0;
-            let of_protocol = self.stocks.iter().zip(rates).zip(&survivors).zip(&recurring);
+            let of_protocol =
+                self.stocks.iter().zip(&coming.rates).zip(&survivors).zip(&coming.recurring);
             for (((stock, rate), survivors), recurring) in of_protocol {
                 let (Some(stock), Some(rate), Some(survivors)) = (stock, rate, survivors) else {
                     continue;
@@ -157,15 +145,8 @@ impl Table {
     }
 
     /// A trend that arrivals do not explain; none where they have changed lately.
-    fn trend(&self, rates: &[Option<Rate>; PROTOCOLS]) -> Option<Trend> {
-        let all: f64 = rates.iter().flatten().map(|rate| rate.level).sum();
-        let matter = |rate: &&Rate| rate.level > 0.02 * all;
-        let same = rates
-            .iter()
-            .flatten()
-            .filter(matter)
-            .map(|rate| if rate.slope == 0.0 { rate.since } else { 0.0 });
-        let same = same.fold(f64::INFINITY, f64::min);
+    fn trend(&self, coming: &Coming) -> Option<Trend> {
+        let (all, same) = (coming.all(), coming.unchanged());
         let lifetime = self.entries? / all.max(1.0);
         let settled = same - 2.0 * lifetime.clamp(5.0, 240.0);
         let (seconds, memory) = if self.counted == 0.0 {

@@ -35,8 +35,8 @@ impl Table {
             let state = if is_full { State::Full } else { State::Unknown };
             return Outlook::unknown(state, "not enough is known yet");
         }
-        let rates = self.rates();
-        let path = self.path(&rates);
+        let coming = self.coming();
+        let path = self.path(&coming);
         let points = path.points();
         let width = self.calibration.width;
         let end = |width: Width, z: f64| {
@@ -111,7 +111,7 @@ impl Table {
         let ahead = Quantiles { low, median: around(AHEAD, width, 0.0).max(0.0), high };
         let [widest_low, widest_high] = ends(self.calibration.wide, Z975);
         let ahead95 = Some([widest_low.min(low), widest_high.max(high)]);
-        let reason = reason::text(state, now, max, &rates, settles);
+        let reason = reason::text(state, now, max, &coming, settles);
         Outlook {
             state,
             full,

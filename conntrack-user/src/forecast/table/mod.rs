@@ -10,9 +10,9 @@ mod ahead;
 mod look;
 
 use super::{
-    Forecaster,
-    arrivals::{self, Rate},
+    Forecaster, arrivals,
     calibration::Calibration,
+    coming::Coming,
     history::{KINDS, UNREPLIED},
     levels::Levels,
     outlook::{AHEAD, HORIZON, Outlook},
@@ -102,9 +102,8 @@ impl Forecaster for Table {
             self.calibration.judge(now, entries, self.max());
         }
         if self.counted > 3.0 && self.calibration.is_due(now) {
-            let rates = self.rates();
             // Without what growth lately was.
-            let points = self.known_path(&rates).points();
+            let points = self.known_path(&self.coming()).points();
             let level = self.entries.unwrap_or(0.0);
             let median = path::at(&points, AHEAD, |point| point.level);
             let error = path::at(&points, AHEAD, |point| point.error);
@@ -295,10 +294,13 @@ impl Table {
         }
     }
 
-    fn rates(&self) -> [Option<Rate>; PROTOCOLS] {
-        self.stocks
+    fn coming(&self) -> Coming {
+        let rates = self
+            .stocks
             .each_ref()
-            .map(|stock| stock.as_ref().map(|stock| arrivals::rate(&stock.history, self.now)))
+            .map(|stock| stock.as_ref().map(|stock| arrivals::rate(&stock.history, self.now)));
+        let recurring = std::array::from_fn(|at| self.seasons[at].ahead(rates[at].as_ref()?));
+        Coming { rates, recurring }
     }
 
     fn collection(&self, work: Work) -> Collection {

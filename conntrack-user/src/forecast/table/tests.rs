@@ -291,9 +291,10 @@ fn more_entries_more_arrivals_or_less_room_are_never_later() {
             );
             assert!(!later(other.high, base.high), "{by}: {other:?}");
         }
-        let rates = world.forecaster.rates();
-        let faster = rates.map(|rate| rate.map(|rate| Rate { level: rate.level * by, ..rate }));
-        let (path, fast) = (world.forecaster.queue(&rates), world.forecaster.queue(&faster));
+        let mut coming = world.forecaster.coming();
+        let path = world.forecaster.queue(&coming);
+        coming.rates.iter_mut().flatten().for_each(|rate| rate.level *= by);
+        let fast = world.forecaster.queue(&coming);
         assert!(path.level.iter().zip(&fast.level).all(|(one, more)| one <= more), "{by}");
     }
 }
