@@ -20,14 +20,24 @@ impl Coming {
         self.rates.iter().flatten().map(|rate| rate.level).sum()
     }
 
-    /// For so many seconds all rates that matter have been what they are; 0 while one of them changes, or recurs.
+    /// For so many seconds all rates that matter have been what they are, or have changed as they do; 0 while one recurs.
     pub(super) fn unchanged(&self) -> f64 {
-        let least = LITTLE * self.all();
-        let seconds = |(rate, recurring): (&Option<Rate>, &Option<Recurring>)| {
-            let rate = rate.as_ref().filter(|rate| rate.level > least)?;
-            Some(if rate.slope == 0.0 && recurring.is_none() { rate.since } else { 0.0 })
+        let seconds = |(rate, recurring): (&Rate, &Option<Recurring>)| match recurring {
+            Some(_) => 0.0,
+            None => rate.since,
         };
+        self.what_matters().map(seconds).fold(f64::INFINITY, f64::min)
+    }
+
+    /// A rate that matters changes.
+    pub(super) fn changes(&self) -> bool {
+        self.what_matters().any(|(rate, _)| rate.slope != 0.0)
+    }
+
+    fn what_matters(&self) -> impl Iterator<Item = (&Rate, &Option<Recurring>)> {
+        let least = LITTLE * self.all();
         let of_each = self.rates.iter().zip(&self.recurring);
-        of_each.filter_map(seconds).fold(f64::INFINITY, f64::min)
+        let known = of_each.filter_map(|(rate, recurring)| Some((rate.as_ref()?, recurring)));
+        known.filter(move |(rate, _)| rate.level > least)
     }
 }

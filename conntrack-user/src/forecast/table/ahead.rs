@@ -146,6 +146,9 @@ impl Table {
 
     /// A trend that arrivals do not explain; none where they have changed lately.
     fn trend(&self, coming: &Coming) -> Option<Trend> {
+        if coming.changes() {
+            return None;
+        }
         let (all, same) = (coming.all(), coming.unchanged());
         let lifetime = self.entries? / all.max(1.0);
         let settled = same - 2.0 * lifetime.clamp(5.0, 240.0);
