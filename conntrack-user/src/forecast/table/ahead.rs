@@ -13,6 +13,8 @@ use crate::forecast::{
 const BELIEVED: f64 = 10.0;
 /// Seconds after which the collector has passed once.
 const MOST_BETWEEN_PASSES: f64 = 62.0;
+/// A rate that changes is taken to do so for this part of the time for which it has.
+const LASTS: f64 = 0.5;
 /// How far a forecast of a change is off, as part of it, besides what chance does.
 const MODEL_ERROR: f64 = 0.08;
 
@@ -101,11 +103,11 @@ impl Table {
                     let per_rate: f64 = stock.arrivals(ahead, 0.0).0.iter().sum();
                     (come, all, recurring.variance * per_rate)
                 } else {
-                    let (per_rate, per_slope) = stock.arrivals(ahead, rate.since);
+                    let (per_rate, per_slope) = stock.arrivals(ahead, LASTS * rate.since);
                     let come = [0, 1].map(|kind| {
                         f64::max(rate.level * per_rate[kind] + rate.slope * per_slope[kind], 0.0)
                     });
-                    let rising = ahead.min(rate.since);
+                    let rising = ahead.min(LASTS * rate.since);
                     let all = rate.level * ahead + rate.slope * rising * (ahead - 0.5 * rising);
                     let of_rate = rate.error * per_rate.iter().sum::<f64>();
                     let is_slope = rate.slope.signum().abs();
