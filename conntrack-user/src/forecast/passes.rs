@@ -17,6 +17,11 @@ const MOST: f64 = 60.0;
 const LATE: f64 = 8.0;
 /// No pass takes so large a part of a table; a user does who flushes it.
 const FLUSHED: f64 = 0.7;
+/// A pass within so many ticks of when it was due has come when it was; how far it moves when the next is due, and
+/// the time between two.
+const NEAR: f64 = 1.6;
+const TRUST: f64 = 0.4;
+const LEARN: f64 = 0.15;
 /// A pass that takes less than this part of what the last one took, and comes earlier than this part of the time
 /// between two, is none.
 const SMALL: f64 = 0.25;
@@ -139,7 +144,7 @@ impl Passes {
         let usual = quiet * seconds;
         if deletes > TIMES * usual + DEVIATIONS * (usual + 1.0).sqrt() {
             if !self.is_at_work {
-                self.start(now - seconds);
+                self.start(now, seconds);
             }
             self.deletes += deletes;
             self.in_pass += deletes;
@@ -173,12 +178,21 @@ impl Passes {
         }
     }
 
-    fn start(&mut self, begin: f64) {
+    /// One has begun in the last `seconds`.
+    fn start(&mut self, now: f64, seconds: f64) {
         self.before = (self.begin, self.wait);
+        let mut begin = now - 0.5 * seconds;
         if let Some(before) = self.begin
             && begin - before < MOST + LATE
         {
-            self.wait = Some((begin - before).clamp(1.0, MOST + LATE));
+            let wait = (begin - before).clamp(1.0, MOST + LATE);
+            // Ticks are coarse: many passes tell better than one when the next is due.
+            let known = self.wait.filter(|known| (wait - known).abs() < NEAR * seconds);
+            if let Some(known) = known {
+                let due = before + known;
+                begin = (due + TRUST * (begin - due)).clamp(now - seconds, now);
+            }
+            self.wait = Some(known.map_or(wait, |known| known + LEARN * (wait - known)));
         }
         self.is_at_work = true;
         self.begin = Some(begin);
@@ -290,7 +304,7 @@ mod tests {
             _ => 20.0,
         });
         assert!((0.85..1.0).contains(&waiting), "{waiting}");
-        assert_eq!(next, Some(49.0));
+        assert_eq!(next, Some(49.5));
         let (waiting, _) = pass(401, 700, &|_| 9000.0);
         assert_eq!(waiting, 0.0);
     }
@@ -313,6 +327,26 @@ mod tests {
                 let next = passes.next(now).unwrap_or(0.0);
                 let due = 60.0 - f64::from((second + 1) % 60);
                 assert!((next - due).abs() <= 1.0 || due >= 59.0, "{second}: {next}, not {due}");
+            }
+        }
+    }
+
+    #[test]
+    fn coarse_ticks_tell_when_the_next_is_due_after_some_passes() {
+        let mut passes = Passes::default();
+        let period = 8.19;
+        for tick in 1..=240 {
+            let now = f64::from(tick) * 0.5;
+            let since = now % period;
+            let deletes = if since < 0.5 { 1200.0 } else { 5.0 };
+            if passes.observe(now, 0.5, [150.0, deletes], 3000.0) == Work::HasPassed {
+                passes.settle();
+            }
+            // Seven passes later: a tenth of a second is one of a hundred.
+            if now > 60.0 && since > 1.0 && since < 7.0 {
+                let seventh = passes.next(now).unwrap_or(0.0) + 6.0 * passes.interval();
+                let off = seventh - (7.0 * period - since);
+                assert!(off.abs() < 0.8, "{now}: {off}");
             }
         }
     }
