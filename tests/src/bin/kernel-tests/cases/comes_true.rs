@@ -20,10 +20,11 @@ use crate::{
 
 pub(super) fn tests() -> Vec<Test> {
     let each = SITUATIONS.iter().map(|situation| {
-        Test::new(situation.test, situation.title, |env, checks| {
+        let test = Test::new(situation.test, situation.title, |env, checks| {
             let looks = (situation.play)(env, &LIVE, checks)?;
             (situation.judge)(&looks, checks)
-        })
+        });
+        Test { on_demand: situation.takes_long, ..test }
     });
     let recordings =
         Test::new("forecast-recordings", "The same as recordings, which are handed out", record);
@@ -37,6 +38,8 @@ struct Situation {
     /// The test's name.
     test: &'static str,
     title: &'static str,
+    /// A minute or more: its recording is judged on each machine instead.
+    takes_long: bool,
     /// The recording's.
     name: &'static str,
     /// Its ticks.
@@ -51,6 +54,7 @@ const SITUATIONS: &[Situation] = &[
     Situation {
         test: "forecast-comes-true",
         title: "The time to full that is told of a flood is that after which the table is full, and it is said why",
+        takes_long: false,
         name: "flood",
         interval: "200ms",
         play: flood,
@@ -59,6 +63,7 @@ const SITUATIONS: &[Situation] = &[
     Situation {
         test: "forecast-of-a-plateau",
         title: "A flood that levels off below the limit: told at which level, and no lasting word of a full table",
+        takes_long: true,
         name: "plateau",
         interval: "500ms",
         play: plateau,
@@ -67,6 +72,7 @@ const SITUATIONS: &[Situation] = &[
     Situation {
         test: "forecast-of-a-leak",
         title: "A slow leak: once it was seen for a minute, the time to full that is told is right",
+        takes_long: true,
         name: "leak",
         interval: "500ms",
         play: leak,
@@ -75,6 +81,7 @@ const SITUATIONS: &[Situation] = &[
     Situation {
         test: "forecast-follows-the-limit",
         title: "The limit is halved while the table fills, and again below its level: the next tick knows",
+        takes_long: false,
         name: "max-halved",
         interval: "200ms",
         play: halve,
