@@ -75,8 +75,7 @@ pub(super) struct Law {
 
 /// The part that survives a cumulative hazard; above 0, as a part of it is asked for.
 fn survives(cumulative: f64) -> f64 {
-    // What is too small for a number takes ten times as long to work out.
-    (-cumulative.min(69.0)).exp()
+    if cumulative < 69.0 { (-cumulative).exp() } else { 1e-30 }
 }
 
 /// The second at which a bin begins.

@@ -137,6 +137,9 @@ pub(super) fn crossing(points: &[Point], level: f64, line: impl Fn(&Point) -> f6
 
 /// The standard normal distribution (Abramowitz and Stegun 26.2.17; off by at most 7.5e-8).
 pub(super) fn normal(z: f64) -> f64 {
+    if z.abs() > 8.0 {
+        return f64::from(u8::from(z > 0.0));
+    }
     let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
     let series = t
         * (0.319_381_530

@@ -53,18 +53,21 @@ impl Table {
             high: at_once.or_else(|| crossing(&points, max, line(-Z90))),
         });
         let full_within = max.map(|max| {
+            let reach = |level: f64, error: f64| {
+                let above = level - max;
+                normal(above / (width.of(-above) * error).max(1e-9))
+            };
+            let mut likely = if is_full { 1.0 } else { 0.0 };
+            let mut rest = points.iter().peekable();
             WITHIN.map(|within| {
-                let reach = |level: f64, error: f64| {
-                    let above = level - max;
-                    normal(above / (width.of(-above) * error).max(1e-9))
-                };
-                let until = points.iter().filter(|point| point.ahead <= within);
+                while let Some(point) = rest.next_if(|point| point.ahead <= within) {
+                    likely = f64::max(likely, reach(point.level, point.error));
+                }
                 let last = reach(
                     path::at(&points, within, |point| point.level),
                     path::at(&points, within, |point| point.error),
                 );
-                let first = if is_full { 1.0 } else { last };
-                until.map(|point| reach(point.level, point.error)).fold(first, f64::max)
+                likely.max(last)
             })
         });
         let drop = max.filter(|_| evictable.is_some()).map(|max| {
