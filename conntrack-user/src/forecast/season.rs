@@ -1,7 +1,7 @@
 //! Arrivals that recur: a cron job, a wave of the day. What comes next is then what came after the same moment of the
 //! period before.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use super::arrivals::Rate;
 
@@ -12,12 +12,11 @@ const KEPT: usize = 360;
 /// Steps after which it is looked for a period again.
 const EACH: usize = 3;
 /// A period has at least so many steps.
-const SHORTEST: usize = 4;
+const SHORTEST: usize = 6;
 /// Rates vary by more than so many times what chance does, or there is nothing to recur.
 const VARIES: f64 = 9.0;
-/// The mean square of what is between a step and the one a period before it, by what it is between any two: above the
-/// first the two have nothing to do with each other, below the second it is a period.
-const UNLIKE: f64 = 0.6;
+/// The mean square of what is between a step and the one a period before it, by what it is between any two, is below
+/// this. On a ramp, at a step, and while a wave has not come round it is above 1.
 const LIKE: f64 = 0.2;
 /// A period is the shortest whose square is so near to the least.
 const NEAREST: f64 = 1.3;
@@ -49,8 +48,6 @@ struct Period {
     length: usize,
     /// The mean square of what is between a step and the one a period before.
     square: f64,
-    /// Of rates, from the least to the most.
-    range: f64,
 }
 
 /// What is to come by the period before: a rate from each time ahead to the next, in seconds.
@@ -90,8 +87,7 @@ impl Season {
         let (rate, dispersion) = (self.begun / self.seconds, dispersion());
         (self.begun, self.seconds) = (0.0, 0.0);
         if let Some(period) = self.period {
-            self.off =
-                if self.is_as(&period, 0, rate, dispersion / STEP) { 0 } else { self.off + 1 };
+            self.off = if self.is_as(&period, rate, dispersion / STEP) { 0 } else { self.off + 1 };
             if self.off >= GIVEN_UP {
                 self.period = None;
                 self.wait = period.length;
@@ -117,7 +113,7 @@ impl Season {
     pub(super) fn ahead(&self, rate: &Rate) -> Option<Recurring> {
         let period = self.period?;
         let noise = rate.dispersion / rate.since.clamp(1.0, STEP);
-        if self.off > 0 || !self.is_as(&period, 0, rate.level, noise) {
+        if self.off > 0 || !self.is_as(&period, rate.level, noise) {
             return None;
         }
         let first = self.steps.len() - period.length;
@@ -134,57 +130,57 @@ impl Season {
         Some(Recurring { until, mean, every, variance: period.square * STEP })
     }
 
-    /// Whether a rate is what it was a period before the step that is `later` than the one that has begun, give or take
-    /// a step.
-    fn is_as(&self, period: &Period, later: usize, rate: f64, noise: f64) -> bool {
-        let Some(before) = (self.steps.len() + later).checked_sub(period.length) else {
-            return false;
-        };
-        let near = before.saturating_sub(1)..(before + 2).min(self.steps.len());
-        let (low, high) = self
-            .steps
-            .range(near)
-            .fold((f32::INFINITY, 0.0_f32), |(low, high), step| (low.min(*step), high.max(*step)));
-        let (low, high) = (f64::from(low), f64::from(high));
-        let more = RANGE * period.range + CHANCE * (noise * (high + 1.0)).sqrt();
+    /// Whether the rate of the step that has begun is what it was a period before, give or take a step.
+    fn is_as(&self, period: &Period, rate: f64, noise: f64) -> bool {
+        let before = self.steps.len() - period.length;
+        let (low, high) = self.range(before.saturating_sub(1)..(before + 2).min(self.steps.len()));
+        let (least, most) = self.range(before..self.steps.len());
+        let more = RANGE * (most - least) + CHANCE * (noise * (high + 1.0)).sqrt();
         (low - more..=high + more).contains(&rate)
     }
 
-    /// The shortest period that explains the steps, where there is one.
+    /// The least and the highest rate of some steps.
+    fn range(&self, steps: Range<usize>) -> (f64, f64) {
+        let (low, high) = self
+            .steps
+            .range(steps)
+            .fold((f32::INFINITY, 0.0_f32), |(low, high), step| (low.min(*step), high.max(*step)));
+        (low.into(), high.into())
+    }
+
+    /// The shortest period that explains the latest steps, where there is one.
     fn find(&self, dispersion: f64) -> Option<Period> {
-        let number = self.steps.len();
-        if number < 2 * SHORTEST {
-            return None;
+        let steps: Vec<f32> = self.steps.iter().copied().collect();
+        // Sums of the steps, and of their squares, from each one on.
+        let mut sums = vec![(0.0, 0.0); steps.len() + 1];
+        for (at, step) in steps.iter().map(|step| f64::from(*step)).enumerate().rev() {
+            let (sum, squares) = sums[at + 1];
+            sums[at] = (sum + step, squares + step * step);
         }
-        let all = self.steps.iter().map(|step| f64::from(*step));
-        let (sum, squares, least, most) =
-            all.fold((0.0, 0.0, f64::INFINITY, 0.0_f64), |(sum, squares, least, most), step| {
-                (sum + step, squares + step * step, least.min(step), most.max(step))
-            });
-        let mean = sum / number as f64;
-        let variance = squares / number as f64 - mean * mean;
-        if variance < VARIES * dispersion * mean / STEP {
-            return None;
-        }
-        let square = |length: usize| {
-            let pairs = self.steps.iter().zip(self.steps.range(length..));
-            let sum: f32 = pairs.map(|(one, other)| (one - other) * (one - other)).sum();
-            f64::from(sum) / (number - length) as f64
+        let is_period = |period: &Period| {
+            let number = 2 * period.length;
+            let (sum, squares) = sums[steps.len() - number];
+            let mean = sum / number as f64;
+            let variance = squares / number as f64 - mean * mean;
+            let chance = dispersion * mean / STEP;
+            let most = LIKE * 2.0 * variance + 2.0 * chance;
+            variance > VARIES * chance && period.square < most
         };
-        let lengths = 1..=number / 2;
-        let unlike = lengths.clone().find(|length| square(*length) > UNLIKE * 2.0 * variance)?;
-        let candidates: Vec<(usize, f64)> = lengths
-            .filter(|length| *length > unlike.max(SHORTEST - 1))
-            .map(|length| (length, square(length)))
-            .collect();
-        let least_square = candidates.iter().map(|of| of.1).fold(f64::INFINITY, f64::min);
-        let chance = 2.0 * dispersion * mean / STEP;
-        let (length, square) = candidates
-            .iter()
-            .copied()
-            .find(|of| of.1 <= NEAREST * least_square + chance)
-            .filter(|of| of.1 < LIKE * 2.0 * variance + chance)?;
-        Some(Period { length, square, range: most - least })
+        let lengths = SHORTEST..=steps.len() / 2;
+        let likely: Vec<Period> =
+            lengths.map(|length| Period::of(&steps, length)).filter(is_period).collect();
+        let least = likely.iter().map(|period| period.square).fold(f64::INFINITY, f64::min);
+        likely.into_iter().find(|period| period.square <= NEAREST * least)
+    }
+}
+
+impl Period {
+    /// The last `length` steps against as many before them.
+    fn of(steps: &[f32], length: usize) -> Self {
+        let (rest, after) = steps.split_at(steps.len() - length);
+        let before = &rest[rest.len() - length..];
+        let squares: f32 = before.iter().zip(after).map(|(one, other)| (one - other).powi(2)).sum();
+        Self { length, square: f64::from(squares) / length as f64 }
     }
 }
 
