@@ -26,6 +26,11 @@ const LEARN: f64 = 0.15;
 /// between two, is none.
 const SMALL: f64 = 0.25;
 const EARLIEST: f64 = 0.75;
+/// By what part the rate of inserts changes at least when what expires does so unevenly; how far one pass is believed of
+/// what becomes of it where it does not, and where it does.
+const UNEVEN: f64 = 0.2;
+const EVENLY: f64 = 0.7;
+const UNEVENLY: f64 = 0.2;
 /// The part of the deletes that come in passes from which on the level is a saw, and below which it is none any more.
 const SAW: f64 = 0.2;
 const NO_SAW: f64 = 0.04;
@@ -225,11 +230,13 @@ impl Passes {
             let rate = self.inserts / self.interval();
             let met = fate.met / rate.max(1.0);
             // What came at another rate than before does not expire evenly.
-            let is_even = (rate - self.rate).abs() < 0.2 * rate;
-            let weight = if is_even { 0.7 } else { 0.2 };
-            let known = self.met.unwrap_or(met);
-            self.at_once +=
-                if self.met.is_some() { weight } else { 1.0 } * (fate.at_once - self.at_once);
+            let weight = match self.met {
+                None => 1.0,
+                Some(_) if (rate - self.rate).abs() < UNEVEN * rate => EVENLY,
+                Some(_) => UNEVENLY,
+            };
+            let known = self.met.unwrap_or(0.0);
+            self.at_once += weight * (fate.at_once - self.at_once);
             self.met = Some(known + weight * (met - known));
             self.rate = rate;
             (self.early, self.early_seconds) = (0.0, 0.0);
@@ -251,7 +258,7 @@ impl Passes {
     /// What becomes of what expires at `rate` inserts a second: each looks into two buckets first.
     pub(super) fn fate(&self, rate: f64) -> Fate {
         let met = self.met.unwrap_or(0.0) * rate;
-        Fate { at_once: if self.met.is_some() { self.at_once } else { 0.0 }, met }
+        Fate { at_once: self.at_once, met }
     }
 
     /// When the last pass ended that is over; none where the level is no saw.

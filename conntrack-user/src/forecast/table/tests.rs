@@ -54,6 +54,19 @@ impl World {
     }
 }
 
+/// So many entries of at most so many, and nothing else, at that second.
+fn counts_alone(second: u64, entries: u64, max: u32) -> Snapshot {
+    Snapshot {
+        time_ns: second * 1_000_000_000,
+        entries: Some(entries),
+        limit: Limit::Entries(max),
+        change: None,
+        live: None,
+        ended: None,
+        timeouts: Timeouts::default(),
+    }
+}
+
 #[test]
 fn a_table_that_stays_is_steady() {
     let mut world = World::new([1000, 300], 262_144);
@@ -70,15 +83,8 @@ fn a_table_that_stays_is_steady() {
 fn what_was_evicted_before_a_gap_says_nothing_of_now() {
     let mut world = World::new([1000, 300], 80_000);
     world.go_on([1000, 300], 60);
-    let mut snapshot = Snapshot {
-        time_ns: (world.second as u64 + 1) * 1_000_000_000,
-        entries: Some(79_900),
-        limit: Limit::Entries(80_000),
-        change: Some(Change { evictions: 5, ..Change::default() }),
-        live: None,
-        ended: None,
-        timeouts: Timeouts::default(),
-    };
+    let mut snapshot = counts_alone(world.second as u64 + 1, 79_900, 80_000);
+    snapshot.change = Some(Change { evictions: 5, ..Change::default() });
     world.forecaster.observe(&snapshot);
     assert_eq!(world.forecaster.outlook().state, State::Full);
     (snapshot.time_ns, snapshot.entries, snapshot.change) =
@@ -91,16 +97,8 @@ fn what_was_evicted_before_a_gap_says_nothing_of_now() {
 fn counts_alone_that_stay_just_below_the_limit_are_a_full_table() {
     let mut table = Table::default();
     for second in 1..60 {
-        table.observe(&Snapshot {
-            time_ns: second * 1_000_000_000,
-            // What is evicted for each that comes is not seen.
-            entries: Some(8_000 - second % 3),
-            limit: Limit::Entries(8_000),
-            change: None,
-            live: None,
-            ended: None,
-            timeouts: Timeouts::default(),
-        });
+        // What is evicted for each that comes is not seen.
+        table.observe(&counts_alone(second, 8_000 - second % 3, 8_000));
         assert_eq!(table.outlook().state, State::Full, "second {second}");
     }
 }
@@ -112,15 +110,9 @@ fn a_table_that_was_nearly_empty_is_known_at_once() {
     for second in 0..5 {
         let mut change = Change::default();
         change.inserts[Protocol::Udp as usize] = 500;
-        table.observe(&Snapshot {
-            time_ns: (second + 1) * 1_000_000_000,
-            entries: Some(40 + 500 * second),
-            limit: Limit::Entries(40_000),
-            change: (second > 0).then_some(change),
-            live: None,
-            ended: None,
-            timeouts,
-        });
+        let change = (second > 0).then_some(change);
+        let counts = counts_alone(second + 1, 40 + 500 * second, 40_000);
+        table.observe(&Snapshot { change, timeouts, ..counts });
     }
     let outlook = table.outlook();
     let median = outlook.full.and_then(|full| full.median).unwrap_or(0.0);
@@ -303,15 +295,7 @@ fn more_entries_more_arrivals_or_less_room_are_never_later() {
 fn with_counts_alone_a_steady_climb_is_told() {
     let mut table = Table::default();
     for second in 0..120_u64 {
-        table.observe(&Snapshot {
-            time_ns: second * 1_000_000_000,
-            entries: Some(10_000 + 100 * second),
-            limit: Limit::Entries(40_000),
-            change: None,
-            live: None,
-            ended: None,
-            timeouts: Timeouts::default(),
-        });
+        table.observe(&counts_alone(second, 10_000 + 100 * second, 40_000));
     }
     let full = table.outlook().full.and_then(|full| full.median);
     assert!(full.is_some_and(|full| (full - 181.0).abs() < 10.0), "{full:?}");
