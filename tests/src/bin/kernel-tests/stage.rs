@@ -20,6 +20,7 @@ use crate::{
     runner::Env,
     scenario::{Action, Scenario, Sender, Step},
     values::{self, Stat},
+    wait,
 };
 
 /// Long enough that nothing expires before a test removes it. Seconds.
@@ -68,6 +69,17 @@ pub(crate) fn keep_entries() -> Result<()> {
 
 pub(crate) fn set_sysctl(name: &str, value: i64) -> Result<()> {
     netns::write(&format!("/proc/sys/net/netfilter/{name}"), &value.to_string())
+}
+
+/// Waits until the garbage collector has passed through a table of more than `least` entries: a tenth of it has gone.
+pub(crate) fn await_pass(least: i64) -> Result<()> {
+    let mut before = 0;
+    wait::until("a pass of the garbage collector", wait::LONG, || {
+        let count = kernel::count()?;
+        let is_pass = before > least && count < before * 9 / 10;
+        before = count;
+        Ok(is_pass.then_some(()))
+    })
 }
 
 /// A sender's thread; told to stop when this is dropped.

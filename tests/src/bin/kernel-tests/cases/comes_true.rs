@@ -240,13 +240,7 @@ fn plateau(env: &Env, how: &How<'_>, checks: &mut Checks) -> Result<Vec<Look>> {
     let _max = Limit::max(&env.init, 5_000)?;
     let _few = send(Protocol::Udp, 60);
     // A table that was empty is looked through once a minute; from then on every few seconds.
-    let mut before = 0;
-    wait::until("a pass of the garbage collector", wait::LONG, || {
-        let count = kernel::count()?;
-        let is_pass = before > 300 && count < before * 9 / 10;
-        before = count;
-        Ok(is_pass.then_some(()))
-    })?;
+    stage::await_pass(300)?;
     let mut witness = Witness::start(env, how)?;
     witness.look_on(5.0)?;
     let _more = send(Protocol::Udp, 240);

@@ -18,7 +18,6 @@ use crate::{
     kernel,
     runner::{Env, Test},
     stage::{self, Running},
-    wait,
 };
 
 pub(super) fn tests() -> Vec<Test> {
@@ -63,13 +62,7 @@ fn follows(_: &Env, checks: &mut Checks) -> Result<()> {
     }
     let steady = KINDS.map(|(_, protocol, rate, ..)| start(protocol, rate));
     // An empty table is looked through once a minute.
-    let mut before = 0;
-    wait::until("a pass of the garbage collector", wait::LONG, || {
-        let count = kernel::count()?;
-        let is_pass = before > 1000 && count < before * 9 / 10;
-        before = count;
-        Ok(is_pass.then_some(()))
-    })?;
+    stage::await_pass(1000)?;
     let began = Instant::now();
     let mut more = None;
     let (mut entries, mut late) = (vec![], Duration::ZERO);
