@@ -1,6 +1,13 @@
 //! `ctmon watch --output json`, as a witness.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -27,6 +34,8 @@ pub(crate) struct Watch {
     ended: Vec<Netns>,
     inodes_twice: usize,
     victims: Vec<Vec<Victim>>,
+    /// [`Env::skipped`]
+    skipped: Arc<AtomicBool>,
 }
 
 /// What is wrong by what ctmon has said on standard error. By kprobe, one line says what cannot be told.
@@ -61,6 +70,7 @@ impl Watch {
             ended: Vec::new(),
             inodes_twice: 0,
             victims: Vec::new(),
+            skipped: Arc::clone(&env.skipped),
         };
         match watch.next(wait::SHORT)? {
             Line::Start(_) => Ok(watch),
@@ -97,6 +107,9 @@ impl Watch {
         match line {
             Line::Notice(notice) => self.notices.push(notice.text.clone()),
             Line::Tick(tick) => {
+                if tick.missed_at_most.is_some_and(|missed| missed > 0) {
+                    self.skipped.store(true, Ordering::Relaxed);
+                }
                 let inodes: BTreeSet<u64> = tick.netns.iter().map(|netns| netns.inode).collect();
                 self.inodes_twice += tick.netns.len() - inodes.len();
                 self.victims.extend((!tick.victims.is_empty()).then(|| tick.victims.clone()));

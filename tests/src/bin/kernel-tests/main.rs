@@ -19,7 +19,7 @@ mod stage;
 mod values;
 mod wait;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
@@ -97,6 +97,7 @@ fn run(cli: &Cli) -> Result<bool> {
         ctmon: runner::find_ctmon()?,
         fault_without: cli.fault_without.clone(),
         attach: cli.attach.clone(),
+        skipped: Arc::default(),
     };
     say(&format!("kernel: {}", kernel::release()))?;
     if kernel::count().is_ok() {
