@@ -1,7 +1,9 @@
 //! ctmon as a library: [`source`] reads the kernel, [`model`] turns what it reads into counts and
-//! rates, [`forecast`] says when a table is full, [`backtest`] how well, [`view`] writes it down.
+//! rates, [`forecast`] says when a table is full, [`backtest`] how well, [`daemon`] keeps what a service shows, [`view`] writes it
+//! down.
 
 pub mod backtest;
+pub mod daemon;
 pub mod doctor;
 pub mod forecast;
 pub mod model;

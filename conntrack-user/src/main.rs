@@ -5,7 +5,8 @@ mod command;
 
 use std::process::ExitCode;
 
-use clap::{Parser as _, error::ErrorKind};
+use anyhow::Result;
+use clap::error::ErrorKind;
 
 use cli::{Cli, Command};
 
@@ -13,7 +14,8 @@ use cli::{Cli, Command};
 const FAILURE: u8 = 3;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::read(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // A closed pipe is no reason to complain about.
@@ -24,21 +26,17 @@ fn main() -> ExitCode {
             };
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async {
-            match cli.command {
-                Command::Watch(watch) => command::watch::run(&watch).await,
-                Command::Record(record) => command::record::run(&record).await,
-                Command::Replay(replay) => command::replay::run(&replay).await,
-                Command::Export(export) => command::export::run(&export),
-                Command::Status(status) => command::status::run(&status).await,
-                Command::Events(events) => command::events::run(&events).await,
-                Command::Doctor(doctor) => command::doctor::run(&doctor),
-                Command::Backtest(backtest) => command::backtest::run(&backtest),
-            }
-        })
-    });
+    let outcome = match cli.command {
+        Command::Watch(watch) => block_on(command::watch::run(&watch)),
+        Command::Record(record) => block_on(command::record::run(&record)),
+        Command::Replay(replay) => block_on(command::replay::run(&replay)),
+        Command::Export(export) => command::export::run(&export),
+        Command::Status(status) => block_on(command::status::run(&status)),
+        Command::Events(events) => block_on(command::events::run(&events)),
+        Command::Serve(serve) => command::serve::run(&serve),
+        Command::Doctor(doctor) => command::doctor::run(&doctor),
+        Command::Backtest(backtest) => command::backtest::run(&backtest),
+    };
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -46,4 +44,8 @@ fn main() -> ExitCode {
             ExitCode::from(FAILURE)
         }
     }
+}
+
+fn block_on(command: impl Future<Output = Result<u8>>) -> Result<u8> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }

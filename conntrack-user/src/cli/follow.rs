@@ -1,10 +1,6 @@
 //! Following the running kernel: `ctmon watch` and `ctmon record`.
 
-use std::{
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::Args;
 use conntrack_user::{model::flow::threshold, source::live};
@@ -14,7 +10,7 @@ use super::{
     source::{Common, Ring},
     values::parse_interval,
 };
-use crate::command::steering::Wanted;
+use crate::command::{follow::Plan, steering::Wanted};
 
 pub(super) const WATCH_COLUMNS: &str = "\
 Columns:
@@ -83,23 +79,33 @@ pub(crate) struct Record {
     pub(crate) follow: Follow,
 }
 
-/// Following the running kernel.
+/// Following the running kernel for as long as is asked for.
 #[derive(Debug, Args)]
 pub(crate) struct Follow {
+    #[command(flatten)]
+    observe: Observe,
+    /// End after so many ticks
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Wait until the module nf_conntrack is loaded
+    #[arg(long)]
+    wait: bool,
+    /// Each tick has all namespaces, also those in which nothing was counted for 10 s
+    #[arg(long)]
+    all: bool,
+    /// Write the debug log of the kernel programs to standard error
+    #[arg(long)]
+    debug_bpf: bool,
+}
+
+/// What is looked at, how often, and how many events are wanted.
+#[derive(Debug, Args)]
+pub(super) struct Observe {
     #[command(flatten)]
     common: Common,
     /// Time between two ticks, 10ms to 1h
     #[arg(long, short, value_parser = parse_interval, default_value = "1s")]
-    pub(crate) interval: Duration,
-    /// End after so many ticks
-    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) count: Option<u64>,
-    /// Wait until the module nf_conntrack is loaded
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// Each tick has all namespaces, also those in which nothing was counted for 10 s
-    #[arg(long)]
-    all: bool,
+    interval: Duration,
     /// Time the kernel programs (JSON: probes[].run_time_ns); costs each run two readings of the clock
     #[arg(long)]
     probe_stats: bool,
@@ -115,29 +121,39 @@ pub(crate) struct Follow {
     /// Send the events of this share of the flows instead, above 0 and at most 1
     #[arg(long, value_name = "RATIO", value_parser = parse_ratio, conflicts_with_all = ["no_events", "event_budget"])]
     sample_ratio: Option<f64>,
-    /// Write the debug log of the kernel programs to standard error
-    #[arg(long)]
-    pub(crate) debug_bpf: bool,
 }
 
 impl Follow {
-    /// How many events are wanted.
-    pub(crate) fn wanted(&self) -> Wanted {
-        match self.sample_ratio {
-            Some(ratio) => Wanted::Threshold(threshold(ratio)),
-            None => Wanted::Budget(self.event_budget),
+    /// What is to be followed.
+    pub(crate) fn plan(&self) -> Plan {
+        let plan = self.observe.plan(self.debug_bpf);
+        Plan {
+            options: live::Options { idle_too: self.all, ..plan.options },
+            count: self.count,
+            wait: self.wait,
+            ..plan
         }
     }
+}
 
-    pub(crate) fn procfs(&self) -> &Path {
-        self.common.procfs()
-    }
-
-    pub(crate) fn options(&self) -> live::Options {
-        live::Options {
-            idle_too: self.all,
+impl Observe {
+    /// Without an end, and without waiting.
+    pub(super) fn plan(&self, debug_bpf: bool) -> Plan {
+        let wanted = match self.sample_ratio {
+            Some(ratio) => Wanted::Threshold(threshold(ratio)),
+            None => Wanted::Budget(self.event_budget),
+        };
+        let options = live::Options {
             probe_stats: self.probe_stats,
-            ..self.common.options(&self.ring, !self.no_events, self.debug_bpf)
+            ..self.common.options(&self.ring, !self.no_events, debug_bpf)
+        };
+        Plan {
+            options,
+            interval: self.interval,
+            wanted,
+            count: None,
+            for_at_most: None,
+            wait: false,
         }
     }
 }

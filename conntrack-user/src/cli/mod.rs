@@ -5,17 +5,24 @@ mod doctor;
 mod events;
 mod follow;
 mod recording;
+mod serve;
+mod settings;
 mod source;
 mod status;
 mod values;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{
+    CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, error::ErrorKind,
+};
 
 pub(crate) use backtest::{Backtest, Form};
 pub(crate) use doctor::Doctor;
 pub(crate) use events::Events;
-pub(crate) use follow::{Follow, Record, Watch};
+pub(crate) use follow::{Record, Watch};
 pub(crate) use recording::{Export, Replay, Speed, What};
+pub(crate) use serve::Serve;
 pub(crate) use status::{LOOK_ON, Status};
 
 /// Watches the connection tracking tables of a Linux node: how full, how fast, and when they overflow
@@ -44,12 +51,45 @@ pub(crate) enum Command {
     Status(Status),
     /// Follow single entries as they are inserted and destroyed
     Events(Events),
+    /// Watch this machine for as long as it runs: answer Prometheus, warn in time
+    #[command(after_help = serve::SERVE_SIGNALS)]
+    Serve(Box<Serve>),
     /// Look at this machine: what ctmon can tell here, what is missing, and what to do
     #[command(after_help = doctor::DOCTOR_CODES)]
     Doctor(Doctor),
     /// Try forecasters on simulated tables and on recordings, and say how good they are
     #[command(after_help = backtest::BACKTEST_COLUMNS)]
     Backtest(Backtest),
+}
+
+impl Cli {
+    /// Reads the command line, for `serve` with the environment and the settings file.
+    ///
+    /// # Errors
+    /// What is wrong, or help that was asked for.
+    pub(crate) fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let matches =
+            settings::with_environment(Self::command()).try_get_matches_from(arguments)?;
+        let Some((settings::SERVE, serve)) = matches.subcommand() else {
+            return Self::from_arg_matches(&matches);
+        };
+        let Some(file) = serve.get_one::<PathBuf>("config") else {
+            return Self::from_arg_matches(&matches);
+        };
+        let more = settings::arguments(&Self::command(), serve, file).map_err(|error| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{error:#}\n"))
+        })?;
+        // The program and the subcommand come first.
+        let (first, rest) = arguments.split_at(arguments.len().min(2));
+        let all = [first, &more, rest].concat();
+        let matches = settings::with_environment(Self::command()).try_get_matches_from(all)?;
+        Self::from_arg_matches(&matches)
+    }
+
+    /// A settings file for `serve`, with what holds without one.
+    pub(crate) fn settings_example() -> String {
+        settings::example(&Self::command())
+    }
 }
 
 /// How to write it.

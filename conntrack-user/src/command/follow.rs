@@ -15,8 +15,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::{kernel_release, output::Reader, settle, shutdown::Release, start, steering::Steering};
-use crate::cli::Follow;
+use super::{
+    kernel_release,
+    output::Reader,
+    settle,
+    shutdown::Release,
+    start,
+    steering::{Steering, Wanted},
+};
 
 /// Events taken out of the ring before others get their turn.
 const DRAIN: u64 = 8192;
@@ -26,6 +32,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const REOPEN: Duration = Duration::from_secs(5);
 /// Longest time between two looks into the ring.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
+
+/// What is followed, and for how long.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// How the source is opened.
+    pub(crate) options: live::Options,
+    /// Time between two ticks.
+    pub(crate) interval: Duration,
+    /// How many events are wanted.
+    pub(crate) wanted: Wanted,
+    /// Ticks until the end.
+    pub(crate) count: Option<u64>,
+    /// Time until the end, counted from the first source.
+    pub(crate) for_at_most: Option<Duration>,
+    /// Whether the module nf_conntrack is waited for.
+    pub(crate) wait: bool,
+}
 
 /// Who wants to know what a source tells.
 pub(crate) trait Sink {
@@ -54,32 +77,26 @@ enum Next {
     LetGo,
 }
 
-/// Follows one source after the other, for so long at the most.
-pub(crate) async fn run(
-    follow: &Follow,
-    for_at_most: Option<Duration>,
-    sink: &mut impl Sink,
-) -> Result<()> {
+/// Follows one source after the other.
+pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
     let release = Release::listen()?;
-    if follow.wait {
-        wait_for_conntrack(follow.procfs()).await;
+    let procfs = &plan.options.procfs;
+    if plan.wait {
+        wait_for_conntrack(procfs).await;
     }
-    if follow.debug_bpf {
+    if plan.options.ebpf.debug_log {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
-    let kernel = kernel_release(follow.procfs());
-    let (left, deadline) = (follow.count, None);
     let mut session = Session {
-        follow,
-        kernel,
+        plan,
+        kernel: kernel_release(procfs),
         sink,
-        left,
-        for_at_most,
-        deadline,
+        left: plan.count,
+        deadline: None,
         release,
         flows: item::Flows::default(),
     };
-    let mut options = follow.options();
+    let mut options = plan.options.clone();
     let mut with_programs = false;
     loop {
         let mut live = reopen(&options, with_programs).await?;
@@ -100,11 +117,11 @@ pub(crate) async fn run(
                  attaches them"
             }
             Next::LetGo => {
-                options = follow.options();
+                options = plan.options.clone();
                 "SIGUSR2: the programs are attached again"
             }
             Next::Reloaded => {
-                options = follow.options();
+                options = plan.options.clone();
                 "the module nf_conntrack was unloaded, and all entries with it; counts start anew \
                  once it is loaded again"
             }
@@ -115,7 +132,7 @@ pub(crate) async fn run(
         }
         tokio::select! {
             () = reached(session.deadline) => return Ok(()),
-            () = wait_for_conntrack(follow.procfs()) => {}
+            () = wait_for_conntrack(procfs) => {}
         }
     }
 }
@@ -149,12 +166,11 @@ async fn wait_for_conntrack(procfs: &Path) {
 
 /// What lasts longer than a source.
 struct Session<'a, S> {
-    follow: &'a Follow,
+    plan: &'a Plan,
     kernel: String,
     sink: &'a mut S,
     /// Ticks until the end.
     left: Option<u64>,
-    for_at_most: Option<Duration>,
     /// When it ends, counted from the first source.
     deadline: Option<Instant>,
     release: Release,
@@ -173,7 +189,7 @@ impl<S: Sink> Session<'_, S> {
                 lost.why
             );
         }
-        let mut debug_log = if self.follow.debug_bpf { live.debug_log()? } else { None };
+        let mut debug_log = if self.plan.options.ebpf.debug_log { live.debug_log()? } else { None };
         let _ = self.sink.take(&Item::Start(start(live, &self.kernel)))?;
         settle(live, |reading| {
             let _ = self.sink.take(&Item::Reading(Use::Settle, Box::new(reading)))?;
@@ -181,7 +197,7 @@ impl<S: Sink> Session<'_, S> {
         })
         .await?;
         let rings: Vec<_> = live.ring_fds()?.into_iter().map(register).collect::<Result<_>>()?;
-        let (mut steering, set) = Steering::new(self.follow.wanted(), live);
+        let (mut steering, set) = Steering::new(self.plan.wanted, live);
         if let Some(set) = set {
             let _ = self.sink.take(&Item::Threshold(set))?;
         }
@@ -192,9 +208,9 @@ impl<S: Sink> Session<'_, S> {
         }
         let now = Instant::now();
         if self.deadline.is_none() {
-            self.deadline = self.for_at_most.map(|time| now + time);
+            self.deadline = self.plan.for_at_most.map(|time| now + time);
         }
-        let mut ticks = interval_at(now + self.follow.interval, self.follow.interval);
+        let mut ticks = interval_at(now + self.plan.interval, self.plan.interval);
         // A tick that comes late is not made up for: its interval is in the output.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut collect = tokio::time::interval(COLLECT_EVERY);

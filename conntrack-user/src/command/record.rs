@@ -17,7 +17,7 @@ use conntrack_user::{
 };
 
 use super::{
-    follow::{self, Sink},
+    follow::{self, Plan, Sink},
     kernel_release,
     output::Reader,
     show::Show,
@@ -32,14 +32,15 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(record: &Record) -> Result<u8> {
     let mut shutdown = Shutdown::listen()?;
-    let procfs = record.follow.procfs();
+    let plan = Plan { for_at_most: record.for_at_most, ..record.follow.plan() };
+    let procfs = &plan.options.procfs;
     let mut recorder = Recorder::create(&record.file, record.force, record.max_size, procfs)?;
     recorder.show_progress();
     // The model says when the baselines are settled, and which live entries are to be read again.
     let mut sink = (Show::new(None, false, false), Some(recorder));
     let outcome = tokio::select! {
         () = shutdown.requested() => Ok(()),
-        outcome = follow::run(&record.follow, record.for_at_most, &mut sink) => outcome,
+        outcome = follow::run(&plan, &mut sink) => outcome,
     };
     let finished = sink.1.map(Recorder::finish).transpose();
     outcome?;

@@ -7,14 +7,15 @@ use crate::cli::Watch;
 
 pub(crate) async fn run(watch: &Watch) -> Result<u8> {
     let mut shutdown = Shutdown::listen()?;
+    let plan = watch.follow.plan();
     let recorder = match &watch.record {
-        Some(path) => Some(Recorder::create(path, watch.force, None, watch.follow.procfs())?),
+        Some(path) => Some(Recorder::create(path, watch.force, None, &plan.options.procfs)?),
         None => None,
     };
     let mut sink = (Show::new(Some(watch.output), watch.causes, watch.flows), recorder);
     let outcome = tokio::select! {
         () = shutdown.requested() => Ok(()),
-        outcome = follow::run(&watch.follow, None, &mut sink) => outcome,
+        outcome = follow::run(&plan, &mut sink) => outcome,
     };
     let finished = sink.1.map_or(Ok(()), |recorder| recorder.finish().map(drop));
     outcome.and(finished).map(|()| 0)

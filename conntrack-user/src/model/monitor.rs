@@ -208,11 +208,7 @@ impl Monitor {
         }
         let count = reading.counts.last().map(|read| read.count);
         let entries = entries(&state.baseline, reading.totals.as_ref(), count);
-        let limit = match reading.max {
-            Some(0) => Limit::Unlimited,
-            Some(max) => Limit::Entries(max),
-            None => Limit::Unavailable,
-        };
+        let limit = reading.max.map_or(Limit::Unavailable, Limit::of);
         if let (Some(before), Some(now)) = (state.max, reading.max)
             && before != now
         {

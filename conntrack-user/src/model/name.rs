@@ -30,3 +30,18 @@ pub enum NameKind {
     /// A process. The last resort: it may be called anything.
     Process,
 }
+
+impl NameKind {
+    /// As JSON and metrics name it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::IpNetns => "ip_netns",
+            Self::Pod => "pod",
+            Self::Container => "container",
+            Self::Service => "service",
+            Self::Generated => "generated",
+            Self::Process => "process",
+        }
+    }
+}

@@ -111,6 +111,12 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// What `nf_conntrack_max` says.
+    #[must_use]
+    pub const fn of(max: u32) -> Self {
+        if max == 0 { Self::Unlimited } else { Self::Entries(max) }
+    }
+
     /// Whether a table with so many entries may be at the limit.
     #[must_use]
     pub fn is_reached(self, entries: Entries) -> bool {
@@ -151,6 +157,30 @@ impl Tick {
             blocks: None,
             flows: None,
             notices: vec![],
+        }
+    }
+}
+
+#[cfg(test)]
+impl NetnsTick {
+    /// One of which nothing else is known.
+    pub(crate) fn example(inode: u64, entries: u64, max: u32) -> Self {
+        Self {
+            id: NetnsId { cookie: Some(inode), inode },
+            name: None,
+            ended: false,
+            entries: Entries::Exact(entries),
+            limit: Limit::of(max),
+            change: None,
+            rates: Rates::default(),
+            windows: None,
+            totals: None,
+            baseline: None,
+            drift: None,
+            outlook: Outlook::unknown(crate::forecast::outlook::State::Unknown, "nothing is known"),
+            timeouts_known: false,
+            count: None,
+            kernel: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
 pub struct Listener {
     source: Option<(Start, Monitor)>,
     keeps_snapshots: bool,
+    first: Option<Tick>,
 }
 
 impl Listener {
@@ -42,10 +43,15 @@ impl Listener {
                 events.for_each(|event| monitor.observe_event(event.netns, &event.flow));
             }
             Item::Reading(Use::Settle, reading) => monitor.settle(reading),
-            Item::Reading(Use::First, reading) => drop(monitor.observe(reading)),
+            Item::Reading(Use::First, reading) => self.first = Some(monitor.observe(reading)),
             Item::Reading(Use::Tick, reading) => return Some(monitor.observe(reading)),
         }
         None
+    }
+
+    /// What was there before the first tick: all namespaces, without rates. Once.
+    pub fn take_first(&mut self) -> Option<Tick> {
+        self.first.take()
     }
 
     /// The source; none before it was opened.

@@ -95,7 +95,9 @@ pub fn json(netns: &NetnsTick) -> Json<'_> {
     }
 }
 
-const fn name(state: State) -> &'static str {
+/// The state as JSON and metrics name it.
+#[must_use]
+pub const fn name(state: State) -> &'static str {
     match state {
         State::Unknown => "not_enough_data",
         State::Steady => "steady",

@@ -37,6 +37,8 @@ enum Record<'a> {
     Notice { text: &'a str },
     Tick(TickRecord<'a>),
     Status(StatusRecord<'a>),
+    Node(NodeRecord<'a>),
+    Probes { probes: Vec<ProbedHook> },
 }
 
 /// A tuple that was refused or evicted.
@@ -73,6 +75,14 @@ struct StatusRecord<'a> {
     crit_percent: f64,
     full_within_seconds: Option<f64>,
     full_within_probability: Option<f64>,
+    #[serde(flatten)]
+    start: &'a Origin,
+    #[serde(flatten)]
+    tick: TickRecord<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeRecord<'a> {
     #[serde(flatten)]
     start: &'a Origin,
     #[serde(flatten)]
@@ -222,6 +232,19 @@ impl<'a> Line<'a> {
         Self::new(tick.time, Record::Status(record))
     }
 
+    /// The node as it was told last, with the source.
+    #[must_use]
+    pub fn node(tick: &'a Tick, start: &'a Origin) -> Self {
+        let record = NodeRecord { start, tick: tick_record(tick, &start.hooks) };
+        Self::new(tick.time, Record::Node(record))
+    }
+
+    /// The hooks, and how their programs do.
+    #[must_use]
+    pub fn probes(tick: &'a Tick, start: &'a Origin) -> Self {
+        Self::new(tick.time, Record::Probes { probes: probes(tick, &start.hooks) })
+    }
+
     const fn new(time: Time, record: Record<'a>) -> Self {
         Self { schema_version: SCHEMA_VERSION, time_ns: time.unix_ns, record }
     }
@@ -240,10 +263,14 @@ fn tick_record<'a>(tick: &'a Tick, hooks: &'a [Hook]) -> TickRecord<'a> {
         netns_idle: tick.idle,
         netns_overflow: tick.overflow.map(|overflow| counts(&overflow, &tick.counted.of(false))),
         victims: tick.victims.iter().map(victim).collect(),
-        probes: hooks.iter().map(|hook| ProbedHook::new(hook.clone(), &tick.probes)).collect(),
+        probes: probes(tick, hooks),
         counter_blocks: tick.blocks.map(|(taken, of)| Blocks { taken, of }),
         flows: tick.flows.as_deref().map(flows::json),
     }
+}
+
+fn probes(tick: &Tick, hooks: &[Hook]) -> Vec<ProbedHook> {
+    hooks.iter().map(|hook| ProbedHook::new(hook.clone(), &tick.probes)).collect()
 }
 
 fn victim(victim: &reading::Victim) -> Victim {

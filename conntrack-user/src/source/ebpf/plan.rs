@@ -99,6 +99,19 @@ pub enum State {
     Unneeded,
 }
 
+impl State {
+    /// As JSON and metrics name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Unsupported => "unsupported",
+            Self::Broken => "broken",
+            Self::Unneeded => "unneeded",
+        }
+    }
+}
+
 impl HookReport {
     /// How it stands.
     #[must_use]

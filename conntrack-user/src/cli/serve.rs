@@ -1,0 +1,42 @@
+//! `ctmon serve`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::follow::Observe;
+use crate::command::follow::Plan;
+
+pub(super) const SERVE_SIGNALS: &str = "\
+Each setting is also a key of the file that --config names, and a variable of the environment: --event-budget is
+event-budget and CTMON_EVENT_BUDGET. The command line comes first, then the environment, then the file.
+
+SIGHUP reads the settings again; SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second
+one, or loading it again, attaches them.
+Ends with exit code 0 on SIGINT and SIGTERM; 3 on errors.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Settings, in TOML
+    #[arg(long, value_name = "FILE", env = "CTMON_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print a settings file that has every key with its meaning and default, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    /// Where HTTP is answered: ADDRESS:PORT or unix:PATH; several with commas between them
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "127.0.0.1:12620")]
+    pub(crate) listen: Vec<String>,
+    /// Network namespaces that /metrics has series of their own for; those beyond are counted together
+    #[arg(long, value_name = "N", default_value = "128")]
+    pub(crate) metrics_netns: usize,
+    #[command(flatten)]
+    observe: Observe,
+}
+
+impl Serve {
+    /// What is watched.
+    pub(crate) fn plan(&self) -> Plan {
+        // It may be started before anything needs the module.
+        Plan { wait: true, ..self.observe.plan(false) }
+    }
+}

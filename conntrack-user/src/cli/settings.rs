@@ -1,0 +1,209 @@
+//! Settings of `serve` from the environment and from a file: each key is an option of the command line, so what it
+//! means, what it takes and what it is without being set is written once.
+
+use std::{ffi::OsString, fmt::Write as _, path::Path};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    parser::ValueSource::{CommandLine, EnvVariable},
+};
+use toml::de::{DeTable, DeValue};
+
+/// The subcommand that has settings.
+pub(super) const SERVE: &str = "serve";
+/// Options that are no settings: they are about the settings.
+const ABOUT: [&str; 3] = ["help", "config", "print_config"];
+/// Bytes of a settings file, at most.
+const MAX_BYTES: usize = 1 << 20;
+
+/// `cli` with a variable of the environment for each option of `serve`.
+pub(super) fn with_environment(cli: Command) -> Command {
+    cli.mut_subcommand(SERVE, |serve| {
+        serve.mut_args(|arg| match (is_setting(&arg), arg.get_long()) {
+            (true, Some(name)) => {
+                let variable = variable(name);
+                arg.env(variable)
+            }
+            _ => arg,
+        })
+    })
+}
+
+fn is_setting(arg: &Arg) -> bool {
+    arg.get_long().is_some() && !ABOUT.contains(&arg.get_id().as_str())
+}
+
+/// `path.procfs`: `CTMON_PATH_PROCFS`
+fn variable(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect();
+    format!("CTMON_{name}")
+}
+
+/// The arguments that say what is in the file, but for what the command line or the environment says: they come
+/// first. `cli`: the command without the environment; `matches`: those of `serve`.
+///
+/// # Errors
+/// Names file, line, key, and what was expected.
+pub(super) fn arguments(cli: &Command, matches: &ArgMatches, file: &Path) -> Result<Vec<OsString>> {
+    let shown = file.display();
+    let text =
+        std::fs::read(file).with_context(|| format!("cannot read the settings in {shown}"))?;
+    ensure!(text.len() <= MAX_BYTES, "{shown} is no settings file: it has {} bytes", text.len());
+    let text = String::from_utf8(text)
+        .map_err(|error| anyhow!("{shown}: {error}; settings are TOML, in UTF-8"))?;
+    let serve = cli.find_subcommand(SERVE).context("there is no such command")?;
+    let said = said(serve, &text)
+        .map_err(|wrong| anyhow!("{shown}:{}: {}", line(&text, wrong.at), wrong.message))?;
+    let is_first =
+        |said: &&Said| !matches!(matches.value_source(&said.id), Some(CommandLine | EnvVariable));
+    Ok(said.iter().filter(is_first).flat_map(|said| &said.arguments).map(Into::into).collect())
+}
+
+/// What a key of the file says.
+struct Said {
+    /// Of the option.
+    id: String,
+    /// As on the command line; none: as without it.
+    arguments: Vec<String>,
+}
+
+/// What is wrong, and how many bytes from the beginning.
+#[derive(Debug)]
+struct Wrong {
+    message: String,
+    at: usize,
+}
+
+/// The line of a place in `text`, counted from 1.
+fn line(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+fn said(serve: &Command, text: &str) -> Result<Vec<Said>, Wrong> {
+    let table = DeTable::parse(text).map_err(|error| Wrong {
+        at: error.span().map_or(0, |span| span.start),
+        message: error.message().to_owned(),
+    })?;
+    let mut said = Vec::new();
+    read(serve, "", table.get_ref(), &mut said)?;
+    Ok(said)
+}
+
+/// Reads a table, whose name with a dot is `before`.
+fn read(
+    serve: &Command,
+    before: &str,
+    table: &DeTable<'_>,
+    to: &mut Vec<Said>,
+) -> Result<(), Wrong> {
+    for (key, value) in table {
+        let name = format!("{before}{}", key.get_ref());
+        let wrong = |at: usize, message| Wrong { message, at };
+        let named = |arg: &&Arg| arg.get_long() == Some(&name) && is_setting(arg);
+        if let Some(arg) = serve.get_arguments().find(named) {
+            let arguments = given(arg, &name, value.get_ref())
+                .and_then(|arguments| try_alone(serve, arguments))
+                .map_err(|message| wrong(value.span().start, message))?;
+            to.push(Said { id: arg.get_id().to_string(), arguments });
+        } else if let DeValue::Table(table) = value.get_ref() {
+            read(serve, &format!("{name}."), table, to)?;
+        } else {
+            let message =
+                format!("there is no setting {name}; --print-config lists those there are");
+            return Err(wrong(key.span().start, message));
+        }
+    }
+    Ok(())
+}
+
+/// What `arg` is given on the command line for it to be `value`.
+fn given(arg: &Arg, name: &str, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    if !arg.get_action().takes_values() {
+        return match value {
+            DeValue::Boolean(true) => Ok(vec![format!("--{name}")]),
+            DeValue::Boolean(false) => Ok(vec![]),
+            other => Err(format!("{name} is true or false, and no {}", other.type_str())),
+        };
+    }
+    let one = |value: &DeValue<'_>| match value {
+        DeValue::String(text) => Ok(format!("--{name}={text}")),
+        DeValue::Integer(number) if number.radix() == 10 => {
+            Ok(format!("--{name}={}", number.as_str()))
+        }
+        DeValue::Float(number) => Ok(format!("--{name}={}", number.as_str())),
+        other => Err(format!("{name} is a text or a number, and no {}", other.type_str())),
+    };
+    match value {
+        DeValue::Array(values) if matches!(arg.get_action(), ArgAction::Append) => {
+            values.iter().map(|value| one(value.get_ref())).collect()
+        }
+        value => Ok(vec![one(value)?]),
+    }
+}
+
+/// `arguments`, if the command takes them.
+fn try_alone(serve: &Command, arguments: Vec<String>) -> Result<Vec<String>, String> {
+    let command = serve.clone().no_binary_name(true);
+    match command.try_get_matches_from(&arguments) {
+        Ok(_) => Ok(arguments),
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.lines().next().unwrap_or_default();
+            Err(text.strip_prefix("error: ").unwrap_or(text).to_owned())
+        }
+    }
+}
+
+/// A settings file that says of each key what it means, and what it is without being set.
+#[must_use]
+pub(super) fn example(cli: &Command) -> String {
+    let mut text = String::from(
+        "# Settings of `ctmon serve`. Each is also an option of the command line (--interval 1s) and a variable of the\n\
+         # environment (CTMON_INTERVAL=1s); these come first, in this order. What is written here is what holds\n\
+         # without being set. SIGHUP reads the file again and says what takes a restart.\n",
+    );
+    for arg in cli.find_subcommand(SERVE).into_iter().flat_map(Command::get_arguments) {
+        if let (true, Some(name)) = (is_setting(arg), arg.get_long()) {
+            describe(arg, name, &mut text);
+        }
+    }
+    text
+}
+
+fn describe(arg: &Arg, name: &str, text: &mut String) {
+    text.push('\n');
+    let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let values = arg.get_possible_values();
+    if arg.get_action().takes_values() && !values.is_empty() {
+        let names: Vec<&str> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
+        let _ = write!(help, " [{}]", names.join(", "));
+    }
+    for line in textwrap::wrap(&help, 110) {
+        let _ = writeln!(text, "# {line}");
+    }
+    let defaults: Vec<String> =
+        arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+    let is_list = matches!(arg.get_action(), ArgAction::Append);
+    let value = match defaults.as_slice() {
+        _ if !arg.get_action().takes_values() => "false".to_owned(),
+        [] => {
+            let placeholder = arg.get_value_names().and_then(|names| names.first());
+            let placeholder = placeholder.map_or("VALUE", |name| name.as_str());
+            let _ = writeln!(text, "# Not set.");
+            let value = format!("{placeholder:?}");
+            if is_list { format!("[{value}]") } else { value }
+        }
+        [one] if one.parse::<f64>().is_ok() => one.clone(),
+        [one] if !is_list => format!("{one:?}"),
+        many => format!("{many:?}"),
+    };
+    let _ = writeln!(text, "#{name} = {value}");
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+//! What is answered under which path.
+
+use bytes::Bytes;
+use conntrack_user::{
+    daemon::latest::Latest,
+    source::ebpf::monotonic_ns,
+    view::{
+        history,
+        json::Line,
+        metrics::{Format, Metrics},
+    },
+};
+use http::{
+    Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+    request::Parts,
+};
+use serde::Serialize;
+
+use super::Shared;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// Answers requests from what was told last.
+pub(super) struct Routes {
+    shared: Shared,
+    metrics: Metrics,
+    /// Age of the last tick beyond which this is not ready, in nanoseconds.
+    stale_ns: u64,
+}
+
+impl Routes {
+    /// Those of `shared`, whose ticks come at least every `stale_ns` nanoseconds.
+    pub(super) fn new(shared: Shared, stale_ns: u64) -> Self {
+        Self { metrics: Metrics::new(shared.latest.clone()), shared, stale_ns }
+    }
+
+    /// What is answered to a request.
+    pub(super) fn answer(&self, request: &Parts) -> Response<Bytes> {
+        match request.uri.path() {
+            "/metrics" => self.metrics(request),
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => match is_ready(&self.shared.latest(), monotonic_ns(), self.stale_ns) {
+                Ok(()) => text(StatusCode::OK, "ok\n"),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
+            },
+            "/api/v1/status" => self.of_tick(|latest| {
+                let (tick, start) = (latest.whole()?, latest.source()?);
+                Some(json(&Line::node(&tick, &start.origin)))
+            }),
+            "/api/v1/probes" => self.of_tick(|latest| {
+                let (tick, start) = (latest.tick()?, latest.source()?);
+                Some(json(&Line::probes(tick, &start.origin)))
+            }),
+            "/api/v1/history" => self.history(request),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there is /, /metrics, /healthz, /readyz, /api/v1/status, /api/v1/history?since=NANOSECONDS \
+                 and /api/v1/probes\n",
+            ),
+        }
+    }
+
+    fn metrics(&self, request: &Parts) -> Response<Bytes> {
+        let accept = request.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = Format::wanted(accept.unwrap_or_default());
+        match self.metrics.text(format) {
+            Ok(metrics) => response(StatusCode::OK, format.content_type(), metrics.into()),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        }
+    }
+
+    fn of_tick(&self, answer: impl FnOnce(&Latest) -> Option<Response<Bytes>>) -> Response<Bytes> {
+        answer(&self.shared.latest()).unwrap_or_else(|| {
+            text(StatusCode::SERVICE_UNAVAILABLE, "nothing was read yet: see /readyz\n")
+        })
+    }
+
+    fn history(&self, request: &Parts) -> Response<Bytes> {
+        match since(request.uri.query().unwrap_or_default()) {
+            Ok(since_ns) => json(&history::json(&self.shared.history(), since_ns)),
+            Err(why) => text(StatusCode::BAD_REQUEST, &format!("{why}\n")),
+        }
+    }
+}
+
+/// `since=NANOSECONDS`; nothing is everything.
+fn since(query: &str) -> Result<u64, &'static str> {
+    let mut since_ns = 0;
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let value = parameter.strip_prefix("since=").ok_or("the only parameter is since")?;
+        since_ns = value.parse().map_err(|_| "since is a number: nanoseconds since 1970 UTC")?;
+    }
+    Ok(since_ns)
+}
+
+/// Whether what is shown is of now.
+fn is_ready(latest: &Latest, now_ns: u64, stale_ns: u64) -> Result<(), String> {
+    let Some(tick) = latest.tick() else {
+        return Err("nothing was read yet: is nf_conntrack loaded?".into());
+    };
+    let age_ns = now_ns.saturating_sub(tick.time.monotonic_ns);
+    if age_ns > stale_ns {
+        return Err(format!("the tables were last read {:.1} s ago", age_ns as f64 / 1e9));
+    }
+    Ok(())
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Bytes> {
+    response(status, TEXT, Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn json(value: &impl Serialize) -> Response<Bytes> {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            response(StatusCode::OK, JSON, body.into())
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+    }
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

@@ -1,0 +1,222 @@
+//! The last minutes of each table, second by second, for whoever opens the page: bounded, whatever traffic does.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::model::{
+    counts::Totals,
+    reading::NetnsId,
+    tick::{Limit, NetnsTick, Tick},
+};
+
+/// Seconds that are kept.
+pub const SECONDS: usize = 600;
+/// Namespaces that are kept, those that came first: with [`SECONDS`], 2.5 MB at the most.
+pub const NETNS: usize = 64;
+
+/// The last minutes.
+#[derive(Debug, Default)]
+pub struct History {
+    netns: BTreeMap<NetnsId, Series>,
+}
+
+/// One namespace's.
+#[derive(Debug, Clone, Default)]
+pub struct Series {
+    /// Its name, where one is known.
+    pub name: Option<String>,
+    /// Its limit, as last told.
+    pub limit: Option<Limit>,
+    /// In the order of time; at most [`SECONDS`]. Where nothing happened there are none.
+    pub points: VecDeque<Point>,
+    /// What is not a whole second yet.
+    open: Option<Open>,
+}
+
+/// One second, or one tick where those are longer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// When it ended: nanoseconds since 1970 UTC.
+    pub time_ns: u64,
+    /// Entries at its end; at most so many where the start is still being counted.
+    pub entries: Option<u32>,
+    /// Inserts a second.
+    pub insert_rate: Option<f32>,
+    /// The highest rate of inserts by packets within about 10 ms.
+    pub insert_rate_peak: Option<f32>,
+    /// Deletes a second.
+    pub delete_rate: Option<f32>,
+    /// Packets dropped because the table was full.
+    pub table_full_drops: u32,
+    /// Entries evicted.
+    pub early_drops: u32,
+    /// Seconds to full as told at its end, the median; infinite: not within three hours.
+    pub seconds_to_full: Option<f32>,
+    /// Entries in 60 s, as forecast at its end: 10, 50 and 90 %.
+    pub ahead: Option<[f32; 3]>,
+}
+
+/// Ticks that are being made one point.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    since_ns: u64,
+    nanoseconds: u64,
+    inserts: Option<f64>,
+    deletes: Option<f64>,
+    peak: Option<f64>,
+    change: Totals,
+}
+
+/// Shortest time of a point. A tick is a little shorter or longer than its interval.
+const POINT_NS: u64 = 950_000_000;
+
+impl History {
+    /// Takes in a tick.
+    pub fn take(&mut self, tick: &Tick) {
+        for netns in &tick.netns {
+            if netns.ended {
+                self.netns.remove(&netns.id);
+            } else if self.netns.len() < NETNS || self.netns.contains_key(&netns.id) {
+                self.netns.entry(netns.id).or_default().take(tick, netns);
+            }
+        }
+    }
+
+    /// Another source counts: what was before is of no use for it.
+    pub fn clear(&mut self) {
+        self.netns.clear();
+    }
+
+    /// Each namespace with its points that are younger than `since_ns` (nanoseconds since 1970 UTC).
+    pub fn since(
+        &self,
+        since_ns: u64,
+    ) -> impl Iterator<Item = (NetnsId, &Series, impl Iterator<Item = &Point>)> {
+        self.netns.iter().map(move |(id, series)| {
+            let first = series.points.partition_point(|point| point.time_ns <= since_ns);
+            (*id, series, series.points.range(first..))
+        })
+    }
+}
+
+impl Series {
+    fn take(&mut self, tick: &Tick, netns: &NetnsTick) {
+        self.name = netns.name.as_ref().map(|name| name.text.clone());
+        self.limit = Some(netns.limit);
+        let interval_ns = tick.interval_ns.unwrap_or(0);
+        let open = self.open.get_or_insert(Open {
+            since_ns: tick.time.monotonic_ns.saturating_sub(interval_ns),
+            nanoseconds: 0,
+            inserts: Some(0.0),
+            deletes: Some(0.0),
+            peak: None,
+            change: Totals::default(),
+        });
+        let seconds = interval_ns as f64 / 1e9;
+        let plus = |sum: Option<f64>, rate: Option<f64>| Some(sum? + rate? * seconds);
+        open.nanoseconds += interval_ns;
+        open.inserts = plus(open.inserts, netns.rates.insert);
+        open.deletes = plus(open.deletes, netns.rates.delete);
+        let peaks = [open.peak, netns.peak_insert_rate()];
+        open.peak = peaks.into_iter().flatten().reduce(f64::max);
+        open.change = open.change.plus(&netns.change.unwrap_or_default());
+        if tick.time.monotonic_ns.saturating_sub(open.since_ns) < POINT_NS {
+            return;
+        }
+        let rate = |sum: Option<f64>| {
+            sum.filter(|_| open.nanoseconds > 0)
+                .map(|sum| (sum * 1e9 / open.nanoseconds as f64) as f32)
+        };
+        let full = netns.outlook.full.map(|full| full.median.unwrap_or(f64::INFINITY));
+        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let point = Point {
+            time_ns: tick.time.unix_ns,
+            entries: netns.entries.at_most().map(small),
+            insert_rate: rate(open.inserts),
+            insert_rate_peak: open.peak.map(|peak| peak as f32),
+            delete_rate: rate(open.deletes),
+            table_full_drops: small(open.change.table_full),
+            early_drops: small(open.change.evictions),
+            seconds_to_full: full.map(|seconds| seconds as f32),
+            ahead: netns.outlook.ahead.map(|a| [a.low, a.median, a.high].map(|n| n as f32)),
+        };
+        self.open = None;
+        // The clock was set back: what is later by it cannot be told from what is now.
+        while self.points.back().is_some_and(|last| last.time_ns >= point.time_ns) {
+            self.points.pop_back();
+        }
+        if self.points.len() == SECONDS {
+            self.points.pop_front();
+        }
+        self.points.push_back(point);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{reading::Time, tick::Rates};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn tick(now_ns: u64, interval_ns: u64, netns: Vec<NetnsTick>) -> Tick {
+        let time = Time { monotonic_ns: now_ns, unix_ns: 1_000 * SECOND + now_ns };
+        Tick { time, interval_ns: Some(interval_ns), ..Tick::example(netns) }
+    }
+
+    fn rated(inode: u64, entries: u64, insert: Option<f64>) -> NetnsTick {
+        let change = Some(Totals { table_full: 2, evictions: 1, ..Totals::default() });
+        let rates = Rates { insert, ..Rates::default() };
+        NetnsTick { rates, change, ..NetnsTick::example(inode, entries, 1000) }
+    }
+
+    fn points(history: &History, since_ns: u64) -> Vec<Vec<Point>> {
+        history.since(since_ns).map(|(_, _, points)| points.copied().collect()).collect()
+    }
+
+    #[test]
+    fn short_ticks_are_made_seconds() {
+        let mut history = History::default();
+        for tenth in 1..=20_u32 {
+            let rate = if tenth <= 10 { 100.0 } else { f64::from(tenth) * 10.0 };
+            let netns = rated(1, tenth.into(), Some(rate));
+            history.take(&tick(u64::from(tenth) * SECOND / 10, SECOND / 10, vec![netns]));
+        }
+        let all = points(&history, 0);
+        let [first, second] = all[0][..] else { panic!("{all:?}") };
+        assert_eq!((first.entries, second.entries), (Some(10), Some(20)));
+        assert_eq!((first.insert_rate, second.insert_rate), (Some(100.0), Some(155.0)));
+        assert_eq!((first.table_full_drops, first.early_drops), (20, 10));
+        assert_eq!((first.delete_rate, first.seconds_to_full), (None, None));
+        assert_eq!(points(&history, first.time_ns), [vec![second]]);
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut history = History::default();
+        for second in 1..=700 {
+            let netns = (0..100).map(|inode| rated(inode, second, None)).collect();
+            history.take(&tick(second * SECOND, SECOND, netns));
+        }
+        let all = points(&history, 0);
+        assert_eq!((all.len(), all[0].len()), (NETNS, SECONDS));
+        assert_eq!(all[0][0].entries, Some(101));
+        assert!(size_of::<Point>() * NETNS * SECONDS < 2_800_000, "{}", size_of::<Point>());
+    }
+
+    #[test]
+    fn one_that_ended_is_gone_and_a_clock_may_be_set_back() {
+        let mut history = History::default();
+        history.take(&tick(100 * SECOND, SECOND, vec![rated(1, 5, None), rated(2, 6, None)]));
+        history.take(&tick(
+            101 * SECOND,
+            SECOND,
+            vec![NetnsTick { ended: true, ..rated(2, 6, None) }],
+        ));
+        assert_eq!(points(&history, 0).len(), 1);
+        let mut back = tick(102 * SECOND, SECOND, vec![rated(1, 7, None)]);
+        back.time.unix_ns -= 500 * SECOND;
+        history.take(&back);
+        let entries: Vec<_> = points(&history, 0)[0].iter().map(|point| point.entries).collect();
+        assert_eq!(entries, [Some(7)]);
+    }
+}

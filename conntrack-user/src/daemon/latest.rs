@@ -1,0 +1,183 @@
+//! The node as it was told last: each namespace, also one that ticks leave out because nothing happens in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    model::{
+        counts::Totals,
+        reading::{NetnsId, Reading},
+        tick::{Limit, NetnsTick, Tick},
+    },
+    source::item::Start,
+};
+
+/// Nanoseconds for which the last counts of a namespace that has ended are kept: longer than between two scrapes.
+const KEPT_NS: u64 = 120_000_000_000;
+
+/// What was told last, since the source was opened.
+#[derive(Debug, Default)]
+pub struct Latest {
+    source: Option<Start>,
+    opened: u64,
+    ticks: u64,
+    /// The last tick, without its namespaces.
+    tick: Option<Tick>,
+    netns: BTreeMap<NetnsId, NetnsTick>,
+    /// Those that have ended, and when.
+    ended: BTreeMap<NetnsId, (u64, NetnsTick)>,
+    /// Those that are told apart where there is room for some only.
+    apart: BTreeSet<NetnsId>,
+    /// How many may be.
+    most_apart: usize,
+    /// What was counted in those that have ended and were not told apart.
+    others_ended: Totals,
+}
+
+/// Namespaces that are not told apart, together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Others {
+    /// How many there are now.
+    pub netns: u64,
+    /// Their entries, as far as they can be told.
+    pub entries: u64,
+    /// What was counted in them, those that have ended among them. It never shrinks: who is told apart stays so.
+    pub totals: Totals,
+}
+
+impl Latest {
+    /// Nothing yet; `most_apart` namespaces are told apart.
+    #[must_use]
+    pub fn new(most_apart: usize) -> Self {
+        Self { most_apart, ..Self::default() }
+    }
+
+    /// A source was opened: everything is counted anew.
+    pub fn open(&mut self, start: &Start) {
+        *self = Self {
+            source: Some(start.clone()),
+            opened: self.opened + 1,
+            ticks: self.ticks,
+            ..Self::new(self.most_apart)
+        };
+    }
+
+    /// What was read says which namespaces are gone, and the limit of those that are idle.
+    pub fn read(&mut self, reading: &Reading) {
+        for id in &reading.gone {
+            self.end(*id, reading.time.monotonic_ns, None);
+        }
+        for idle in reading.netns.iter().filter(|netns| netns.idle) {
+            if let (Some(netns), Some(max)) = (self.netns.get_mut(&idle.id), idle.max) {
+                netns.limit = Limit::of(max);
+            }
+        }
+    }
+
+    /// What became of it.
+    pub fn take(&mut self, mut tick: Tick) {
+        let now_ns = tick.time.monotonic_ns;
+        for netns in std::mem::take(&mut tick.netns) {
+            if netns.ended {
+                self.end(netns.id, now_ns, Some(netns));
+            } else {
+                self.make_room(netns.id);
+                self.netns.insert(netns.id, netns);
+            }
+        }
+        let is_old = |ended_ns: u64| now_ns.saturating_sub(ended_ns) >= KEPT_NS;
+        let old: Vec<NetnsId> =
+            self.ended.iter().filter(|(_, (at, _))| is_old(*at)).map(|(id, _)| *id).collect();
+        old.into_iter().for_each(|id| self.forget(id));
+        self.ticks += 1;
+        self.tick = Some(tick);
+    }
+
+    /// Lets `id` be told apart if it is new and there is room: one that has ended makes it.
+    fn make_room(&mut self, id: NetnsId) {
+        if self.netns.contains_key(&id) {
+            return;
+        }
+        if self.apart.len() >= self.most_apart {
+            let apart = self.ended.iter().filter(|(id, _)| self.apart.contains(id));
+            let oldest = apart.min_by_key(|(_, (at, _))| *at).map(|(id, _)| *id);
+            oldest.into_iter().for_each(|id| self.forget(id));
+        }
+        if self.apart.len() < self.most_apart {
+            self.apart.insert(id);
+        }
+    }
+
+    fn end(&mut self, id: NetnsId, now_ns: u64, last: Option<NetnsTick>) {
+        let Some(last) = self.netns.remove(&id).map(|before| last.unwrap_or(before)) else {
+            return;
+        };
+        if self.apart.contains(&id) {
+            self.ended.insert(id, (now_ns, last));
+        } else {
+            self.others_ended = self.others_ended.plus(&last.totals.unwrap_or_default());
+        }
+    }
+
+    fn forget(&mut self, id: NetnsId) {
+        self.ended.remove(&id);
+        self.apart.remove(&id);
+    }
+
+    /// The source; none before one was opened.
+    #[must_use]
+    pub const fn source(&self) -> Option<&Start> {
+        self.source.as_ref()
+    }
+
+    /// How many sources were opened one after the other: with each, counting begins anew.
+    #[must_use]
+    pub const fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// How many ticks there were, of all sources.
+    #[must_use]
+    pub const fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
+    /// The last tick, without its namespaces; none before the first.
+    #[must_use]
+    pub const fn tick(&self) -> Option<&Tick> {
+        self.tick.as_ref()
+    }
+
+    /// All namespaces that are there.
+    pub fn netns(&self) -> impl Iterator<Item = &NetnsTick> {
+        self.netns.values()
+    }
+
+    /// Those that are told apart, and after them those of them that ended lately.
+    pub fn apart(&self) -> impl Iterator<Item = &NetnsTick> {
+        let is_apart = |netns: &&NetnsTick| self.apart.contains(&netns.id);
+        self.netns.values().filter(is_apart).chain(self.ended.values().map(|(_, netns)| netns))
+    }
+
+    /// The others; none while all are told apart.
+    #[must_use]
+    pub fn others(&self) -> Option<Others> {
+        let mut others = Others { totals: self.others_ended, ..Others::default() };
+        for netns in self.netns.values().filter(|netns| !self.apart.contains(&netns.id)) {
+            others.netns += 1;
+            others.entries += netns.entries.at_most().unwrap_or(0);
+            others.totals = others.totals.plus(&netns.totals.unwrap_or_default());
+        }
+        (others != Others::default()).then_some(others)
+    }
+
+    /// The last tick with all namespaces, also those that it left out.
+    #[must_use]
+    pub fn whole(&self) -> Option<Tick> {
+        let netns = self.netns.values().cloned().collect();
+        self.tick.as_ref().map(|tick| Tick { netns, ..tick.clone() })
+    }
+}
+
+#[cfg(test)]
+#[path = "latest_tests.rs"]
+mod tests;

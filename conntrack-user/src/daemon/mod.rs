@@ -1,0 +1,5 @@
+//! What a monitor that runs for years keeps, besides the model: pure, time comes with the data.
+
+pub mod history;
+pub mod latest;
+pub mod process;

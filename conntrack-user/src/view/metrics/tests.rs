@@ -1,0 +1,178 @@
+use super::*;
+use crate::{
+    forecast::outlook::{Outlook, Quantiles, State},
+    model::{
+        counts::{ByProtocol, Counted, Totals},
+        name::{Name, NameKind},
+        reading::{Events, Time},
+        tick::{Limit, NetnsTick, Rates, Tick},
+    },
+    source::item::{Origin, Start},
+};
+
+fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
+    let mut latest = Latest::new(most_apart);
+    if let Some(tick) = tick {
+        let origin = Origin {
+            kernel: "6.12.1".into(),
+            source: "ebpf".into(),
+            hooks: vec![],
+            unavailable: vec![],
+        };
+        latest.open(&Start { time: tick.time, cpus: 2, origin });
+        latest.take(tick);
+    }
+    Metrics::new(Arc::new(Mutex::new(latest)))
+}
+
+fn filling() -> NetnsTick {
+    let full = Quantiles { low: Some(30.0), median: Some(60.5), high: None };
+    let outlook = Outlook {
+        full: Some(full),
+        full_within: Some([0.5, 0.75, 0.75, 0.8]),
+        ..Outlook::unknown(State::Filling, "")
+    };
+    let totals = Totals {
+        allocs: 100,
+        frees: 40,
+        inserts_packet: ByProtocol { tcp: 90, udp: 10, ..ByProtocol::default() },
+        table_full: 3,
+        ..Totals::default()
+    };
+    NetnsTick {
+        name: Some(Name { text: "shop/cart \"1\"".into(), kind: NameKind::Pod }),
+        totals: Some(totals),
+        rates: Rates { insert: Some(12.5), ..Rates::default() },
+        drift: Some(-1),
+        outlook,
+        ..NetnsTick::example(4_026_531_840, 60, 100)
+    }
+}
+
+fn has(text: &str, line: &str) {
+    assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+}
+
+#[test]
+fn a_table_in_the_text_format() {
+    let events = Events { seen: 5, received: 4, sampled_out: 0, lost: 1, threshold: u32::MAX };
+    let time = Time { monotonic_ns: 0, unix_ns: 1_764_000_000_500_000_000 };
+    let tick = Tick { time, events: Some(events), ..Tick::example(vec![filling()]) };
+    let text = latest(10, Some(tick)).text(Format::Prometheus).unwrap();
+    for line in [
+        "# TYPE ctmon_allocs_total counter",
+        "ctmon_allocs_total{netns=\"4026531840\"} 100",
+        "ctmon_inserts_total{netns=\"4026531840\",path=\"packet\",protocol=\"tcp\"} 90",
+        "ctmon_deletes_total{netns=\"4026531840\",cause=\"kernel\"} 0",
+        "ctmon_table_full_drops_total{netns=\"4026531840\"} 3",
+        "ctmon_insert_failed_total{netns=\"4026531840\",reason=\"dying\"} 0",
+        "ctmon_entries{netns=\"4026531840\"} 60",
+        "ctmon_entries_limit{netns=\"4026531840\"} 100",
+        "ctmon_insert_rate{netns=\"4026531840\"} 12.5",
+        "ctmon_seconds_to_full{netns=\"4026531840\",quantile=\"0.5\"} 60.5",
+        "ctmon_seconds_to_full{netns=\"4026531840\",quantile=\"0.9\"} +Inf",
+        "ctmon_full_probability{netns=\"4026531840\",within=\"300\"} 0.75",
+        "ctmon_state{netns=\"4026531840\",state=\"filling\"} 1",
+        "ctmon_state{netns=\"4026531840\",state=\"full\"} 0",
+        "ctmon_count_drift{netns=\"4026531840\"} -1",
+        "ctmon_netns_info{netns=\"4026531840\",name=\"shop/cart \\\"1\\\"\",kind=\"pod\"} 1",
+        "ctmon_source_info{source=\"ebpf\",kernel=\"6.12.1\"} 1",
+        "ctmon_events_lost_total 1",
+        "ctmon_sample_ratio 1.0",
+        "ctmon_last_tick_timestamp_seconds 1764000000.5",
+    ] {
+        has(&text, line);
+    }
+    // What is not known has no number.
+    for absent in ["delete_rate", "settles_at", "missed_calls", "NaN", "\"others\""] {
+        assert!(!text.contains(absent), "{absent}");
+    }
+}
+
+#[test]
+fn the_same_in_openmetrics() {
+    let text = latest(10, Some(Tick::example(vec![filling()]))).text(Format::OpenMetrics).unwrap();
+    has(&text, "# TYPE ctmon_allocs counter");
+    has(&text, "ctmon_allocs_total{netns=\"4026531840\"} 100");
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn what_no_hook_counts_is_absent() {
+    let counted = Counted { early_drops: false, causes: false, deletes: false, ..Counted::ALL };
+    let tick = Tick { counted, ..Tick::example(vec![filling()]) };
+    let text = latest(10, Some(tick)).text(Format::Prometheus).unwrap();
+    has(&text, "ctmon_allocs_total{netns=\"4026531840\"} 100");
+    for absent in ["early_drops", "table_full", "ctmon_deletes"] {
+        assert!(!text.contains(absent), "{absent}");
+    }
+}
+
+#[test]
+fn polling_has_no_counters_and_no_limit_no_end() {
+    let polled = NetnsTick { totals: None, limit: Limit::Unlimited, ..filling() };
+    let text = latest(10, Some(Tick::example(vec![polled]))).text(Format::Prometheus).unwrap();
+    has(&text, "ctmon_seconds_to_full{netns=\"4026531840\",quantile=\"0.1\"} +Inf");
+    assert!(!text.contains("ctmon_allocs") && !text.contains("entries_limit{"));
+}
+
+#[test]
+fn their_number_is_bounded() {
+    let many = (1..=50)
+        .map(|inode| NetnsTick { totals: filling().totals, ..NetnsTick::example(inode, 2, 100) });
+    let text = latest(3, Some(Tick::example(many.collect()))).text(Format::Prometheus).unwrap();
+    has(&text, "ctmon_netns_not_told_apart 47");
+    has(&text, "ctmon_entries{netns=\"others\"} 94");
+    has(&text, "ctmon_allocs_total{netns=\"others\"} 4700");
+    let series = text.lines().filter(|line| line.starts_with("ctmon_allocs_total{")).count();
+    assert_eq!(series, 4);
+}
+
+#[test]
+fn before_a_source_is_opened_only_the_process_is_told() {
+    let text = latest(10, None).text(Format::Prometheus).unwrap();
+    has(&text, "ctmon_sources_opened_total 0");
+    assert!(text.contains("process_resident_memory_bytes ") && !text.contains("ctmon_entries"));
+}
+
+#[test]
+fn the_format_is_the_one_that_is_asked_for() {
+    let prometheus3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                       application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;\
+                       escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    for (accept, format) in [
+        ("", Format::Prometheus),
+        ("*/*", Format::Prometheus),
+        ("text/plain", Format::Prometheus),
+        (prometheus3, Format::OpenMetrics),
+        ("application/openmetrics-text", Format::OpenMetrics),
+        ("application/openmetrics-text;q=0", Format::Prometheus),
+        ("text/plain, application/openmetrics-text; q=0.2", Format::Prometheus),
+        ("q=1;;,,;", Format::Prometheus),
+    ] {
+        assert_eq!(Format::wanted(accept), format, "{accept}");
+    }
+}
+
+/// Names and kinds are documented, and nothing else is.
+#[test]
+fn every_metric_is_documented() {
+    let document = include_str!("../../../../docs/metrics.md");
+    let documented: Vec<&str> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
+        .collect();
+    let mut expected: Vec<String> = families()
+        .map(|family| match family.kind {
+            Kind::Counter => format!("{}_total", family.name),
+            Kind::Gauge => family.name.to_owned(),
+        })
+        .collect();
+    expected.sort_unstable();
+    let mut sorted = documented.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, expected);
+    for family in families() {
+        assert!(family.help.ends_with('.') && !family.help.contains('\n'), "{}", family.name);
+    }
+}
