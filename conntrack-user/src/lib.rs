@@ -1,11 +1,12 @@
 //! ctmon as a library: [`source`] reads the kernel, [`model`] turns what it reads into counts and
 //! rates, [`forecast`] says when a table is full, [`backtest`] how well, [`daemon`] keeps what a service shows, [`view`] writes it
-//! down.
+//! down, [`http`] hands it out.
 
 pub mod backtest;
 pub mod daemon;
 pub mod doctor;
 pub mod forecast;
+pub mod http;
 pub mod model;
 pub mod source;
 pub mod view;

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Export(export) => command::export::run(&export),
         Command::Status(status) => block_on(command::status::run(&status)),
         Command::Events(events) => block_on(command::events::run(&events)),
-        Command::Serve(serve) => command::serve::run(&serve),
+        Command::Serve(serve) => command::serve::run(&serve, &arguments),
         Command::Doctor(doctor) => command::doctor::run(&doctor),
         Command::Backtest(backtest) => command::backtest::run(&backtest),
     };

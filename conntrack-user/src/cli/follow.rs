@@ -154,6 +154,7 @@ impl Observe {
             count: None,
             for_at_most: None,
             wait: false,
+            tries_again: false,
         }
     }
 }

@@ -68,22 +68,27 @@ impl Cli {
     /// # Errors
     /// What is wrong, or help that was asked for.
     pub(crate) fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let matches =
-            settings::with_environment(Self::command()).try_get_matches_from(arguments)?;
+        let cli = settings::with_environment(Self::command());
+        let matches = cli.clone().try_get_matches_from(arguments)?;
         let Some((settings::SERVE, serve)) = matches.subcommand() else {
             return Self::from_arg_matches(&matches);
         };
-        let Some(file) = serve.get_one::<PathBuf>("config") else {
-            return Self::from_arg_matches(&matches);
+        let more = match serve.get_one::<PathBuf>("config") {
+            Some(file) => settings::arguments(&Self::command(), serve, file).map_err(|error| {
+                clap::Error::raw(ErrorKind::ValueValidation, format!("{error:#}\n"))
+            })?,
+            None => Vec::new(),
         };
-        let more = settings::arguments(&Self::command(), serve, file).map_err(|error| {
-            clap::Error::raw(ErrorKind::ValueValidation, format!("{error:#}\n"))
-        })?;
         // The program and the subcommand come first.
         let (first, rest) = arguments.split_at(arguments.len().min(2));
-        let all = [first, &more, rest].concat();
-        let matches = settings::with_environment(Self::command()).try_get_matches_from(all)?;
-        Self::from_arg_matches(&matches)
+        let matches = cli.clone().try_get_matches_from([first, &more, rest].concat())?;
+        let mut read = Self::from_arg_matches(&matches)?;
+        if let (Command::Serve(serve), Some((_, matches))) =
+            (&mut read.command, matches.subcommand())
+        {
+            serve.settings = settings::values(&cli, matches);
+        }
+        Ok(read)
     }
 
     /// A settings file for `serve`, with what holds without one.

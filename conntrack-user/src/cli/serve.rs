@@ -1,8 +1,9 @@
 //! `ctmon serve`
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
+use conntrack_user::http::Address;
 
 use super::follow::Observe;
 use crate::command::follow::Plan;
@@ -23,20 +24,32 @@ pub(crate) struct Serve {
     /// Print a settings file that has every key with its meaning and default, and end
     #[arg(long)]
     pub(crate) print_config: bool,
-    /// Where HTTP is answered: ADDRESS:PORT or unix:PATH; several with commas between them
+    /// Where HTTP is answered: ADDRESS:PORT, :PORT on all addresses, or unix:PATH; several with commas between them
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "127.0.0.1:12620")]
-    pub(crate) listen: Vec<String>,
+    pub(crate) listen: Vec<Address>,
+    /// TLS and passwords, as exporters for Prometheus have them: docs/http.md
+    #[arg(long, value_name = "FILE")]
+    pub(crate) web_config: Option<PathBuf>,
     /// Network namespaces that /metrics has series of their own for; those beyond are counted together
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) metrics_netns: usize,
     #[command(flatten)]
     observe: Observe,
+    /// What each setting is, wherever it is set.
+    #[arg(skip)]
+    pub(crate) settings: BTreeMap<String, Vec<String>>,
 }
 
 impl Serve {
+    /// The settings that are others here than in `before`.
+    pub(crate) fn changed(&self, before: &Self) -> Vec<String> {
+        let is_other = |name: &&String| self.settings.get(*name) != before.settings.get(*name);
+        self.settings.keys().filter(is_other).cloned().collect()
+    }
+
     /// What is watched.
     pub(crate) fn plan(&self) -> Plan {
-        // It may be started before anything needs the module.
-        Plan { wait: true, ..self.observe.plan(false) }
+        // It may be started before anything needs the module, or allows programs.
+        Plan { wait: true, tries_again: true, ..self.observe.plan(false) }
     }
 }

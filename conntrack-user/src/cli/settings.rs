@@ -1,7 +1,7 @@
 //! Settings of `serve` from the environment and from a file: each key is an option of the command line, so what it
 //! means, what it takes and what it is without being set is written once.
 
-use std::{ffi::OsString, fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{
@@ -61,6 +61,17 @@ pub(super) fn arguments(cli: &Command, matches: &ArgMatches, file: &Path) -> Res
     let is_first =
         |said: &&Said| !matches!(matches.value_source(&said.id), Some(CommandLine | EnvVariable));
     Ok(said.iter().filter(is_first).flat_map(|said| &said.arguments).map(Into::into).collect())
+}
+
+/// What each setting is, by its name.
+pub(super) fn values(cli: &Command, matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
+    let all = cli.find_subcommand(SERVE).into_iter().flat_map(Command::get_arguments);
+    let value = |arg: &Arg| {
+        let raw = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
+        let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+        Some((arg.get_long()?.to_owned(), values))
+    };
+    all.filter(|arg| is_setting(arg)).filter_map(value).collect()
 }
 
 /// What a key of the file says.

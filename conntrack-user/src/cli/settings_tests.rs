@@ -42,7 +42,8 @@ sysfs = "/host/sys"
     assert!(read_file(text, &[]).is_err());
     let text = text.replace("[path]\nsysfs", "path.sysfs");
     let serve = read_file(&text, &[]).unwrap();
-    assert_eq!(serve.listen, ["[::1]:1", "unix:/run/x"]);
+    assert_eq!(serve.settings["listen"], ["[::1]:1", "unix:/run/x"]);
+    assert_eq!(serve.listen[1], "unix:/run/x".parse().unwrap());
     let plan = serve.plan();
     assert_eq!(plan.interval.as_millis(), 250);
     assert!(plan.options.probe_stats && plan.options.ebpf.events);
@@ -55,7 +56,7 @@ fn the_command_line_comes_first() {
     let text = "interval = \"250ms\"\nlisten = \"[::1]:1\"";
     let serve = read_file(text, &["--interval", "2s"]).unwrap();
     assert_eq!(serve.plan().interval.as_secs(), 2);
-    assert_eq!(serve.listen, ["[::1]:1"]);
+    assert_eq!(serve.settings["listen"], ["[::1]:1"]);
 }
 
 #[test]
@@ -107,6 +108,17 @@ fn the_example_is_what_holds_without_it() {
     let serve = cli.find_subcommand(SERVE).unwrap();
     let unset = text.matches("# Not set.").count();
     assert_eq!(keys + 1 + unset, serve.get_arguments().filter(|arg| is_setting(arg)).count());
+}
+
+#[test]
+fn what_has_changed_is_told_by_name() {
+    let before = read_file("interval = \"250ms\"", &[]).unwrap();
+    assert!(before.changed(&before).is_empty());
+    let after = read_file("event-budget = 1\nlisten = []\nprobe-stats = true", &[]).unwrap();
+    assert_eq!(after.changed(&before), ["event-budget", "interval", "probe-stats"]);
+    // Set or not, it is the same.
+    let same = read_file("interval = \"250ms\"\nevent-budget = 10000", &[]).unwrap();
+    assert!(same.changed(&before).is_empty());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use conntrack_user::{
 };
 use tokio::{
     io::unix::AsyncFd,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use super::{
@@ -30,6 +30,8 @@ const DRAIN: u64 = 8192;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long the programs are tried after the module was loaded again.
 const REOPEN: Duration = Duration::from_secs(5);
+/// When programs are tried again, in whose place procfs is polled; each time twice as much later, up to the second.
+const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(600)];
 /// Longest time between two looks into the ring.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
 
@@ -48,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) for_at_most: Option<Duration>,
     /// Whether the module nf_conntrack is waited for.
     pub(crate) wait: bool,
+    /// Whether programs that the kernel does not take are tried again and again.
+    pub(crate) tries_again: bool,
 }
 
 /// Who wants to know what a source tells.
@@ -75,6 +79,8 @@ enum Next {
     Reloaded,
     /// SIGUSR2: the programs are to be detached, or attached again.
     LetGo,
+    /// The kernel takes the programs now.
+    Better(Box<Live>),
 }
 
 /// Follows one source after the other.
@@ -98,12 +104,16 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
     };
     let mut options = plan.options.clone();
     let mut with_programs = false;
+    let mut better = None;
     loop {
-        let mut live = reopen(&options, with_programs).await?;
+        let mut live = match better.take() {
+            Some(live) => live,
+            None => reopen(&options, with_programs).await?,
+        };
         if live.name() != "ebpf" && options.choice != Choice::Procfs {
             anstream::eprintln!("ctmon: `ctmon doctor` tells what is missing and what to do");
         }
-        let next = session.one(&mut live).await?;
+        let next = session.one(&mut live, &options).await?;
         let had_programs = live.name() == "ebpf";
         with_programs |= had_programs;
         let now = live.now();
@@ -125,6 +135,10 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
                 "the module nf_conntrack was unloaded, and all entries with it; counts start anew \
                  once it is loaded again"
             }
+            Next::Better(live) => {
+                better = Some(*live);
+                "the kernel takes the programs now: they count from here on"
+            }
         };
         let notice = Notice { time: now, text: said.into() };
         if session.sink.take(&Item::Notice(notice))? == Reader::Gone {
@@ -132,7 +146,8 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         }
         tokio::select! {
             () = reached(session.deadline) => return Ok(()),
-            () = wait_for_conntrack(procfs) => {}
+            () = wait_for_conntrack(procfs), if better.is_none() => {}
+            () = std::future::ready(()), if better.is_some() => {}
         }
     }
 }
@@ -180,7 +195,7 @@ struct Session<'a, S> {
 
 impl<S: Sink> Session<'_, S> {
     /// Follows one source, until it ends or another one is needed.
-    async fn one(&mut self, live: &mut Live) -> Result<Next> {
+    async fn one(&mut self, live: &mut Live, options: &live::Options) -> Result<Next> {
         for lost in live.lost() {
             let source = live.name();
             anstream::eprintln!(
@@ -213,6 +228,10 @@ impl<S: Sink> Session<'_, S> {
         let mut ticks = interval_at(now + self.plan.interval, self.plan.interval);
         // A tick that comes late is not made up for: its interval is in the output.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let falls_back = live.name() != "ebpf" && options.choice == Choice::Auto;
+        let tries_again = falls_back && self.plan.tries_again;
+        let [mut wait, longest] = TRY_AGAIN;
+        let mut try_again = now + wait;
         let mut collect = tokio::time::interval(COLLECT_EVERY);
         collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.left != Some(0) {
@@ -234,6 +253,15 @@ impl<S: Sink> Session<'_, S> {
                     self.left = self.left.map(|left| left - 1);
                 }
                 () = self.release.requested() => return Ok(Next::LetGo),
+                () = sleep_until(try_again), if tries_again => {
+                    let programs = live::Options { choice: Choice::Ebpf, ..options.clone() };
+                    // Why not was said when the source was opened.
+                    if let Ok(better) = Live::open(&programs) {
+                        return Ok(Next::Better(Box::new(better)));
+                    }
+                    wait = (2 * wait).min(longest);
+                    try_again = Instant::now() + wait;
+                }
                 () = reached(self.deadline) => return Ok(Next::End),
                 _ = collect.tick() => {
                     self.drain(live).await?;
@@ -279,7 +307,7 @@ impl<S: Sink> Session<'_, S> {
 /// Returns then; never without a time.
 async fn reached(deadline: Option<Instant>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

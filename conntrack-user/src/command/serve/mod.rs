@@ -1,17 +1,30 @@
 //! `ctmon serve`
 
 mod feed;
+mod reload;
 mod routes;
+mod server;
 mod service;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    ffi::OsString,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Result;
-use conntrack_user::daemon::{history::History, latest::Latest};
+use conntrack_user::{
+    daemon::{history::History, latest::Latest},
+    http::{Counters, Web},
+    view::metrics::Metrics,
+};
 
 use super::{follow, output, shutdown::Shutdown};
 use crate::cli::{Cli, Serve};
 use feed::Feed;
+use reload::Reload;
+use routes::Routes;
+use server::Bound;
 
 /// What the feed writes and requests read.
 #[derive(Debug, Clone)]
@@ -31,7 +44,8 @@ impl Shared {
     }
 }
 
-pub(crate) fn run(serve: &Serve) -> Result<u8> {
+/// `arguments`: the command line, to be read again.
+pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     if serve.print_config {
         let _ = output::text(&Cli::settings_example())?;
         return Ok(0);
@@ -41,15 +55,31 @@ pub(crate) fn run(serve: &Serve) -> Result<u8> {
         history: Arc::default(),
     };
     let plan = serve.plan();
+    let web = serve.web_config.as_deref().map_or_else(|| Ok(Web::none()), Web::load)?;
+    // Before programs are attached in vain.
+    let bound = Bound::listen(&serve.listen, web.clone())?;
+    let counters = Arc::new(Counters::default());
+    let metrics = Metrics::new(shared.latest.clone(), counters.clone());
+    let routes = Routes::new(shared.clone(), metrics, stale_ns(plan.interval));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut shutdown = Shutdown::listen()?;
+        let reload = Reload::listen(arguments, serve, web)?;
+        let answering = bound.answer(routes, counters)?;
         let mut feed = Feed::new(shared);
-        tokio::select! {
-            () = shutdown.requested() => {}
-            outcome = follow::run(&plan, &mut feed) => outcome?,
-        }
+        let outcome = tokio::select! {
+            () = shutdown.requested() => Ok(()),
+            outcome = follow::run(&plan, &mut feed) => outcome,
+            outcome = reload.whenever_asked() => outcome,
+        };
         service::stopping();
-        Ok(0)
-    })
+        outcome.and(answering.finish())
+    });
+    outcome.map(|()| 0)
+}
+
+/// Age in nanoseconds beyond which what was read last is no longer what is: three ticks, and time for a slow one.
+fn stale_ns(interval: Duration) -> u64 {
+    let stale = 3 * interval + Duration::from_secs(2);
+    u64::try_from(stale.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -32,8 +32,8 @@ pub(super) struct Routes {
 
 impl Routes {
     /// Those of `shared`, whose ticks come at least every `stale_ns` nanoseconds.
-    pub(super) fn new(shared: Shared, stale_ns: u64) -> Self {
-        Self { metrics: Metrics::new(shared.latest.clone()), shared, stale_ns }
+    pub(super) const fn new(shared: Shared, metrics: Metrics, stale_ns: u64) -> Self {
+        Self { shared, metrics, stale_ns }
     }
 
     /// What is answered to a request.

@@ -37,7 +37,8 @@ fn routes(with_tick: bool) -> Routes {
         shared.history().take(&tick);
         shared.latest().take(tick);
     }
-    Routes::new(shared, 3_000_000_000)
+    let metrics = Metrics::new(shared.latest.clone(), Arc::default());
+    Routes::new(shared, metrics, 3_000_000_000)
 }
 
 /// One table, of which the limit alone is known.

@@ -45,6 +45,18 @@ impl Service {
     }
 }
 
+/// The settings are being read again.
+pub(super) fn reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        tell(&[NotifyState::Reloading, now]);
+    }
+}
+
+/// They were.
+pub(super) fn reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
 /// It ends.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);

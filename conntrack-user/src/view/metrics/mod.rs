@@ -1,6 +1,7 @@
 //! Metrics for Prometheus, as text of either format: docs/metrics.md says what each means.
 
 mod family;
+mod http;
 mod netns;
 mod node;
 mod own;
@@ -20,7 +21,10 @@ use prometheus_client::{
 
 pub use family::{Family, Kind, Label, Sample, Value};
 
-use crate::daemon::{latest::Latest, process::Process};
+use crate::{
+    daemon::{latest::Latest, process::Process},
+    http::Counters,
+};
 
 /// The two formats that Prometheus reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,13 +95,23 @@ impl Collector for Own {
     }
 }
 
+#[derive(Debug)]
+struct Answers(Arc<Counters>);
+
+impl Collector for Answers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        http::write(&self.0, &mut encoder)
+    }
+}
+
 impl Metrics {
-    /// Those of `latest`, and of this process.
+    /// Those of `latest`, of the HTTP server, and of this process.
     #[must_use]
-    pub fn new(latest: Arc<Mutex<Latest>>) -> Self {
+    pub fn new(latest: Arc<Mutex<Latest>>, answers: Arc<Counters>) -> Self {
         let started_seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |now| now.as_secs_f64());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Tables(latest)));
+        registry.register_collector(Box::new(Answers(answers)));
         registry.register_collector(Box::new(Own { started_seconds }));
         Self { registry }
     }
@@ -118,7 +132,8 @@ impl Metrics {
 
 /// Every metric that there may be.
 pub fn families() -> impl Iterator<Item = Family> {
-    node::FAMILIES.into_iter().chain(netns::families()).chain(own::FAMILIES)
+    let own = http::FAMILIES.into_iter().chain(own::FAMILIES);
+    node::FAMILIES.into_iter().chain(netns::families()).chain(own)
 }
 
 #[cfg(test)]

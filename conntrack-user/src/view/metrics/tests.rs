@@ -22,7 +22,7 @@ fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
         latest.open(&Start { time: tick.time, cpus: 2, origin });
         latest.take(tick);
     }
-    Metrics::new(Arc::new(Mutex::new(latest)))
+    Metrics::new(Arc::new(Mutex::new(latest)), Arc::default())
 }
 
 fn filling() -> NetnsTick {

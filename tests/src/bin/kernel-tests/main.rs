@@ -15,6 +15,7 @@ mod process;
 mod report;
 mod runner;
 mod scenario;
+mod served;
 mod stage;
 mod values;
 mod wait;

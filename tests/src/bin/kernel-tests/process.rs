@@ -48,12 +48,21 @@ impl Process {
 
     /// Starts ctmon with a user and group id.
     pub(crate) fn start_as(env: &Env, arguments: &[&str], id: Option<u32>) -> Result<Self> {
+        Self::start_by(env, arguments, |command| {
+            id.into_iter().for_each(|id| _ = command.uid(id).gid(id));
+        })
+    }
+
+    /// Starts ctmon as `prepare` wants it.
+    pub(crate) fn start_by(
+        env: &Env,
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let line = format!("ctmon {}", arguments.join(" "));
         let mut command = Command::new(&env.ctmon);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        if let Some(id) = id {
-            command.uid(id).gid(id);
-        }
+        prepare(&mut command);
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {line:?} ({})", env.ctmon.display()))?;

@@ -22,6 +22,7 @@ mod output;
 mod privileges;
 mod probes;
 mod recording;
+mod serve;
 mod status;
 mod victims;
 mod ways;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(comes_true::tests());
     tests.extend(output::tests());
     tests.extend(recording::tests());
+    tests.extend(serve::tests());
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());

@@ -19,7 +19,7 @@ use crate::{
     wait,
 };
 
-const MODULE: &str = "nf_conntrack";
+pub(super) const MODULE: &str = "nf_conntrack";
 
 pub(super) fn tests() -> Vec<Test> {
     let without = |test| Test { place: Place::WithoutConntrack, ..test };
@@ -189,7 +189,7 @@ impl Unloaded {
     }
 
     /// Loads again what was removed.
-    fn put_back(&mut self) -> Result<()> {
+    pub(super) fn put_back(&mut self) -> Result<()> {
         while let Some(module) = self.removed.pop_last() {
             command::run("modprobe", &[&module])?;
         }
@@ -197,7 +197,7 @@ impl Unloaded {
     }
 
     /// Removes what uses the module, then the module.
-    fn try_remove(&mut self, module: &str) -> Result<Option<()>> {
+    pub(super) fn try_remove(&mut self, module: &str) -> Result<Option<()>> {
         let modules = kernel::modules()?;
         let Some(users) = modules.get(module) else {
             return Ok(Some(()));

@@ -1,0 +1,75 @@
+//! Answers HTTP in a thread of its own: requests, however many, do not put off reading the tables.
+
+use std::{sync::Arc, thread};
+
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use conntrack_user::http::{Address, Counters, Handler, Limits, Listener, Server, Web};
+use http::{Response, request::Parts};
+use tokio::sync::oneshot;
+
+use super::routes::Routes;
+
+impl Handler for Routes {
+    fn answer(&self, request: &Parts) -> Response<Bytes> {
+        self.answer(request)
+    }
+}
+
+/// The sockets, which listen; nobody answers yet.
+pub(super) struct Bound {
+    listeners: Vec<Listener>,
+    web: Web,
+}
+
+/// A server that answers.
+pub(super) struct Answering {
+    end: oneshot::Sender<()>,
+    thread: thread::JoinHandle<Result<()>>,
+}
+
+impl Bound {
+    /// Listens at all of `addresses`.
+    ///
+    /// # Errors
+    /// Names the address, and says what to do.
+    pub(super) fn listen(addresses: &[Address], web: Web) -> Result<Self> {
+        let listeners = addresses.iter().cloned().map(Listener::bind);
+        Ok(Self { listeners: listeners.collect::<Result<_>>()?, web })
+    }
+
+    /// Answers from now on.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(super) fn answer(self, routes: Routes, counters: Arc<Counters>) -> Result<Answering> {
+        let server = Server {
+            listeners: self.listeners,
+            web: self.web,
+            limits: Limits::default(),
+            handler: Arc::new(routes),
+            counters,
+            say: Arc::new(|notice| anstream::eprintln!("ctmon: {notice}")),
+        };
+        let (end, ended) = oneshot::channel::<()>();
+        let serve = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // Also when nobody is left who could say so.
+            runtime.block_on(server.serve(async { drop(ended.await) }))
+        };
+        let thread = thread::Builder::new().name("ctmon-http".into()).spawn(serve);
+        Ok(Answering { end, thread: thread.context("cannot start a thread for HTTP")? })
+    }
+}
+
+impl Answering {
+    /// Answers what was asked, and ends.
+    ///
+    /// # Errors
+    /// Why it could not answer.
+    pub(super) fn finish(self) -> Result<()> {
+        // It has ended already where nobody hears it.
+        let _ = self.end.send(());
+        self.thread.join().map_err(|_| anyhow!("the thread for HTTP has panicked"))?
+    }
+}

@@ -1,0 +1,226 @@
+//! `ctmon serve`.
+
+use std::{fs, io::ErrorKind, os::unix::net::UnixDatagram, time::Duration};
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+
+use super::{
+    TRACK, causes,
+    modules::{MODULE, Unloaded},
+};
+use crate::{
+    checks::Checks,
+    command,
+    netns::Netns,
+    runner::{Env, Place, Test},
+    served::Served,
+    stage, wait,
+};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::new(
+            "serve-answers-with-the-counts",
+            "Metrics, status and history of the service say exactly what was sent and deleted",
+            counts,
+        ),
+        Test::new(
+            "serve-tells-the-service-manager",
+            "The service says when it is ready, that it is alive, and when it ends",
+            service_manager,
+        ),
+        Test::new(
+            "serve-takes-the-programs-when-it-can",
+            "Where the programs cannot be attached the service polls, tries again, and counts from then on",
+            tries_again,
+        ),
+        Test {
+            place: Place::WithoutConntrack,
+            ..Test::new(
+                "serve-over-a-module-that-comes-and-goes",
+                "The service waits for nf_conntrack, lets it go when told, and counts anew when it is back",
+                module,
+            )
+        },
+    ]
+}
+
+const FLOWS: u32 = 300;
+
+fn counts(env: &Env, checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let own = Netns::own()?.inode();
+    let served = Served::start(env, &[])?;
+    wait::until("a settled baseline", wait::SHORT, || {
+        let metrics = served.metrics()?;
+        Ok((metrics.of("ctmon_entries_uncertainty", own) == Some(0.0)).then_some(()))
+    })?;
+    causes::send(checks, causes::udp(FLOWS.into()))?;
+    let all = f64::from(FLOWS);
+    wait::until("all inserts", wait::SHORT, || {
+        Ok((served.metrics()?.of("ctmon_entries", own) == Some(all)).then_some(()))
+    })?;
+    command::flush()?;
+    let metrics = wait::until("all frees", wait::SHORT, || {
+        let metrics = served.metrics()?;
+        let is_quiet = metrics.of("ctmon_frees_total", own) == Some(all)
+            && metrics.of("ctmon_count_drift", own) == Some(0.0);
+        Ok(is_quiet.then_some(metrics))
+    })?;
+    let series =
+        |name: &str, more: &str| metrics.value(&format!("{name}{{netns=\"{own}\"{more}}}"));
+    for (name, more, expected) in [
+        ("ctmon_allocs_total", "", all),
+        ("ctmon_inserts_total", ",path=\"packet\",protocol=\"udp\"", all),
+        ("ctmon_inserts_total", ",path=\"packet\",protocol=\"tcp\"", 0.0),
+        ("ctmon_deletes_total", ",cause=\"user\"", all),
+        ("ctmon_deletes_total", ",cause=\"kernel\"", 0.0),
+        ("ctmon_deletes_by_status_total", ",status=\"unreplied\"", all),
+        ("ctmon_table_full_drops_total", "", 0.0),
+        ("ctmon_entries", "", 0.0),
+        ("ctmon_count_drift", "", 0.0),
+    ] {
+        checks.equal(&format!("{name} {more}"), series(name, more), Some(expected));
+    }
+    let max = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?;
+    let max: f64 = max.trim().parse()?;
+    checks.equal("limit", series("ctmon_entries_limit", ""), Some(max));
+    checks.equal("sources", metrics.value("ctmon_sources_opened_total"), Some(1.0));
+    checks.that(
+        "memory and descriptors are told",
+        metrics.value("process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6)
+            && metrics.value("process_open_fds").is_some_and(|count| count > 3.0),
+        (),
+    );
+
+    let status = served.json("/api/v1/status")?;
+    checks.equal("source", status["source"].as_str(), Some("ebpf"));
+    let netns = status["netns"].as_array().context("no namespaces")?;
+    let netns = netns.iter().find(|netns| netns["inode"].as_u64() == Some(own));
+    let netns = netns.context("the namespace is not in the status")?;
+    checks.equal("inserts in the status", netns["totals"]["inserts"].as_f64(), Some(all));
+    let probes = served.json("/api/v1/probes")?;
+    let hits = |hook: &str| {
+        let probes = probes["probes"].as_array()?;
+        probes.iter().find(|probe| probe["hook"] == hook)?["hits"].as_f64()
+    };
+    checks.that("hits of alloc", hits("alloc").is_some_and(|hits| hits >= all), &probes);
+
+    let points = wait::until("a second in the history", wait::SHORT, || {
+        let history = served.json("/api/v1/history")?;
+        let netns = history["netns"].as_array().cloned().unwrap_or_default();
+        let own = netns.into_iter().find(|netns| netns["inode"].as_u64() == Some(own));
+        let points = own.and_then(|own| own["points"].as_array().cloned()).unwrap_or_default();
+        Ok((points.len() >= 3).then_some(points))
+    })?;
+    let time = |point: &serde_json::Value| point[0].as_u64();
+    let since = time(&points[1]).context("a point without a time")?;
+    let later = served.json(&format!("/api/v1/history?since={since}"))?;
+    let first = later["netns"][0]["points"][0].clone();
+    checks.equal("the first point after that", time(&first), time(&points[2]));
+
+    let open = served.ask(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\nConnection: close\r\n\r\n",
+    )?;
+    checks.that("OpenMetrics ends as it has to", open.body.ends_with("# EOF\n"), &open.head);
+    for (path, expected) in [("/nowhere", 404), ("/healthz", 200), ("/api/v1/history?x", 400)] {
+        checks.equal(path, served.get(path)?.status, expected);
+    }
+    checks.equal("exit code", served.terminate()?.status.code(), Some(0));
+    Ok(())
+}
+
+fn service_manager(env: &Env, checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(wait::SHORT))?;
+    let served = Served::start_by(env, &[], |command| {
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
+    })?;
+    let mut said = Vec::new();
+    let mut until = |word: &str| -> Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            let length =
+                socket.recv(&mut buffer).with_context(|| format!("no {word}: {said:?}"))?;
+            let text =
+                String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
+            let is_it = text.contains(word);
+            said.push(text);
+            if is_it {
+                return Ok(());
+            }
+        }
+    };
+    until("READY=1")?;
+    checks.equal("ready by then", served.get("/readyz")?.status, 200);
+    until("STATUS=ebpf; fullest table ")?;
+    until("WATCHDOG=1")?;
+    until("WATCHDOG=1")?;
+    let ended = served.terminate()?;
+    until("STOPPING=1")?;
+    checks.equal("exit code", ended.status.code(), Some(0));
+    socket.set_nonblocking(true)?;
+    let more = socket.recv(&mut [0; 4096]).map_err(|error| error.kind());
+    checks.equal("said after the end", more, Err(ErrorKind::WouldBlock));
+    Ok(())
+}
+
+fn tries_again(env: &Env, checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    // A sysfs without BTF, at first.
+    let folder = tempfile::tempdir()?;
+    let sysfs = folder.path().join("sys");
+    fs::create_dir_all(sysfs.join("kernel"))?;
+    fs::create_dir_all(sysfs.join("devices/system"))?;
+    std::os::unix::fs::symlink("/sys/devices/system/cpu", sysfs.join("devices/system/cpu"))?;
+    let sysfs_text = sysfs.to_str().context("a folder with a strange name")?;
+    let served = Served::start(env, &["--path.sysfs", sysfs_text])?;
+    let source = || -> Result<String> {
+        Ok(served.json("/api/v1/status")?["source"].as_str().unwrap_or_default().to_owned())
+    };
+    checks.equal("source without BTF", source()?, "procfs".to_owned());
+    let metrics = served.metrics()?;
+    checks.that("no inserts out of thin air", !metrics.0.contains("ctmon_inserts_total"), ());
+    std::os::unix::fs::symlink("/sys/kernel/btf", sysfs.join("kernel/btf"))?;
+    wait::until("the programs are attached", Duration::from_secs(90), || {
+        Ok((source()? == "ebpf").then_some(()))
+    })?;
+    causes::send(checks, causes::udp(50))?;
+    let own = Netns::own()?.inode();
+    wait::until("inserts after that", wait::SHORT, || {
+        Ok((served.metrics()?.of("ctmon_allocs_total", own) == Some(50.0)).then_some(()))
+    })?;
+    let opened = served.metrics()?.value("ctmon_sources_opened_total");
+    checks.equal("sources", opened, Some(2.0));
+    checks.equal("exit code", served.terminate()?.status.code(), Some(0));
+    Ok(())
+}
+
+fn module(env: &Env, checks: &mut Checks) -> Result<()> {
+    let mut unloaded = Unloaded::new()?;
+    let mut served = env.init.run(|| Served::start_by(env, &[], |_| ()))?;
+    let answer = wait::until("an answer", wait::SHORT, || Ok(served.get("/readyz").ok()))?;
+    checks.equal("readiness without nf_conntrack", answer.status, 503);
+    checks.equal("health without it", served.get("/healthz")?.status, 200);
+    unloaded.put_back()?;
+    served.until_ready()?;
+    let source = served.json("/api/v1/status")?["source"].as_str().map(str::to_owned);
+    checks.equal("source once it is loaded", source.as_deref(), Some("ebpf"));
+    served.process().signal(Signal::USR2)?;
+    wait::until("nf_conntrack unloaded", wait::SHORT, || unloaded.try_remove(MODULE))?;
+    wait::until("not ready any more", wait::SHORT, || {
+        Ok((served.get("/readyz")?.status == 503).then_some(()))
+    })?;
+    unloaded.put_back()?;
+    wait::until("programs again", wait::SHORT, || {
+        let opened = served.metrics()?.value("ctmon_sources_opened_total");
+        let ready = served.get("/readyz")?.status == 200;
+        Ok((opened >= Some(3.0) && ready).then_some(()))
+    })?;
+    checks.equal("exit code", served.terminate()?.status.code(), Some(0));
+    Ok(())
+}
