@@ -1,9 +1,10 @@
 //! ctmon as a library: [`source`] reads the kernel, [`model`] turns what it reads into counts and
-//! rates, [`forecast`] says when a table is full, [`backtest`] how well, [`view`] writes it down.
+//! rates, [`forecast`] says when a table is full, [`backtest`] how well, [`view`] writes it down; [`http`] hands it out.
 
 pub mod backtest;
 pub mod doctor;
 pub mod forecast;
+pub mod http;
 pub mod model;
 pub mod source;
 pub mod view;
