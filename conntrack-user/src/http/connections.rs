@@ -1,0 +1,251 @@
+//! Which connections are open, and which one is closed when there are too many.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::{task::AbortHandle, time::Instant};
+
+use super::{Counters, Refusal, listener::Peer, lock};
+
+/// What a connection is about, in the order in which it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// All is said; the client is to close.
+    End,
+    /// The TLS handshake.
+    Handshake,
+    /// A request is awaited that has begun, or that is the first.
+    Head,
+    /// Between two requests.
+    Idle,
+    /// A request is being answered.
+    Answer,
+}
+
+/// What a connection is about, and since when; its task changes it, others read it.
+#[derive(Debug)]
+pub(super) struct State(Mutex<Now>);
+
+#[derive(Debug)]
+struct Now {
+    phase: Phase,
+    since: Instant,
+    /// Bytes were read of a request that is not there whole.
+    begun: bool,
+    /// The answer is in the buffers, to its last byte.
+    handed: bool,
+    /// Requests so far.
+    requests: u64,
+}
+
+impl State {
+    fn new() -> Self {
+        let since = Instant::now();
+        let phase = Phase::Handshake;
+        Self(Mutex::new(Now { phase, since, begun: false, handed: false, requests: 0 }))
+    }
+
+    /// What it is about, and since when.
+    pub(super) fn get(&self) -> (Phase, Instant) {
+        let now = lock(&self.0);
+        (now.phase, now.since)
+    }
+
+    /// It is about something else from now on.
+    pub(super) fn set(&self, phase: Phase) {
+        let mut now = lock(&self.0);
+        (now.phase, now.since) = (phase, Instant::now());
+    }
+
+    /// A request is there whole. Which one it is, from 1 on.
+    pub(super) fn request(&self) -> u64 {
+        let mut now = lock(&self.0);
+        (now.phase, now.since) = (Phase::Answer, Instant::now());
+        (now.begun, now.handed) = (false, false);
+        now.requests += 1;
+        now.requests
+    }
+
+    /// Bytes were read.
+    pub(super) fn read(&self) {
+        let mut now = lock(&self.0);
+        now.begun = true;
+        if now.phase == Phase::Idle {
+            (now.phase, now.since) = (Phase::Head, Instant::now());
+        }
+    }
+
+    /// Whether a request has begun that is not there whole.
+    pub(super) fn has_begun(&self) -> bool {
+        lock(&self.0).begun
+    }
+
+    /// The whole answer is in the buffers.
+    pub(super) fn hand_over(&self) {
+        lock(&self.0).handed = true;
+    }
+
+    /// All that was in the buffers is written.
+    pub(super) fn flushed(&self) {
+        let mut now = lock(&self.0);
+        if now.handed && now.phase == Phase::Answer {
+            (now.phase, now.since, now.handed) = (Phase::Idle, Instant::now(), false);
+        }
+    }
+}
+
+/// The connections that are open.
+pub(super) struct Connections {
+    max: usize,
+    counters: Arc<Counters>,
+    finishing: AtomicBool,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    entries: HashMap<u64, Connection>,
+}
+
+struct Connection {
+    peer: Peer,
+    state: Arc<State>,
+    task: AbortHandle,
+}
+
+/// A connection's place among those that are open, until it is dropped.
+pub(super) struct Entry {
+    pub(super) peer: Peer,
+    pub(super) state: Arc<State>,
+    id: u64,
+    counters: Arc<Counters>,
+    open: Arc<Mutex<Open>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.counters.close();
+        lock(&self.open).entries.remove(&self.id);
+    }
+}
+
+impl Connections {
+    /// None is open yet, and at most `max` may be, which is taken as at least 1.
+    pub(super) fn new(max: usize, counters: Arc<Counters>) -> Self {
+        Self { max: max.max(1), counters, finishing: AtomicBool::new(false), open: Arc::default() }
+    }
+
+    /// Opens one that `serve` serves, in a task; one that is open is closed for it if there are too many.
+    pub(super) fn open<F>(&self, peer: Peer, serve: impl FnOnce(Entry) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut open = lock(&self.open);
+        while open.entries.len() >= self.max && self.close_victim(&mut open) {}
+        let id = open.next;
+        open.next += 1;
+        self.counters.accept();
+        let state = Arc::new(State::new());
+        let (counters, all) = (self.counters.clone(), self.open.clone());
+        let task =
+            tokio::spawn(serve(Entry { peer, state: state.clone(), id, counters, open: all }));
+        open.entries.insert(id, Connection { peer, state, task: task.abort_handle() });
+    }
+
+    /// Closes the one that is missed the least; none that is being answered.
+    pub(super) fn close_one(&self) {
+        let mut open = lock(&self.open);
+        if open.entries.values().any(|connection| connection.state.get().0 < Phase::Answer) {
+            self.close_victim(&mut open);
+        }
+    }
+
+    /// Whether one was closed.
+    fn close_victim(&self, open: &mut Open) -> bool {
+        let states = open.entries.iter().map(|(id, one)| (*id, one.peer, one.state.get()));
+        let victim = victim(&states.collect::<Vec<_>>()).and_then(|id| open.entries.remove(&id));
+        if let Some(victim) = &victim {
+            victim.task.abort();
+            self.counters.refuse(Refusal::Limit);
+        }
+        victim.is_some()
+    }
+
+    /// Closes those that are not being answered; the others are to close once they are.
+    pub(super) fn finish(&self) {
+        self.finishing.store(true, Relaxed);
+        for connection in lock(&self.open).entries.values() {
+            if connection.state.get().0 != Phase::Answer {
+                connection.task.abort();
+            }
+        }
+    }
+
+    /// Whether connections are to be closed.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing.load(Relaxed)
+    }
+
+    /// Closes all.
+    pub(super) fn abort(&self) {
+        for connection in lock(&self.open).entries.values() {
+            connection.task.abort();
+        }
+    }
+}
+
+/// Which of the connections is missed the least: by what it is about, then by how many its peer has, then by how long
+/// it has been so.
+fn victim(open: &[(u64, Peer, (Phase, Instant))]) -> Option<u64> {
+    let mut of_peer = HashMap::new();
+    for (_, peer, _) in open {
+        *of_peer.entry(peer).or_insert(0) += 1;
+    }
+    let key = |&&(id, peer, (phase, since)): &&(u64, Peer, (Phase, Instant))| {
+        (phase, Reverse(of_peer.get(&peer).copied()), since, id)
+    };
+    open.iter().min_by_key(key).map(|(id, ..)| *id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_one_missed_least_is_closed() {
+        use Phase::{Answer, Handshake, Head, Idle};
+        let start = Instant::now();
+        // Who has each connection, what it is about, seconds since the start; which one is closed.
+        let cases: [(&[(u8, Phase, u64)], usize); 6] = [
+            (&[(1, Idle, 0), (1, Head, 2), (1, Head, 1)], 2),
+            (&[(1, Head, 0), (1, Handshake, 3)], 1),
+            (&[(1, Answer, 0), (1, Idle, 5)], 1),
+            // One who holds many, though another's is older.
+            (&[(1, Idle, 0), (2, Idle, 2), (2, Idle, 1)], 2),
+            // A scraper with two idle ones stays when many others with one each send nothing.
+            (&[(1, Idle, 0), (1, Idle, 0), (2, Head, 4), (3, Head, 5)], 2),
+            (&[(1, Answer, 1), (2, Answer, 0)], 1),
+        ];
+        for (open, expected) in cases {
+            let open: Vec<_> = open
+                .iter()
+                .zip(0..)
+                .map(|(&(peer, phase, at), id)| {
+                    let peer = Some(std::net::Ipv4Addr::new(192, 0, 2, peer).into());
+                    (id, peer, (phase, start + Duration::from_secs(at)))
+                })
+                .collect();
+            assert_eq!(victim(&open), Some(expected as u64), "{open:?}");
+        }
+        assert_eq!(victim(&[]), None);
+    }
+}

@@ -1,0 +1,290 @@
+//! Sockets that listen.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, ErrorKind},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Error, Result, bail};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::{Address, stream::Stream};
+
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 1024;
+
+/// Who may connect to a unix socket: its owner and group, which are those of the process.
+const MODE: u32 = 0o660;
+
+/// A socket that listens; connections wait until it is served.
+#[derive(Debug)]
+pub struct Listener {
+    address: Address,
+    socket: Socket,
+    file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// Listens at `address`. A unix socket gets mode 0660, and replaces one at which nobody listens any more; its
+    /// file is removed when the listener is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the address is in use, is none of this machine, or may not be used; the error says what to do.
+    pub fn bind(address: Address) -> Result<Self> {
+        let (address, socket, file) = match address {
+            Address::Ip(at) => {
+                let socket = listen(at).map_err(|error| refused(&address, at.port(), error))?;
+                let at = socket.local_addr()?.as_socket().unwrap_or(at);
+                (Address::Ip(at), socket, None)
+            }
+            Address::All(port) => {
+                let socket = match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
+                    // A kernel without IPv6.
+                    Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                        listen((Ipv4Addr::UNSPECIFIED, port).into())
+                    }
+                    result => result,
+                };
+                let socket = socket.map_err(|error| refused(&address, port, error))?;
+                let at = socket.local_addr()?.as_socket();
+                (Address::All(at.map_or(port, |at| at.port())), socket, None)
+            }
+            Address::Unix(path) => {
+                let (socket, file) = listen_unix(&path)?;
+                (Address::Unix(path), socket, Some(file))
+            }
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Self { address, socket, file })
+    }
+
+    /// Where it listens, with the port that it got.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Registers it with the runtime.
+    pub(super) fn register(self) -> Result<Registered> {
+        let context = || format!("cannot wait for connections at {}", self.address);
+        let socket = match &self.address {
+            Address::Unix(_) => UnixListener::from_std(self.socket.into())
+                .map(Accepting::Unix)
+                .with_context(context)?,
+            _ => TcpListener::from_std(self.socket.into())
+                .map(Accepting::Tcp)
+                .with_context(context)?,
+        };
+        Ok(Registered { address: self.address, socket, _file: self.file })
+    }
+}
+
+/// A listener that is registered with the runtime.
+pub(super) struct Registered {
+    pub(super) address: Address,
+    socket: Accepting,
+    _file: Option<SocketFile>,
+}
+
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Who is at the other end, as far as clients are told apart: the network of 64 bits in IPv6, where each has as many
+/// addresses as it likes; none at a unix socket.
+pub(super) type Peer = Option<IpAddr>;
+
+impl Registered {
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match &self.socket {
+            Accepting::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
+                // Answers are written whole: nothing is gained by waiting for more.
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Some(network(from.ip()))))
+            }
+            Accepting::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+}
+
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
+    // A port may be taken anew while connections of the last process still end.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Says what to do about it.
+fn refused(address: &Address, port: u16, error: io::Error) -> Error {
+    let hint = match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "another process listens there (`ss -ltnp sport = :{port}` names it): end it or choose another address"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address (`ip addr` lists them)".to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 take CAP_NET_BIND_SERVICE: choose a higher one".to_owned()
+        }
+        _ => "choose another address".to_owned(),
+    };
+    Error::new(error).context(format!("cannot listen at {address}: {hint}"))
+}
+
+fn listen_unix(path: &Path) -> Result<(Socket, SocketFile)> {
+    let context = || format!("cannot listen at unix:{}", path.display());
+    match bind_unix(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            remove_stale(path)?;
+            bind_unix(path).with_context(context)
+        }
+        result => result.with_context(context),
+    }
+}
+
+fn bind_unix(path: &Path) -> io::Result<(Socket, SocketFile)> {
+    let socket: OwnedFd = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?.into();
+    // The file gets the mode of the socket, less the umask: at no time may others connect.
+    let socket = File::from(socket);
+    socket.set_permissions(Permissions::from_mode(MODE))?;
+    let socket = Socket::from(OwnedFd::from(socket));
+    socket.bind(&SockAddr::unix(path)?)?;
+    let bound = fs::symlink_metadata(path)?;
+    let file = SocketFile { path: path.to_owned(), identity: (bound.dev(), bound.ino()) };
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    socket.listen(BACKLOG)?;
+    Ok((socket, file))
+}
+
+/// Removes the file of a socket at which nobody listens.
+fn remove_stale(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let found = fs::symlink_metadata(path).with_context(|| format!("cannot look at {shown}"))?;
+    if !found.file_type().is_socket() {
+        bail!("cannot listen at unix:{shown}: there is a file that is no socket; it is left alone");
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .with_context(|| format!("cannot remove {shown}, at which nobody listens any more")),
+        Ok(_) => bail!(
+            "cannot listen at unix:{shown}: another process listens there (`ss -lxp src {shown}` names it): end it or \
+             choose another path"
+        ),
+        Err(error) => Err(error).with_context(|| {
+            format!("cannot listen at unix:{shown}, nor tell whether anybody does: remove the file if not")
+        }),
+    }
+}
+
+/// The file of a unix socket, which goes with it unless another one has taken its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let found = fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+            // Where it may not be removed it is found stale the next time.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(address: &str) -> Result<Listener> {
+        Listener::bind(address.parse()?)
+    }
+
+    #[test]
+    fn an_address_in_use_is_named() {
+        let first = bind("127.0.0.1:0").unwrap();
+        let address = first.address().to_string();
+        let error = format!("{:#}", bind(&address).unwrap_err());
+        assert!(error.contains(&address) && error.contains("another process listens"), "{error}");
+        let error = format!("{:#}", bind("192.0.2.1:0").unwrap_err());
+        assert!(error.contains("no interface of this machine"), "{error}");
+    }
+
+    #[test]
+    fn all_addresses_are_both_families() {
+        let all = bind(":0").unwrap();
+        let Address::All(port) = *all.address() else { panic!("{:?}", all.address()) };
+        for host in ["127.0.0.1", "::1"] {
+            std::net::TcpStream::connect((host, port)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_replaced_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ctmon.sock");
+        let address = Address::Unix(path.clone());
+        let live = Listener::bind(address.clone()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        let error = format!("{:#}", Listener::bind(address.clone()).unwrap_err());
+        assert!(error.contains("another process listens"), "{error}");
+        UnixStream::connect(&path).unwrap();
+        drop(live);
+        assert!(!path.exists(), "a socket's file goes with it");
+        // As a killed process leaves it.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let next = Listener::bind(address.clone()).unwrap();
+        // Another one has taken its place: that stays.
+        fs::remove_file(&path).unwrap();
+        let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(next);
+        UnixStream::connect(&path).unwrap();
+        drop(other);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "kept").unwrap();
+        let error = format!("{:#}", Listener::bind(address).unwrap_err());
+        assert!(error.contains("no socket") && path.exists(), "{error}");
+    }
+
+    #[test]
+    fn a_network_is_one_peer() {
+        for (address, expected) in [
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ] {
+            assert_eq!(network(address.parse().unwrap()).to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! An HTTP/1.1 server for pages that are short to make: GET and HEAD, with TLS and passwords by a web configuration as
+//! exporters for Prometheus have it. It knows nothing of what it serves, and is bounded whatever clients do:
+//! [`Limits`].
+
+mod accept;
+mod address;
+mod answer;
+mod connection;
+mod connections;
+mod counters;
+mod gzip;
+mod limits;
+mod listener;
+mod notice;
+mod password;
+mod stream;
+mod web;
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Result;
+use bytes::Bytes;
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+
+pub use address::Address;
+pub use counters::{Counters, Refusal};
+pub use limits::Limits;
+pub use listener::Listener;
+pub use notice::{Notice, Say};
+pub use web::Web;
+
+use connections::Connections;
+use gzip::Compressed;
+use password::Checks;
+
+/// How long requests in flight may take when the server ends.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Answers requests: no I/O, and quick, for all connections share one thread.
+pub trait Handler: Send + Sync + 'static {
+    /// The answer to a GET or HEAD request, which has no body; that to HEAD is as to GET, its body is not sent.
+    ///
+    /// A body that is the very same [`Bytes`] as before is compressed once.
+    fn answer(&self, request: &::http::request::Parts) -> ::http::Response<Bytes>;
+}
+
+/// A server that is not running yet.
+pub struct Server {
+    /// Where it listens.
+    pub listeners: Vec<Listener>,
+    /// TLS, passwords, headers.
+    pub web: Web,
+    /// What clients may take.
+    pub limits: Limits,
+    /// Who answers.
+    pub handler: Arc<dyn Handler>,
+    /// Where it counts.
+    pub counters: Arc<Counters>,
+    /// Who is told what an operator should know.
+    pub say: Say,
+}
+
+/// What connections share.
+struct Shared {
+    web: Web,
+    limits: Limits,
+    handler: Arc<dyn Handler>,
+    counters: Arc<Counters>,
+    say: Say,
+    connections: Connections,
+    checks: Checks,
+    compressed: Compressed,
+}
+
+impl Server {
+    /// Serves until `shutdown` returns; requests in flight are then answered, within a second.
+    ///
+    /// # Errors
+    ///
+    /// If a listener cannot be registered with the runtime.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let shared = Arc::new(Shared {
+            connections: Connections::new(self.limits.connections, self.counters.clone()),
+            web: self.web,
+            limits: self.limits,
+            handler: self.handler,
+            counters: self.counters,
+            say: self.say,
+            checks: Checks::default(),
+            compressed: Compressed::default(),
+        });
+        // Each connection holds a sender: when there is none left, all have ended.
+        let (alive, mut ended) = mpsc::channel::<Infallible>(1);
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners {
+            let listener = listener.register()?;
+            accepting.spawn(accept::run(listener, shared.clone(), alive.clone()));
+        }
+        drop(alive);
+        shutdown.await;
+        accepting.shutdown().await;
+        shared.connections.finish();
+        if timeout(GRACE, ended.recv()).await.is_err() {
+            shared.connections.abort();
+        }
+        Ok(())
+    }
+}
+
+/// What is behind a lock stays sound when a task that held it panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

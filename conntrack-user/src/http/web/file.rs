@@ -1,0 +1,58 @@
+//! Files that a web configuration is made of, and whether they have changed.
+
+use std::{
+    fs::{self, Metadata},
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// More than any certificate with its chain has.
+const MOST: u64 = 1 << 20;
+
+/// The files, and what each was when it was read.
+#[derive(Debug, Default)]
+pub(super) struct Files(Vec<(PathBuf, Option<Stamp>)>);
+
+/// Tells versions of a file apart: device, inode, size, and when content or inode were changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp(u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        let (modified, changed) =
+            ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
+        Self(file.dev(), file.ino(), file.size(), modified, changed)
+    }
+
+    fn at(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().as_ref().map(Self::of)
+    }
+}
+
+impl Files {
+    /// Watches `path` from now on.
+    pub(super) fn watch(&mut self, path: &Path) {
+        // Before it is read, so that a change meanwhile is seen the next time.
+        self.0.push((path.to_owned(), Stamp::at(path)));
+    }
+
+    /// Whether one is not what it was.
+    pub(super) fn have_changed(&self) -> bool {
+        self.0.iter().any(|(path, stamp)| Stamp::at(path) != *stamp)
+    }
+}
+
+/// The content of a regular file; others could make the server wait.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    let context = || format!("cannot read {}", path.display());
+    let found = fs::metadata(path).with_context(context)?;
+    ensure!(found.is_file(), "{} is no regular file", path.display());
+    let mut content = Vec::new();
+    let file = fs::File::open(path).with_context(context)?;
+    file.take(MOST + 1).read_to_end(&mut content).with_context(context)?;
+    ensure!(content.len() as u64 <= MOST, "{} has more than {MOST} bytes", path.display());
+    Ok(content)
+}

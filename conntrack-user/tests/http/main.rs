@@ -1,0 +1,6 @@
+//! The HTTP server from its clients' side, on loopback.
+
+mod limits;
+mod requests;
+mod support;
+mod web;
