@@ -66,7 +66,7 @@ const COUNTERS: &[Metric<Counts>] = &[
         family: Family::counter("ctmon_deletes", "Entries taken out of the table, by cause."),
         samples: |of| {
             let Counts { totals, counted } = of;
-            let when = |known: bool, cause, value: u64| known.then(|| (cause, value));
+            let when = |known: bool, cause, value: u64| known.then_some((cause, value));
             let causes = counted.deletes && counted.causes;
             let all = [
                 when(causes, "user", totals.deletes_user),
@@ -122,7 +122,7 @@ const COUNTERS: &[Metric<Counts>] = &[
         ),
         samples: |of| {
             let Counts { totals, counted } = of;
-            let when = |known: bool, reason, value: u64| known.then(|| (reason, value));
+            let when = |known: bool, reason, value: u64| known.then_some((reason, value));
             let all = [
                 when(counted.clash_outcomes, "clash", totals.failed_clash),
                 when(counted.failed_inserts, "chain_too_long", totals.failed_chain_too_long),
