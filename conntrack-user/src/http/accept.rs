@@ -32,6 +32,8 @@ pub(super) async fn run(
                 tokio::task::yield_now().await;
             }
             Err(error) if concerns_one(&error) => {}
+            // Without a descriptor to spare accept(2) fails though there is nothing to take.
+            Err(_) if !listener.is_waited_for() => sleep(SHORTEST).await,
             Err(error) => {
                 shared.counters.refuse(Refusal::Accept);
                 let pause = wait.map_or(SHORTEST, |wait: Duration| (wait * 2).min(LONGEST));

@@ -1,11 +1,11 @@
 //! Sockets that listen.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::{
             fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
             net::UnixStream,
@@ -15,7 +15,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Error, Result, bail};
-use socket2::{Domain, SockAddr, Socket, Type};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, fchmod},
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen,
+        socket_with, sockopt,
+    },
+};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{Address, stream::Stream};
@@ -30,7 +37,7 @@ const MODE: u32 = 0o660;
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
-    socket: Socket,
+    socket: OwnedFd,
     file: Option<SocketFile>,
 }
 
@@ -44,28 +51,26 @@ impl Listener {
     pub fn bind(address: Address) -> Result<Self> {
         let (address, socket, file) = match address {
             Address::Ip(at) => {
-                let socket = listen(at).map_err(|error| refused(&address, at.port(), error))?;
-                let at = socket.local_addr()?.as_socket().unwrap_or(at);
+                let socket = listen_at(at).map_err(|error| refused(&address, at.port(), error))?;
+                let at = bound(&socket)?;
                 (Address::Ip(at), socket, None)
             }
             Address::All(port) => {
-                let socket = match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
+                let socket = match listen_at((Ipv6Addr::UNSPECIFIED, port).into()) {
                     // A kernel without IPv6.
                     Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-                        listen((Ipv4Addr::UNSPECIFIED, port).into())
+                        listen_at((Ipv4Addr::UNSPECIFIED, port).into())
                     }
                     result => result,
                 };
                 let socket = socket.map_err(|error| refused(&address, port, error))?;
-                let at = socket.local_addr()?.as_socket();
-                (Address::All(at.map_or(port, |at| at.port())), socket, None)
+                (Address::All(bound(&socket)?.port()), socket, None)
             }
             Address::Unix(path) => {
                 let (socket, file) = listen_unix(&path)?;
                 (Address::Unix(path), socket, Some(file))
             }
         };
-        socket.set_nonblocking(true)?;
         Ok(Self { address, socket, file })
     }
 
@@ -107,6 +112,16 @@ enum Accepting {
 pub(super) type Peer = Option<IpAddr>;
 
 impl Registered {
+    /// Whether a connection waits to be taken.
+    pub(super) fn is_waited_for(&self) -> bool {
+        let socket: BorrowedFd<'_> = match &self.socket {
+            Accepting::Tcp(listener) => listener.as_fd(),
+            Accepting::Unix(listener) => listener.as_fd(),
+        };
+        let mut one = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        poll(&mut one, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// The next connection.
     pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match &self.socket {
@@ -131,16 +146,28 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
+/// A socket that does not block.
+fn socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<OwnedFd> {
+    let is_ipv6 = address.is_ipv6();
+    let socket = socket(if is_ipv6 { AddressFamily::INET6 } else { AddressFamily::INET })?;
     // A port may be taken anew while connections of the last process still end.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if is_ipv6 {
+        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// Where it listens.
+fn bound(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    Ok(getsockname(socket)?.try_into()?)
 }
 
 /// Says what to do about it.
@@ -160,7 +187,7 @@ fn refused(address: &Address, port: u16, error: io::Error) -> Error {
     Error::new(error).context(format!("cannot listen at {address}: {hint}"))
 }
 
-fn listen_unix(path: &Path) -> Result<(Socket, SocketFile)> {
+fn listen_unix(path: &Path) -> Result<(OwnedFd, SocketFile)> {
     let context = || format!("cannot listen at unix:{}", path.display());
     match bind_unix(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
@@ -171,17 +198,15 @@ fn listen_unix(path: &Path) -> Result<(Socket, SocketFile)> {
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<(Socket, SocketFile)> {
-    let socket: OwnedFd = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?.into();
+fn bind_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
+    let socket = socket(AddressFamily::UNIX)?;
     // The file gets the mode of the socket, less the umask: at no time may others connect.
-    let socket = File::from(socket);
-    socket.set_permissions(Permissions::from_mode(MODE))?;
-    let socket = Socket::from(OwnedFd::from(socket));
-    socket.bind(&SockAddr::unix(path)?)?;
+    fchmod(&socket, Mode::from_raw_mode(MODE))?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
     let bound = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), identity: (bound.dev(), bound.ino()) };
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
-    socket.listen(BACKLOG)?;
+    listen(&socket, BACKLOG)?;
     Ok((socket, file))
 }
 

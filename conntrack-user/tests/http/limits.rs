@@ -1,10 +1,10 @@
 //! Clients that take too much.
 
-use std::time::Duration;
+use std::{fs::File, process::Command, time::Duration};
 
 use conntrack_user::http::{Limits, Refusal, Web};
 
-use crate::support::{BIG, Running};
+use crate::support::{BIG, Running, until};
 
 /// Long enough for what is expected, and soon over.
 const SHORT: Duration = Duration::from_millis(50);
@@ -70,4 +70,53 @@ async fn the_one_that_keeps_others_out_is_closed() {
     }
     newest.send("ics HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(newest.answer().await.code, 200);
+}
+
+#[test]
+fn descriptors_may_run_out() {
+    // In a process of its own, for all tests here share theirs.
+    let script = "ulimit -n 64 && exec \"$0\" --ignored --exact limits::without_descriptors";
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new("sh").arg("-c").arg(script).arg(program).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+}
+
+#[tokio::test]
+#[ignore = "uses up all descriptors of its process: run by `descriptors_may_run_out`"]
+async fn without_descriptors() {
+    let server = Running::start(Web::none(), Limits::default());
+    let mut idle = server.connect().await;
+    assert_eq!(idle.get("/metrics", "").await.code, 200);
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+        assert!(taken.len() < 1024, "the limit on descriptors is not in force");
+    }
+    // One for the client; there is none for the server.
+    taken.pop();
+    let mut client = server.connect().await;
+    // The idle connection is given up, and the one that waits is taken.
+    assert_eq!(client.get("/metrics", "").await.code, 200);
+    idle.closed().await;
+    assert_eq!(server.counters.refused(Refusal::Limit), 1);
+    // Nor is one closed that is being answered.
+    client.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.head().await.code, 200);
+    drop(idle);
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    taken.pop();
+    let mut late = server.connect().await;
+    let before = server.counters.refused(Refusal::Accept);
+    until(|| server.counters.refused(Refusal::Accept) >= before + 2).await;
+    assert_eq!(server.counters.refused(Refusal::Limit), 1);
+    drop(taken);
+    assert_eq!(late.get("/metrics", "").await.code, 200);
+    assert_eq!(client.rest_of(BIG).await, BIG);
+    let said = server.said.lock().unwrap();
+    assert_eq!(said.len(), 4, "once each time, and that it is over: {said:?}");
+    assert!(said[0].contains("cannot take connections at 127.0.0.1:"), "{said:?}");
+    assert!(said[1].ends_with("again"), "{said:?}");
 }

@@ -205,6 +205,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.read.len()
     }
 
+    /// Bytes of a body that come, up to `length`.
+    pub(crate) async fn rest_of(&mut self, length: usize) -> usize {
+        while self.read.len() < length && self.fill().await {}
+        self.read.len()
+    }
+
     /// Whether bytes came, not the end.
     async fn fill(&mut self) -> bool {
         let read = self.stream.read_buf(&mut self.read);

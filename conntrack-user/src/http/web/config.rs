@@ -134,9 +134,16 @@ impl Source<'_> {
             serde_saphyr::from_str_with_options(text, options);
         parsed.map(Option::unwrap_or_default).map_err(|error| {
             let path = self.path.display();
-            match error.location() {
-                Some(at) => anyhow!("{path}:{}: {}", at.line(), first_line(&error)),
-                None => anyhow!("{path}: {}", first_line(&error)),
+            let said = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+            let said = said.lines().next().unwrap_or_default();
+            let Some(at) = error.location() else { return anyhow!("{path}: {said}") };
+            let (line, column) = (at.line(), at.column());
+            // It is in front already.
+            let place = format!(" at line {line}, column {column}");
+            let said = said.strip_suffix(&place).unwrap_or(said);
+            match key_of_line(text, line).filter(|key| !said.contains(key)) {
+                Some(key) => anyhow!("{path}:{line}: {key}: {said}"),
+                None => anyhow!("{path}:{line}: {said}"),
             }
         })
     }
@@ -147,8 +154,12 @@ impl Source<'_> {
     }
 }
 
-fn first_line(error: &serde_saphyr::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+/// The key that a line begins with.
+fn key_of_line(text: &str, number: u64) -> Option<&str> {
+    let line = text.lines().nth(usize::try_from(number.checked_sub(1)?).ok()?)?;
+    let (key, _) = line.trim_start().split_once(':')?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    (!key.is_empty() && key.bytes().all(is_plain)).then_some(key)
 }
 
 fn headers(section: HttpSection, source: &Source<'_>) -> Result<Vec<(HeaderName, HeaderValue)>> {

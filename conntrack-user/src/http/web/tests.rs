@@ -83,7 +83,7 @@ fn what_is_wrong_is_named_with_line_and_key() {
         ("http_server_config:\n  headers:\n    X-Other: a\n".to_owned(), ":3: ", "X-Frame-Options"),
         ("- a\n".to_owned(), ":1: ", ""),
         ("basic_auth_users: [\n".to_owned(), ":", ""),
-        ("basic_auth_users:\n  a: b\n  a: c\n".to_owned(), ":3: ", "duplicate"),
+        ("basic_auth_users:\n  a: b\n  a: c\n".to_owned(), ":3: ", "duplicate mapping key `a`"),
         (
             "tls_server_config: { min_version: TLS12 }\n".to_owned(),
             "web.yml: ",
@@ -173,7 +173,11 @@ fn what_is_wrong_is_named_with_line_and_key() {
             ":7: client_allowed_sans: ",
             "e-mail",
         ),
-        (format!("{pair}  prefer_server_cipher_suites: perhaps\n"), ":4: ", "bool"),
+        (
+            format!("{pair}  prefer_server_cipher_suites: perhaps\n"),
+            ":4: prefer_server_cipher_suites: ",
+            "bool",
+        ),
         ("http_server_config:\n  http2: true\n".to_owned(), ":2: http2: ", "HTTP/1.1 only"),
         (
             "http_server_config: { headers: { X-Frame-Options: a } }\n".to_owned(),
@@ -198,12 +202,13 @@ fn what_is_wrong_is_named_with_line_and_key() {
         ("rate_limit: { interval: soon, burst: 1 }\n".to_owned(), ":1: interval: ", "such as 1s"),
         ("rate_limit:\n  interval: 1s\n  burst: 0\n".to_owned(), ":3: burst: ", "at least 1"),
         ("rate_limit:\n  interval: 1s\n".to_owned(), ":2: interval: ", "burst is missing"),
-        ("rate_limit:\n  interval: 1s\n  burst: -1\n".to_owned(), ":3: ", ""),
+        ("rate_limit:\n  interval: 1s\n  burst: -1\n".to_owned(), ":3: burst: ", ""),
     ];
     for (text, place, expected) in cases {
         let Err(error) = load(folder.path(), &text) else { panic!("taken:\n{text}") };
         let error = format!("{error:#}");
         assert!(error.contains(place) && error.contains(expected), "{text}\n{error}");
+
         assert!(error.contains("web.yml"), "{error}");
         assert!(!error.contains("secret") && !error.contains('\n'), "{error}");
     }
