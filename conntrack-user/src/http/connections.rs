@@ -224,8 +224,10 @@ mod tests {
     fn the_one_missed_least_is_closed() {
         use Phase::{Answer, Handshake, Head, Idle};
         let start = Instant::now();
-        // Who has each connection, what it is about, seconds since the start; which one is closed.
-        let cases: [(&[(u8, Phase, u64)], usize); 6] = [
+        // Who has it, what it is about, seconds since the start.
+        type Connection = (u8, Phase, u64);
+        // Those that there are, and which one is closed.
+        let cases: [(&[Connection], usize); 6] = [
             (&[(1, Idle, 0), (1, Head, 2), (1, Head, 1)], 2),
             (&[(1, Head, 0), (1, Handshake, 3)], 1),
             (&[(1, Answer, 0), (1, Idle, 5)], 1),

@@ -8,12 +8,14 @@ use super::family::{Family, Sample};
 use crate::http::{Counters, Refusal};
 
 const OPEN: Family = Family::gauge("ctmon_http_connections", "Connections that are open.");
-const ACCEPTED: Family = Family::counter("ctmon_http_connections_accepted", "Connections that were taken.");
+const ACCEPTED: Family =
+    Family::counter("ctmon_http_connections_accepted", "Connections that were taken.");
 const REFUSED: Family = Family::counter(
     "ctmon_http_connections_refused",
     "Connections that were closed or not taken because of a limit, by reason.",
 );
-const REQUESTS: Family = Family::counter("ctmon_http_requests", "Requests, by the code of their answer.");
+const REQUESTS: Family =
+    Family::counter("ctmon_http_requests", "Requests, by the code of their answer.");
 
 pub(super) const FAMILIES: [Family; 4] = [OPEN, ACCEPTED, REFUSED, REQUESTS];
 
@@ -21,8 +23,8 @@ pub(super) const FAMILIES: [Family; 4] = [OPEN, ACCEPTED, REFUSED, REQUESTS];
 pub(super) fn write(counters: &Counters, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     OPEN.write(encoder, &[Sample::of(counters.open())])?;
     ACCEPTED.write(encoder, &[Sample::of(counters.accepted())])?;
-    let refused = Refusal::ALL
-        .map(|why| Sample::of(counters.refused(why)).with("reason", why.name()));
+    let refused =
+        Refusal::ALL.map(|why| Sample::of(counters.refused(why)).with("reason", why.name()));
     REFUSED.write(encoder, &refused)?;
     let requests: Vec<Sample<'_>> = counters
         .answered()
