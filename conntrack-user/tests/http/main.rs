@@ -1,5 +1,6 @@
 //! The HTTP server from its clients' side, on loopback.
 
+mod attack;
 mod limits;
 mod requests;
 mod support;

@@ -21,10 +21,10 @@ use tokio_rustls::{
 use crate::support::{Client, Running, until};
 
 /// Who certifies servers and clients of a test.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "authority");
@@ -40,7 +40,7 @@ impl Authority {
     }
 
     /// A folder with a server's certificate, its key, and the authority's certificate.
-    fn folder(&self) -> TempDir {
+    pub(crate) fn folder(&self) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         self.renew(folder.path());
         fs::write(folder.path().join("ca"), self.0.pem()).unwrap();
@@ -54,7 +54,7 @@ impl Authority {
     }
 
     /// A client that trusts it and shows `shown`.
-    fn client(
+    pub(crate) fn client(
         &self,
         shown: Option<&(String, String)>,
         versions: &[&'static SupportedProtocolVersion],
@@ -88,7 +88,7 @@ fn load(folder: &Path, text: &str) -> Web {
     Web::load(&path).unwrap()
 }
 
-const PAIR: &str = "tls_server_config:\n  cert_file: crt\n  key_file: key\n";
+pub(crate) const PAIR: &str = "tls_server_config:\n  cert_file: crt\n  key_file: key\n";
 
 async fn handshake(
     server: &Running,
@@ -224,11 +224,11 @@ async fn a_new_certificate_is_shown_to_new_connections() {
     assert_eq!(code(&server, authority.client(None, &[&TLS13])).await, Some(200));
 }
 
-fn login(user: &str, password: &str) -> String {
+pub(crate) fn login(user: &str, password: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{password}")))
 }
 
-fn users(users: &[(&str, &str, u32)]) -> String {
+pub(crate) fn users(users: &[(&str, &str, u32)]) -> String {
     let line = |(name, password, cost): &(&str, &str, u32)| {
         format!("  {name}: {}\n", bcrypt::hash(password, *cost).unwrap())
     };
