@@ -217,10 +217,9 @@ fn print(what: &str, times: &mut [f64]) {
 async fn slow(address: SocketAddr, pause: Duration) {
     loop {
         if let Ok(mut stream) = TcpStream::connect(address).await {
-            let mut head =
-                b"GET /metrics HTTP/1.1\r\nHost: ".iter().chain(std::iter::repeat(&b'a'));
+            let head = b"GET /metrics HTTP/1.1\r\nHost: ".iter().chain(std::iter::repeat(&b'a'));
             let mut answer = [0; 16];
-            while let Some(byte) = head.next() {
+            for byte in head {
                 if stream.write_all(&[*byte]).await.is_err() {
                     break;
                 }
@@ -301,7 +300,7 @@ fn attack(title: &str, folder: &TempDir, scraper: impl Fn(SocketAddr) -> Scraper
         }
         for number in 0..GARBAGE {
             let garbage = match number % 2 {
-                0 => (0..4096_u32).map(|at| (at * 2_654_435_761 >> 13) as u8).collect(),
+                0 => (0..4096_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
                 _ => format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(100_000)).into_bytes(),
             };
             attackers.spawn(send(address, garbage, pause));

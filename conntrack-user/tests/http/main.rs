@@ -1,4 +1,5 @@
 //! The HTTP server from its clients' side, on loopback.
+#![cfg(test)]
 
 mod attack;
 mod limits;
