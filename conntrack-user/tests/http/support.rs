@@ -23,7 +23,7 @@ use tokio::{
 const LONG: Duration = Duration::from_secs(60);
 
 /// Bytes of `/big`: more than sockets buffer.
-pub(crate) const BIG: usize = 32 << 20;
+pub(crate) const BIG: usize = 16 << 20;
 
 /// Serves `/metrics`, and `/big`.
 struct Pages {
