@@ -8,11 +8,15 @@ use conntrack_user::{
         history,
         json::Line,
         metrics::{Format, Metrics},
+        page,
     },
 };
 use http::{
     Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+    header::{
+        ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+        X_CONTENT_TYPE_OPTIONS,
+    },
     request::Parts,
 };
 use serde::Serialize;
@@ -54,11 +58,7 @@ impl Routes {
                 Some(json(&Line::probes(tick, &start.origin)))
             }),
             "/api/v1/history" => self.history(request),
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "there is /, /metrics, /healthz, /readyz, /api/v1/status, /api/v1/history?since=NANOSECONDS \
-                 and /api/v1/probes\n",
-            ),
+            path => page::file(path).map_or_else(not_found, file),
         }
     }
 
@@ -107,6 +107,28 @@ fn is_ready(latest: &Latest, now_ns: u64, stale_ns: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// A file of the page. Whoever has it asks whether it is still the same: all are of one version then.
+fn file(file: &'static page::File) -> Response<Bytes> {
+    let mut response =
+        response(StatusCode::OK, file.content_type, Bytes::from_static(file.body.as_bytes()));
+    for (name, value) in [
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_SECURITY_POLICY, page::POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn not_found() -> Response<Bytes> {
+    text(
+        StatusCode::NOT_FOUND,
+        "there is /, /metrics, /healthz, /readyz, /api/v1/status, /api/v1/history?since=NANOSECONDS \
+         and /api/v1/probes\n",
+    )
+}
+
 fn text(status: StatusCode, text: &str) -> Response<Bytes> {
     response(status, TEXT, Bytes::copy_from_slice(text.as_bytes()))
 }
@@ -124,7 +146,14 @@ fn json(value: &impl Serialize) -> Response<Bytes> {
 fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        // It is old when the next tick comes.
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
