@@ -6,6 +6,7 @@ mod build;
 mod emulator;
 mod files;
 mod ordered;
+mod page;
 mod process;
 mod progress;
 mod run;
@@ -37,6 +38,8 @@ enum Task {
     Run(run::Args),
     /// Unit tests, then the kernel tests in VMs, then one line with the sum.
     Test(test::Args),
+    /// Look at the page of `ctmon serve` in a browser without a screen.
+    Page(page::Args),
     /// Measure what ctmon costs, and write docs/performance.md; takes 15 minutes on two cores.
     Bench(bench::Args),
     /// Kernels and virtual machines.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Page(args) => page::run(&args),
         Task::Vm(task) => vm::run(task),
     };
     result.unwrap_or_else(|error| {

@@ -1,6 +1,8 @@
 //! `ctmon serve`
 
 mod feed;
+#[cfg(test)]
+mod page_tests;
 mod reload;
 mod routes;
 mod server;
