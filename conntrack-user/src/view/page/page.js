@@ -5,9 +5,10 @@ import { Table, add, write } from "./table.js";
 import { about, clock, count, percent, short, time } from "./units.js";
 import * as words from "./words.js";
 
-// Milliseconds: between two questions at least, and until one is given up.
+// Milliseconds: between two questions at least, until one is given up, and until what was told is old.
 const EVERY = 1000;
 const PATIENCE = 8000;
+const STALE = 5000;
 // Seconds that the last minutes are kept.
 const KEPT = 600;
 
@@ -17,11 +18,15 @@ const plot = new Plot($("plot"), document.querySelector("#plot svg"), readOut);
 const histories = new Map();
 let node = null;
 let newestNs = 0;
-// When the daemon was heard of last, and when it told something new last: milliseconds that never jump.
-let heard = performance.now();
-let told = heard;
+// When the daemon told something new last: milliseconds that never jump.
+let told = 0;
+// The time of day since when nothing is heard of it; null while it answers.
+let silentSince = null;
 let timer = null;
 let isAsking = false;
+
+// Why there is no answer.
+class Silence extends Error {}
 
 // Asks for the newest, shows it, and asks again: the slower the answer, the later.
 async function poll() {
@@ -29,35 +34,43 @@ async function poll() {
   isAsking = true;
   const begun = performance.now();
   try {
-    const status = await ask("api/v1/status");
-    const isAnother = node !== null && (status.source !== node.source || status.time_ns < node.time_ns);
-    if (isAnother) forget();
-    const history = await ask(`api/v1/history?since=${newestNs}`);
-    heard = performance.now();
-    if (status.time_ns !== node?.time_ns) told = heard;
-    node = status;
-    remember(history);
-    show();
-    trouble(told < heard - Math.max(5000, 3 * node.interval_ns / 1e6) ? `The tables were last read at ${clock(node.time_ns)}.` : "");
+    await look();
   } catch (error) {
-    const since = Math.round((performance.now() - heard) / 1000);
+    if (!(error instanceof Silence)) throw error;
+    silentSince ??= Date.now() * 1e6;
     const last = node === null ? "" : ` What is shown is of ${clock(node.time_ns)}.`;
-    trouble(`No answer for ${since} s: ${error.message}. Trying again.${last}`);
+    trouble(`No answer since ${clock(silentSince)}: ${error.message}. Trying again.${last}`);
+  } finally {
+    isAsking = false;
+    const took = performance.now() - begun;
+    const wait = Math.max(EVERY, (node?.interval_ns ?? 0) / 1e6, 5 * took) - took;
+    clearTimeout(timer);
+    if (!document.hidden) timer = setTimeout(poll, wait);
   }
-  isAsking = false;
-  const took = performance.now() - begun;
-  const wait = Math.max(EVERY, (node?.interval_ns ?? 0) / 1e6, 5 * took) - took;
-  clearTimeout(timer);
-  if (!document.hidden) timer = setTimeout(poll, Math.max(wait, 200));
+}
+
+async function look() {
+  const status = await ask("api/v1/status");
+  if (node !== null && (status.source !== node.source || status.time_ns < node.time_ns)) forget();
+  remember(await ask(`api/v1/history?since=${newestNs}`));
+  if (status.time_ns !== node?.time_ns) told = performance.now();
+  node = status;
+  silentSince = null;
+  const isOld = performance.now() - told > Math.max(STALE, (3 * node.interval_ns) / 1e6);
+  trouble(isOld ? `The tables were last read at ${clock(node.time_ns)}.` : "");
+  show();
 }
 
 async function ask(path) {
+  const why = (error) => (error.name === "TimeoutError" ? "it takes too long" : "it cannot be reached");
   const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) }).catch((error) => {
-    throw new Error(error.name === "TimeoutError" ? "it does not answer in time" : "it cannot be reached");
+    throw new Silence(why(error));
   });
-  if (answer.ok) return answer.json();
-  if (answer.status === 401) throw new Error("it wants a name and a password: load this page again");
-  throw new Error(`it answers ${answer.status}, ${(await answer.text()).trim().slice(0, 200)}`);
+  if (answer.status === 401) throw new Silence("it wants a name and a password: load this page again");
+  if (!answer.ok) throw new Silence(`it answers ${answer.status}, ${(await answer.text()).trim().slice(0, 200)}`);
+  return answer.json().catch(() => {
+    throw new Silence("what it answers is cut off, or no JSON");
+  });
 }
 
 // Another source counts, or the clock was set back.
@@ -149,7 +162,8 @@ function notes() {
 function detail(netns, isGone) {
   const name = words.name(netns);
   write($("chosen-name"), isGone ? `${name} (the chosen one is gone)` : name);
-  plot.show(histories.get(words.key(netns)) ?? [], netns.entries_limit, node.time_ns);
+  const limit = words.limit(netns) ?? "not known";
+  plot.show(histories.get(words.key(netns)) ?? [], netns.entries_limit, limit, node.time_ns);
   const { full_within: within, time_to_drop_seconds: drop, evictable } = netns.forecast;
   const victim = (kind) => node.victims.findLast((one) => one.kind === kind && one.netns_inode === netns.inode);
   const tuple = ({ original: of }) => `${of.source} port ${of.source_port} to ${of.destination} port ${of.destination_port}`;

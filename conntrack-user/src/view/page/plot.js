@@ -1,6 +1,6 @@
 // The last minutes of one table, and the minute ahead: the level above, rates below, losses at the foot.
 
-import { clock, count, short } from "./units.js";
+import { clock, short } from "./units.js";
 
 // Seconds that a picture may hold; the least that holds all is taken.
 const SPANS = [120, 300, 600];
@@ -30,13 +30,13 @@ export class Plot {
     box.addEventListener("keydown", (event) => this.key(event));
   }
 
-  // Shows `points`, the oldest first, of a table with this limit (null: none, or not told).
-  show(points, limit, nowNs) {
+  // Shows `points`, the oldest first, of a table with this limit (null: none, or not told), and what is said of it.
+  show(points, limit, limitText, nowNs) {
     const seconds = (point) => (point.time_ns - nowNs) / 1e9;
     const recent = points.filter((point) => seconds(point) > -SPANS.at(-1));
     const oldest = recent.length ? -seconds(recent[0]) : 0;
     const span = SPANS.find((span) => span >= oldest) ?? SPANS.at(-1);
-    this.series = { points: recent, limit, nowNs, span, seconds };
+    this.series = { points: recent, limit, limitText, nowNs, span, seconds };
     this.draw();
   }
 
@@ -110,7 +110,7 @@ export class Plot {
   }
 
   level() {
-    const { points, limit } = this.series;
+    const { points, limit, limitText } = this.series;
     const last = points.at(-1);
     const highest = Math.max(1, ...points.map((point) => point.entries ?? 0));
     // A limit that is far away would press the level to the floor.
@@ -121,11 +121,12 @@ export class Plot {
     if (isNear) {
       const y = pane.y(limit);
       this.line("limit", LEFT, y, this.width - RIGHT, y);
-      this.text("limit-text", LEFT + 6, y - 4, `limit ${count(limit)}`);
+      this.text("limit-text", LEFT + 6, y - 4, `limit ${limitText}`);
     } else {
-      const text = limit === null ? "no limit" : `limit ${count(limit)}, far above`;
+      const text = `limit ${limitText}${limit === null ? "" : ", far above"}`;
       this.text("limit-text", LEFT + 6, PANES.level.top + 11, text);
     }
+    if (!last) this.note("level", "nothing was told of it lately");
     this.fan(pane, last);
     this.curve(pane, "level", "entries");
   }
@@ -146,8 +147,7 @@ export class Plot {
     const all = points.flatMap((point) => [point.insert_rate ?? 0, point.delete_rate ?? 0]);
     const pane = this.pane("rates", Math.max(1, ...all) * 1.1, "per s");
     if (points.length && points.every((point) => point.insert_rate === null && point.delete_rate === null)) {
-      this.text("middle", (LEFT + this.width) / 2, PANES.rates.top + PANES.rates.height / 2, "rates cannot be told");
-      return;
+      return this.note("rates", "rates cannot be told");
     }
     this.curve(pane, "deletes", "delete_rate");
     this.curve(pane, "inserts", "insert_rate");
@@ -195,6 +195,12 @@ export class Plot {
       before = point.time_ns;
     }
     this.add("path", { class: `curve ${look}`, d: path }, clip);
+  }
+
+  // Why a part of the picture is empty.
+  note(name, text) {
+    const { top, height } = PANES[name];
+    this.text("middle", (LEFT + this.width) / 2, top + height / 2, text);
   }
 
   cross(point) {

@@ -52,7 +52,7 @@ export function entries(netns) {
 
 // The limit; null where it is not told.
 export function limit(netns) {
-  if (netns.unlimited) return "no limit";
+  if (netns.unlimited) return "∞";
   return netns.entries_limit === null ? null : count(netns.entries_limit);
 }
 
