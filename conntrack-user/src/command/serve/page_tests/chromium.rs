@@ -16,10 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// It reads from descriptor 3 and writes to 4; the shell makes them from ours, and becomes it.
 const PIPES: &str = "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
 
-const ARGUMENTS: [&str; 9] = [
+const ARGUMENTS: [&str; 10] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--hide-scrollbars",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",

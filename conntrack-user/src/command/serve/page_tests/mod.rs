@@ -9,7 +9,7 @@ use conntrack_user::{
     forecast::outlook::State,
     model::{
         name::{Name, NameKind},
-        reading::{NetnsId, Reading},
+        reading::NetnsId,
     },
     source::item::Item,
     view::{forecast, page, units},
@@ -95,7 +95,7 @@ const LONG: &str =
 /// The table once more under two other names, as if several were in the same state; one is named like markup.
 fn among_others(item: &mut Item) {
     let Item::Reading(_, reading) = item else { return };
-    let Reading { netns, .. } = &mut **reading;
+    let netns = &mut reading.netns;
     let names = [("lb-a", NameKind::IpNetns), (MARKUP, NameKind::Process), (LONG, NameKind::Pod)];
     let [first, ..] = &netns[..] else { return };
     let first = first.clone();
@@ -135,10 +135,10 @@ fn scripts_read_only_fields_that_answers_have() {
 /// Names of fields, and of columns, in an answer.
 fn fields(value: &Value, into: &mut BTreeSet<String>) {
     match value {
-        Value::Object(fields_) => {
-            into.extend(fields_.keys().cloned());
-            fields_.values().for_each(|value| fields(value, into));
-            let columns = fields_.get("columns").and_then(Value::as_array);
+        Value::Object(object) => {
+            into.extend(object.keys().cloned());
+            object.values().for_each(|value| fields(value, into));
+            let columns = object.get("columns").and_then(Value::as_array);
             into.extend(
                 columns.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)),
             );
@@ -252,7 +252,8 @@ fn numbers_are_written_as_in_a_terminal() {
     let served = Served::start(shared);
     chromium.open(&served.url, LOOKS[0]);
     chromium.wait_for("document.querySelector('main')?.hidden === false");
-    let writers: [(&str, fn(f64) -> String); 4] = [
+    type Write = fn(f64) -> String;
+    let writers: [(&str, Write); 4] = [
         ("short", units::short),
         ("signed", units::signed),
         ("time", units::time),

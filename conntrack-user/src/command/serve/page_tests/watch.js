@@ -21,13 +21,18 @@ function strict(value, path) {
 globalThis.alert = (text) => console.error(`alert: ${text}`);
 
 const watch = {
-  // Elements with text of their own.
+  // Elements with text of their own that is seen.
   *texts() {
     for (const element of document.body.querySelectorAll("*")) {
       const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
       const { width, height } = element.getBoundingClientRect();
-      if (hasText && width > 2 && height > 2) yield element;
+      if (hasText && width > 2 && height > 2 && !this.isCutOut(element)) yield element;
     }
+  },
+
+  // Whether it is for those who listen only.
+  isCutOut(element) {
+    return element !== null && (getComputedStyle(element).clipPath !== "none" || this.isCutOut(element.parentElement));
   },
 
   // Texts that stand out of the window at a side.
