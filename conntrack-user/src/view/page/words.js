@@ -100,8 +100,11 @@ export function sentence(netns) {
   const parts = [`${now ?? "?"} of ${of ?? "?"} entries${fill}`];
   const full = fullIn(netns);
   if (full !== null && full !== "full now") parts.push(full);
-  const { table_full: dropped = null, evictions = null } = netns.tick ?? {};
-  if (dropped) parts.push(`${count(dropped)} packets dropped just now`);
-  if (evictions) parts.push(`${count(evictions)} entries evicted just now`);
+  const lost = (field) => netns.tick?.[field] ?? null;
+  const [dropped, evicted] = [lost("table_full"), lost("evictions")];
+  if (full === "full now" || dropped || evicted) {
+    const told = (value) => (value === null ? "?" : count(value));
+    parts.push(`${told(dropped)} packets dropped and ${told(evicted)} entries evicted just now`);
+  }
   return `${parts.join(", ")}.`;
 }

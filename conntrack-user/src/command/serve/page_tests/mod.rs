@@ -9,7 +9,7 @@ use conntrack_user::{
     forecast::outlook::State,
     model::{
         name::{Name, NameKind},
-        reading::NetnsId,
+        reading::{NetnsId, NetnsReading},
     },
     source::item::Item,
     view::{forecast, page, units},
@@ -54,10 +54,10 @@ const CASES: [Case; 5] = [
         change: among_others,
         says: &[
             "■ full",
-            "packets dropped just now",
+            "packets dropped and",
             "entries evicted just now",
             MARKUP,
-            "REFUSED LAST",
+            "Refused last",
         ],
     },
     Case {
@@ -95,19 +95,16 @@ const LONG: &str =
 /// The table once more under two other names, as if several were in the same state; one is named like markup.
 fn among_others(item: &mut Item) {
     let Item::Reading(_, reading) = item else { return };
-    let netns = &mut reading.netns;
-    let names = [("lb-a", NameKind::IpNetns), (MARKUP, NameKind::Process), (LONG, NameKind::Pod)];
-    let [first, ..] = &netns[..] else { return };
+    let [first, ..] = &reading.netns[..] else { return };
     let first = first.clone();
-    *netns = (0..)
-        .zip(names)
-        .map(|(at, (text, kind))| {
-            let mut other = first.clone();
-            other.id = NetnsId { cookie: Some(2 + at), inode: 4_026_532_118 + at };
-            other.name = Some(Name { text: text.into(), kind });
-            other
-        })
-        .collect();
+    let id = |at: u64| NetnsId { cookie: Some(2 + at), inode: 4_026_532_118 + at };
+    let names = [("lb-a", NameKind::IpNetns), (MARKUP, NameKind::Process), (LONG, NameKind::Pod)];
+    let others = (0..).zip(names).map(|(at, (text, kind))| {
+        let name = Some(Name { text: text.into(), kind });
+        NetnsReading { id: id(at), name, ..first.clone() }
+    });
+    reading.netns = others.collect();
+    reading.victims.iter_mut().for_each(|victim| victim.netns = id(0));
 }
 
 #[test]
