@@ -116,6 +116,7 @@ function show() {
   const wanted = decodeURIComponent(location.hash.slice(1));
   const chosen = sorted.find((netns) => words.key(netns) === wanted) ?? worst;
   $("chosen").hidden = chosen === null;
+  $("namespaces").hidden = chosen === null;
   const hidden = table.show(sorted, chosen, node.source);
   const idle = [
     hidden > 0 ? `${count(hidden)} more that are less full are not shown.` : "",
@@ -171,7 +172,8 @@ function detail(netns, isGone) {
   const evicted = victim("evicted");
   facts($("facts"), [
     ["Full within 1 min, 5 min, 15 min, 1 h", within && ["1m", "5m", "15m", "1h"].map((key) => chance(within[key])).join(", ")],
-    ["First packet dropped", drop && (drop.p50 === null ? "not within 3 h" : `in ${words.interval(drop)}`)],
+    // What was said of a table that is full already is of no use.
+    ...(words.state(netns).word === "full" ? [] : [["First packet dropped", drop && (drop.p50 === null ? "not within 3 h" : `in ${words.interval(drop)}`)]]),
     ["Can be evicted", evictable === null ? null : `${about(evictable)} entries`],
     ["Count of the kernel", netns.kernel.count === null ? null : count(netns.kernel.count)],
     ...(refused ? [["Refused last", tuple(refused)]] : []),
@@ -196,7 +198,7 @@ function readOut(point, isChosen) {
     ["Drops", whole(point?.table_full_drops)],
     ["Evictions", whole(point?.early_drops)],
     // Beyond three hours is null, too.
-    ["Full in", point?.seconds_to_full == null ? "–" : time(point.seconds_to_full)],
+    ["Full in", point?.seconds_to_full == null ? "–" : point.seconds_to_full === 0 ? "full" : time(point.seconds_to_full)],
     ["60 s later", ahead ? `${short(point.entries_in_60s_p10)} to ${short(point.entries_in_60s_p90)}` : null],
   ]);
   const texts = [...$("readout").children].map((pair) => pair.innerText.replace("\n", " "));
