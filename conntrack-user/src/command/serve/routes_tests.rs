@@ -116,6 +116,21 @@ fn the_node_and_its_last_minutes_are_json() {
 }
 
 #[test]
+fn the_page_comes_with_its_policy_and_before_any_tick() {
+    let routes = routes(false);
+    for page::File { path, content_type, body } in &page::FILES {
+        let (parts, ()) = Request::get(*path).body(()).unwrap().into_parts();
+        let answer = routes.answer(&parts);
+        let headers = answer.headers();
+        assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, body.as_bytes()));
+        assert_eq!(headers[CONTENT_TYPE], content_type);
+        assert_eq!(headers[CONTENT_SECURITY_POLICY], page::POLICY, "{path}");
+        assert_eq!(headers[CACHE_CONTROL], "no-cache");
+        assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+}
+
+#[test]
 fn what_is_not_there_is_answered_with_what_is() {
     let routes = routes(true);
     let (status, _, body) = get(&routes, "/metric");
