@@ -17,6 +17,7 @@ use super::{
     Lost,
     ebpf::{
         self, EbpfSource,
+        attach::Attachment,
         hook::Hook,
         plan::{HookReport, State},
     },
@@ -78,6 +79,8 @@ pub struct Options {
 /// The running kernel.
 pub struct Live {
     programs: Option<EbpfSource>,
+    /// The programs are attached as long as it is there.
+    attachment: Option<Attachment>,
     lost: Vec<Lost>,
     namespaces: Namespaces,
     selection: Selection,
@@ -141,24 +144,22 @@ impl Live {
         };
         let attached = match options.choice {
             Choice::Procfs => Err("procfs was asked for".to_owned()),
-            Choice::Ebpf => Ok(EbpfSource::attach(&options.ebpf)
+            Choice::Ebpf => Ok(attach(options)
                 .context("no kernel programs (--source procfs polls without them)")?),
-            Choice::Auto => {
-                EbpfSource::attach(&options.ebpf).map_err(|error| super::explain(&error))
-            }
+            Choice::Auto => attach(options).map_err(|error| super::explain(&error)),
         };
-        let (programs, lost) = match attached {
-            Ok(programs) => {
+        let (programs, attachment, lost) = match attached {
+            Ok((programs, attachment)) => {
                 let mut lost = lost_hooks(programs.hooks());
                 lost.extend(programs.not_asked().map(|why| Lost {
                     what: "peaks within a tick, and the state of live entries".into(),
                     why,
                 }));
-                (Some(programs), lost)
+                (Some(programs), Some(attachment), lost)
             }
             Err(why) => {
                 let what = "insert and delete rates, drops, evictions, drift and events".into();
-                (None, vec![Lost { what, why }])
+                (None, None, vec![Lost { what, why }])
             }
         };
         let received = (programs.is_some() && options.ebpf.events).then_some(0);
@@ -171,6 +172,7 @@ impl Live {
         let now = Instant::now();
         let live = Self {
             programs,
+            attachment,
             lost,
             namespaces,
             selection,
@@ -313,7 +315,7 @@ impl Live {
     /// # Errors
     /// Those of aya-log.
     pub fn debug_log(&mut self) -> Result<Option<aya_log::EbpfLogger<&'static dyn log::Log>>> {
-        self.programs.as_mut().map(EbpfSource::debug_log).transpose()
+        self.attachment.as_mut().map(Attachment::debug_log).transpose()
     }
 
     /// This moment.
@@ -345,6 +347,11 @@ impl Live {
         let is_address = self.programs.as_ref().is_some_and(EbpfSource::cookie_is_address);
         (!is_address).then_some(cookie)
     }
+}
+
+fn attach(options: &Options) -> Result<(EbpfSource, Attachment)> {
+    let (parts, attachment) = ebpf::attach::attach(&options.ebpf)?;
+    Ok((EbpfSource::new(parts)?, attachment))
 }
 
 /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.
