@@ -49,7 +49,7 @@ use table::Table;
 pub const DEFAULT_RING_BYTES: u32 = 2 << 20;
 
 /// What to attach and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Where procfs is mounted.
     pub procfs: PathBuf,
@@ -85,7 +85,7 @@ impl Default for Options {
 }
 
 /// What is to go wrong on purpose, so that tests can show that it would be seen.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fault {
     /// Leave out the last of every so many frees; 0: none.
     pub skip_frees: u32,

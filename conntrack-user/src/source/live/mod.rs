@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -15,9 +16,9 @@ mod slots;
 
 use super::{
     Lost,
+    access::{Access, Attachment},
     ebpf::{
         self, EbpfSource,
-        attach::Attachment,
         hook::Hook,
         plan::{HookReport, State},
     },
@@ -72,6 +73,8 @@ pub struct Options {
     pub procfs: PathBuf,
     /// The folder that has the names of pods, /var/log/pods on a node of Kubernetes.
     pub pods: PathBuf,
+    /// Who has the privileges.
+    pub access: Arc<dyn Access>,
     /// For the kernel programs.
     pub ebpf: ebpf::Options,
 }
@@ -80,8 +83,9 @@ pub struct Options {
 pub struct Live {
     programs: Option<EbpfSource>,
     /// The programs are attached as long as it is there.
-    attachment: Option<Attachment>,
+    attachment: Option<Box<dyn Attachment>>,
     lost: Vec<Lost>,
+    access: Arc<dyn Access>,
     namespaces: Namespaces,
     selection: Selection,
     idle_too: bool,
@@ -132,7 +136,7 @@ impl Live {
         // Three descriptors a namespace are kept open.
         limits::raise(libc::RLIMIT_NOFILE);
         let mut namespaces = Namespaces::new(options.procfs.clone(), options.pods.clone());
-        namespaces.scan();
+        namespaces.scan(options.access.as_ref());
         require_conntrack(&options.procfs)?;
         let own = namespaces.own();
         let own_inode = own.as_ref().ok().copied();
@@ -164,7 +168,7 @@ impl Live {
         };
         let received = (programs.is_some() && options.ebpf.events).then_some(0);
         let probe_stats = (programs.is_some() && options.probe_stats)
-            .then(ebpf::bpf::enable_statistics)
+            .then(|| options.access.time_programs())
             .transpose()
             .context(
                 "cannot time the programs (--probe-stats needs CAP_SYS_ADMIN and Linux 5.8)",
@@ -174,6 +178,7 @@ impl Live {
             programs,
             attachment,
             lost,
+            access: Arc::clone(&options.access),
             namespaces,
             selection,
             idle_too: options.idle_too,
@@ -315,7 +320,7 @@ impl Live {
     /// # Errors
     /// Those of aya-log.
     pub fn debug_log(&mut self) -> Result<Option<aya_log::EbpfLogger<&'static dyn log::Log>>> {
-        self.attachment.as_mut().map(Attachment::debug_log).transpose()
+        self.attachment.as_mut().map(|attachment| attachment.debug_log()).transpose()
     }
 
     /// This moment.
@@ -335,6 +340,12 @@ impl Live {
         own.is_some_and(|own| own.count().is_err())
     }
 
+    /// Whether who has the privileges is gone, and with it the programs, where there are some.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        !self.access.is_there()
+    }
+
     /// The namespace that an event is of.
     #[must_use]
     pub fn netns_of(&self, event: &FlowEvent) -> NetnsId {
@@ -349,8 +360,8 @@ impl Live {
     }
 }
 
-fn attach(options: &Options) -> Result<(EbpfSource, Attachment)> {
-    let (parts, attachment) = ebpf::attach::attach(&options.ebpf)?;
+fn attach(options: &Options) -> Result<(EbpfSource, Box<dyn Attachment>)> {
+    let (parts, attachment) = options.access.attach(&options.ebpf)?;
     Ok((EbpfSource::new(parts)?, attachment))
 }
 
