@@ -91,7 +91,7 @@ const BOTH: &[libc::c_long] = &[
     libc::SYS_bind,
 ];
 
-/// The serving half besides: writing files, serving, asking others.
+/// The serving half besides: writing files, serving, asking others, learning that the helper has ended.
 const SERVING: &[libc::c_long] = &[
     libc::SYS_pwrite64,
     libc::SYS_pwritev,
@@ -138,6 +138,8 @@ const SERVING: &[libc::c_long] = &[
     libc::SYS_recvmmsg,
     libc::SYS_shutdown,
     libc::SYS_sendfile,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
 ];
 
 /// What the C libraries of x86-64 call in place of newer ones.
@@ -173,11 +175,9 @@ const OLD: &[libc::c_long] = &[];
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_SERVING: &[libc::c_long] = &[];
 
-/// Starting a program that was configured, stopping it, waiting for it.
+/// Starting a program that was configured, and stopping it.
 const COMMANDS: &[libc::c_long] = &[
     libc::SYS_execve,
-    libc::SYS_wait4,
-    libc::SYS_waitid,
     libc::SYS_kill,
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_send_signal,
@@ -186,7 +186,6 @@ const COMMANDS: &[libc::c_long] = &[
     libc::SYS_setsid,
     libc::SYS_getpgid,
     libc::SYS_getgroups,
-    libc::SYS_umask,
 ];
 #[cfg(target_arch = "x86_64")]
 const OLD_COMMANDS: &[libc::c_long] = &[libc::SYS_vfork, libc::SYS_fork, libc::SYS_getpgrp];

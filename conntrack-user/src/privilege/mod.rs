@@ -5,11 +5,13 @@
 
 mod capabilities;
 mod channel;
+mod ended;
 mod filter;
 pub mod helper;
 pub mod message;
 mod remote;
 pub mod sandbox;
 
+pub use ended::Ended;
 pub use helper::start;
 pub use remote::Remote;

@@ -46,6 +46,14 @@ impl Remote {
         self.0.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Leaves no zombie.
+    fn bury(&self, options: WaitOptions) {
+        if let Some(process) = self.0.process {
+            // Nobody else waits for it; where it has been waited for, there is nothing to do.
+            let _ = waitpid(Some(process), options);
+        }
+    }
+
     /// Sends `request` and hands each answer to `take`, as long as that wants more.
     fn ask(
         &self,
@@ -156,13 +164,15 @@ impl Access for Remote {
 
     fn is_there(&self) -> bool {
         let mut channel = self.channel();
-        if channel.as_ref().is_some_and(Channel::is_open) {
-            return true;
-        }
-        *channel = None;
-        if let Some(process) = self.0.process {
-            // Nobody else waits for it; where it has been waited for, there is nothing to do.
-            let _ = waitpid(Some(process), WaitOptions::NOHANG);
+        match channel.as_ref() {
+            // It was given up, and may not have noticed yet.
+            None => self.bury(WaitOptions::NOHANG),
+            Some(open) if open.is_open() => return true,
+            Some(_) => {
+                *channel = None;
+                // It is on its way out: the kernel has closed its socket.
+                self.bury(WaitOptions::empty());
+            }
         }
         false
     }
