@@ -171,7 +171,7 @@ fn halves(half: &str, checks: &mut Checks, by_landlock: &[&str]) -> Result<()> {
         }
         tried += 1;
     };
-    checks.equal("attempts", tried, 19);
+    checks.equal("attempts", tried, 20);
     let first = first.netns.iter().find_map(of(own)).context("the own namespace is not read")?;
     checks.that("timeouts", first.timeouts.is_some(), first.timeouts);
 
