@@ -45,6 +45,7 @@ const SETTING: &str = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
 const SECRET: &str = "/root-only";
 
 /// What landlock alone keeps root from.
+pub(crate) const OPEN_NAMESPACE: &str = "open another process's namespace";
 pub(crate) const READ_OF_ROOT: &str = "read a file of root";
 pub(crate) const WRITE_OF_ROOT: &str = "write a file of root";
 pub(crate) const MAKE_FILE: &str = "make a file";
@@ -205,7 +206,7 @@ fn attempts(remote: &Remote, helper: Pid, own: &File) -> Vec<(&'static str, Opti
         of("list programs", aya::programs::loaded_programs().next().transpose()),
         of("have the helper time programs", remote.time_programs()),
         of("have the helper attach twice", remote.attach(&ebpf)),
-        of("open another process's namespace", foreign),
+        of(OPEN_NAMESPACE, foreign),
         of("enter a namespace", move_into_link_name_space(own.as_fd(), Some(network))),
         of("make a network namespace", unshare(UnshareFlags::NEWNET)),
         of("make a user namespace", unshare(UnshareFlags::NEWUSER)),

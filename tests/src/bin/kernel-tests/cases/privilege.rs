@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{TRACK, expect_no_panic, kill::none_loaded, namespaces::Inhabited};
 use crate::{
     checks::Checks,
-    half::{CHANGE_SETTING, MAKE_FILE, READ_OF_ROOT, Said, WRITE_OF_ROOT},
+    half::{CHANGE_SETTING, MAKE_FILE, OPEN_NAMESPACE, READ_OF_ROOT, Said, WRITE_OF_ROOT},
     kernel,
     netns::Netns,
     process::Process,
@@ -140,7 +140,8 @@ fn expect_both(checks: &mut Checks, serving_half: Pid, helper: Pid) -> Result<()
 }
 
 fn as_root(checks: &mut Checks) -> Result<()> {
-    halves("root", checks, &[READ_OF_ROOT, WRITE_OF_ROOT, MAKE_FILE, CHANGE_SETTING])
+    let by_landlock = [OPEN_NAMESPACE, READ_OF_ROOT, WRITE_OF_ROOT, MAKE_FILE, CHANGE_SETTING];
+    halves("root", checks, &by_landlock)
 }
 
 fn as_nobody(checks: &mut Checks) -> Result<()> {
