@@ -59,7 +59,7 @@ pub struct Options {
     pub family: Option<Family>,
     /// Bytes of the ring buffers together: a power of two and at least a page.
     pub ring_bytes: u32,
-    /// How many ring buffers: a power of two, at most [`RINGS`]. None: one for 16 CPUs.
+    /// How many ring buffers: a power of two, at most [`conntrack_ebpf::RINGS`]. None: one for 16 CPUs.
     pub rings: Option<u32>,
     /// Whether each insert and destroy is also sent as an event.
     pub events: bool,
