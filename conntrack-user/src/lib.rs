@@ -8,5 +8,6 @@ pub mod doctor;
 pub mod forecast;
 pub mod http;
 pub mod model;
+pub mod privilege;
 pub mod source;
 pub mod view;

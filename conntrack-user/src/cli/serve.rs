@@ -1,9 +1,16 @@
 //! `ctmon serve`
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use conntrack_user::http::Address;
+use conntrack_user::{
+    http::{Address, Web},
+    privilege::sandbox::Sandbox,
+    source::live,
+};
 
 use super::follow::Observe;
 use crate::command::follow::Plan;
@@ -33,6 +40,9 @@ pub(crate) struct Serve {
     /// Network namespaces that /metrics has series of their own for; those beyond are counted together
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) metrics_netns: usize,
+    /// Become this user and group, by their numbers, once the privileged helper is started
+    #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
+    user: Option<(u32, u32)>,
     #[command(flatten)]
     observe: Observe,
     /// What each setting is, wherever it is set.
@@ -51,5 +61,38 @@ impl Serve {
     pub(crate) fn plan(&self) -> Plan {
         // It may be started before anything needs the module, or allows programs.
         Plan { wait: true, tries_again: true, ..self.observe.plan(false) }
+    }
+
+    /// What the half that serves may: read what `options` and `web` name, and remove its sockets.
+    pub(crate) fn sandbox(&self, options: &live::Options, web: &Web) -> Sandbox {
+        let system = [&options.procfs, &options.ebpf.sysfs, &options.pods].into_iter().cloned();
+        // The folders: who changes a file may put another one in its place.
+        let files = self.config.iter().cloned().chain(web.files());
+        let sockets = self.listen.iter().filter_map(|listen| match listen {
+            Address::Unix(path) => Some(folder(path)),
+            Address::Ip(_) | Address::All(_) => None,
+        });
+        Sandbox {
+            read: system.chain(files.map(|file| folder(&file))).collect(),
+            write: sockets.collect(),
+            user: self.user,
+            ..Sandbox::default()
+        }
+    }
+}
+
+/// The folder that `file` is in.
+fn folder(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => ".".into(),
+    }
+}
+
+fn parse_user(text: &str) -> Result<(u32, u32), String> {
+    let numbers = text.split_once(':').map(|(user, group)| (user.parse(), group.parse()));
+    match numbers {
+        Some((Ok(user), Ok(group))) => Ok((user, group)),
+        _ => Err("it must be the numbers of a user and a group, as 65534:65534".into()),
     }
 }

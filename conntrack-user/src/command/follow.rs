@@ -1,10 +1,11 @@
 //! Follows the running kernel, from one source to the next, and tells a sink what it tells.
 
-use std::{future::poll_fn, os::fd::OwnedFd, path::Path, task::Poll, time::Duration};
+use std::{future::poll_fn, os::fd::OwnedFd, path::Path, sync::Arc, task::Poll, time::Duration};
 
 use anyhow::Result;
 use conntrack_user::{
     model::flows::Flows,
+    privilege::Ended,
     source::{
         item::{self, Item, Notice, Use},
         live::{self, Choice, Live, Purpose},
@@ -81,6 +82,8 @@ enum Next {
     LetGo,
     /// The kernel takes the programs now.
     Better(Box<Live>),
+    /// The helper that had the privileges is gone, and the programs with it.
+    CutOff,
 }
 
 /// Follows one source after the other.
@@ -102,7 +105,8 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         release,
         flows: item::Flows::default(),
     };
-    let mut options = plan.options.clone();
+    let mut wanted = plan.options.clone();
+    let mut options = wanted.clone();
     let mut with_programs = false;
     let mut better = None;
     loop {
@@ -127,17 +131,24 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
                  attaches them"
             }
             Next::LetGo => {
-                options = plan.options.clone();
+                options = wanted.clone();
                 "SIGUSR2: the programs are attached again"
             }
             Next::Reloaded => {
-                options = plan.options.clone();
+                options = wanted.clone();
                 "the module nf_conntrack was unloaded, and all entries with it; counts start anew \
                  once it is loaded again"
             }
             Next::Better(live) => {
                 better = Some(*live);
                 "the kernel takes the programs now: they count from here on"
+            }
+            Next::CutOff => {
+                wanted.access = Arc::new(Ended::new(procfs.clone()));
+                options = wanted.clone();
+                with_programs = false;
+                "the privileged helper has ended, and the programs with it; counts start anew, \
+                 without what takes privileges"
             }
         };
         let notice = Notice { time: now, text: said.into() };
@@ -239,6 +250,9 @@ impl<S: Sink> Session<'_, S> {
                 // The tick first: a flood of events must not put it off.
                 biased;
                 _ = ticks.tick() => {
+                    if live.is_cut_off() {
+                        return Ok(Next::CutOff);
+                    }
                     if live.is_stale() {
                         return Ok(Next::Reloaded);
                     }

@@ -18,6 +18,7 @@ use anyhow::Result;
 use conntrack_user::{
     daemon::{history::History, latest::Latest},
     http::{Counters, Web},
+    privilege,
     view::metrics::Metrics,
 };
 
@@ -56,10 +57,19 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
         latest: Arc::new(Mutex::new(Latest::new(serve.metrics_netns))),
         history: Arc::default(),
     };
-    let plan = serve.plan();
+    let mut plan = serve.plan();
+    // Before there is anything that the helper would hold, too.
+    let helper = privilege::start(privilege::helper::Options {
+        ebpf: plan.options.ebpf.clone(),
+        probe_stats: plan.options.probe_stats,
+    })?;
     let web = serve.web_config.as_deref().map_or_else(|| Ok(Web::none()), Web::load)?;
     // Before programs are attached in vain.
     let bound = Bound::listen(&serve.listen, web.clone())?;
+    for missing in privilege::sandbox::enter(&serve.sandbox(&plan.options, &web))? {
+        anstream::eprintln!("ctmon: {missing}");
+    }
+    plan.options.access = Arc::new(helper);
     let counters = Arc::new(Counters::default());
     let metrics = Metrics::new(shared.latest.clone(), counters.clone());
     let routes = Routes::new(shared.clone(), metrics, stale_ns(plan.interval));

@@ -291,6 +291,16 @@ pub fn enable_statistics() -> io::Result<OwnedFd> {
     unsafe { bpf_fd(bpf_cmd::BPF_ENABLE_STATS, &mut attr) }
 }
 
+/// Whether the kernel refuses every call: asked with a descriptor that there is not.
+#[must_use]
+pub fn is_refused() -> bool {
+    let mut attr = zeroed();
+    attr.info.bpf_fd = u32::MAX;
+    // SAFETY: no address is passed; there is no such descriptor.
+    let outcome = unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) };
+    outcome.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// `BPF_OBJ_GET_INFO_BY_FD`: how many bytes the kernel knows.
 ///
 /// # Safety

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -15,6 +16,7 @@ mod slots;
 
 use super::{
     Lost,
+    access::{Access, Attachment},
     ebpf::{
         self, EbpfSource,
         hook::Hook,
@@ -71,6 +73,8 @@ pub struct Options {
     pub procfs: PathBuf,
     /// The folder that has the names of pods, /var/log/pods on a node of Kubernetes.
     pub pods: PathBuf,
+    /// Who has the privileges.
+    pub access: Arc<dyn Access>,
     /// For the kernel programs.
     pub ebpf: ebpf::Options,
 }
@@ -78,7 +82,10 @@ pub struct Options {
 /// The running kernel.
 pub struct Live {
     programs: Option<EbpfSource>,
+    /// The programs are attached as long as it is there.
+    attachment: Option<Box<dyn Attachment>>,
     lost: Vec<Lost>,
+    access: Arc<dyn Access>,
     namespaces: Namespaces,
     selection: Selection,
     idle_too: bool,
@@ -129,7 +136,7 @@ impl Live {
         // Three descriptors a namespace are kept open.
         limits::raise(libc::RLIMIT_NOFILE);
         let mut namespaces = Namespaces::new(options.procfs.clone(), options.pods.clone());
-        namespaces.scan();
+        namespaces.scan(options.access.as_ref());
         require_conntrack(&options.procfs)?;
         let own = namespaces.own();
         let own_inode = own.as_ref().ok().copied();
@@ -141,29 +148,27 @@ impl Live {
         };
         let attached = match options.choice {
             Choice::Procfs => Err("procfs was asked for".to_owned()),
-            Choice::Ebpf => Ok(EbpfSource::attach(&options.ebpf)
+            Choice::Ebpf => Ok(attach(options)
                 .context("no kernel programs (--source procfs polls without them)")?),
-            Choice::Auto => {
-                EbpfSource::attach(&options.ebpf).map_err(|error| super::explain(&error))
-            }
+            Choice::Auto => attach(options).map_err(|error| super::explain(&error)),
         };
-        let (programs, lost) = match attached {
-            Ok(programs) => {
+        let (programs, attachment, lost) = match attached {
+            Ok((programs, attachment)) => {
                 let mut lost = lost_hooks(programs.hooks());
                 lost.extend(programs.not_asked().map(|why| Lost {
                     what: "peaks within a tick, and the state of live entries".into(),
                     why,
                 }));
-                (Some(programs), lost)
+                (Some(programs), Some(attachment), lost)
             }
             Err(why) => {
                 let what = "insert and delete rates, drops, evictions, drift and events".into();
-                (None, vec![Lost { what, why }])
+                (None, None, vec![Lost { what, why }])
             }
         };
         let received = (programs.is_some() && options.ebpf.events).then_some(0);
         let probe_stats = (programs.is_some() && options.probe_stats)
-            .then(ebpf::bpf::enable_statistics)
+            .then(|| options.access.time_programs())
             .transpose()
             .context(
                 "cannot time the programs (--probe-stats needs CAP_SYS_ADMIN and Linux 5.8)",
@@ -171,7 +176,9 @@ impl Live {
         let now = Instant::now();
         let live = Self {
             programs,
+            attachment,
             lost,
+            access: Arc::clone(&options.access),
             namespaces,
             selection,
             idle_too: options.idle_too,
@@ -313,7 +320,7 @@ impl Live {
     /// # Errors
     /// Those of aya-log.
     pub fn debug_log(&mut self) -> Result<Option<aya_log::EbpfLogger<&'static dyn log::Log>>> {
-        self.programs.as_mut().map(EbpfSource::debug_log).transpose()
+        self.attachment.as_mut().map(|attachment| attachment.debug_log()).transpose()
     }
 
     /// This moment.
@@ -333,6 +340,12 @@ impl Live {
         own.is_some_and(|own| own.count().is_err())
     }
 
+    /// Whether who has the privileges is gone, and with it the programs, where there are some.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        !self.access.is_there()
+    }
+
     /// The namespace that an event is of.
     #[must_use]
     pub fn netns_of(&self, event: &FlowEvent) -> NetnsId {
@@ -345,6 +358,11 @@ impl Live {
         let is_address = self.programs.as_ref().is_some_and(EbpfSource::cookie_is_address);
         (!is_address).then_some(cookie)
     }
+}
+
+fn attach(options: &Options) -> Result<(EbpfSource, Box<dyn Attachment>)> {
+    let (parts, attachment) = options.access.attach(&options.ebpf)?;
+    Ok((EbpfSource::new(parts)?, attachment))
 }
 
 /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.

@@ -385,7 +385,7 @@ impl Live {
             self.has_ended = false;
             self.slots.forget_new();
             self.scans += 1;
-            let ended = self.namespaces.scan();
+            let ended = self.namespaces.scan(self.access.as_ref());
             // One with a slot is told by the programs, after its last count.
             let gone = ended.into_iter().filter(|netns| match netns.cookie {
                 Some(cookie) => self.slots.of_cookie(cookie).is_none(),

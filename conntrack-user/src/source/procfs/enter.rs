@@ -4,24 +4,40 @@ use std::{
     fs::File,
     io,
     net::UdpSocket,
-    os::fd::AsRawFd as _,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     thread,
 };
 
-use super::{discover::Found, timeouts::Folder};
+use super::{seen, timeouts::Folder};
 
-/// What is brought back from a namespace.
-pub(super) struct Entered {
-    pub(super) cookie: Option<u64>,
-    pub(super) count: File,
-    pub(super) max: File,
-    pub(super) folder: Folder,
+/// What came of a visit to a namespace.
+#[derive(Debug)]
+pub struct Visit {
+    /// Which one.
+    pub inode: u64,
+    /// What is brought back, or why nothing is.
+    pub outcome: Result<Entered, String>,
 }
 
-/// Visits all of `targets`, in a thread of its own: only that thread changes its namespace, and it
+/// What is brought back from a namespace.
+#[derive(Debug)]
+pub struct Entered {
+    /// `net->net_cookie`, from 5.14 on (`SO_NETNS_COOKIE`).
+    pub cookie: Option<u64>,
+    /// The inode of /proc/net/stat in it.
+    pub mark: Option<u64>,
+    /// `nf_conntrack_count`
+    pub count: OwnedFd,
+    /// `nf_conntrack_max`
+    pub max: OwnedFd,
+    /// The folder that they are in (`O_PATH`).
+    pub folder: OwnedFd,
+}
+
+/// Visits all of `targets`, each with what stands for it (none: the own namespace), in a thread of its own: only that thread changes its namespace, and it
 /// ends with the visit. A target whose files are not there, because conntrack is not, is left out.
-pub(super) fn all(targets: Vec<Found>, procfs: &Path) -> Vec<(Found, Result<Entered, String>)> {
+pub(in crate::source) fn all(targets: Vec<(u64, Option<PathBuf>)>, procfs: &Path) -> Vec<Visit> {
     if targets.is_empty() {
         return Vec::new();
     }
@@ -29,10 +45,10 @@ pub(super) fn all(targets: Vec<Found>, procfs: &Path) -> Vec<(Found, Result<Ente
     let visit = move || {
         // The own namespace first: the thread is still in it.
         let (own, others): (Vec<_>, Vec<_>) =
-            targets.into_iter().partition(|target| target.path.is_none());
-        let visited = own.into_iter().chain(others).map(|target| {
-            let entered = enter(target.path.as_deref()).and_then(|()| open(&procfs));
-            (target, entered)
+            targets.into_iter().partition(|(_, path)| path.is_none());
+        let visited = own.into_iter().chain(others).map(|(inode, path)| {
+            let entered = enter(path.as_deref()).and_then(|()| open(&procfs));
+            (inode, entered)
         });
         visited.collect::<Vec<_>>()
     };
@@ -41,14 +57,14 @@ pub(super) fn all(targets: Vec<Found>, procfs: &Path) -> Vec<(Found, Result<Ente
     visited
         .into_iter()
         .filter(|(_, entered)| entered.as_ref().err().is_none_or(is_there))
-        .map(|(target, entered)| {
-            let entered = entered.map_err(|error| match error.kind() {
+        .map(|(inode, entered)| {
+            let outcome = entered.map_err(|error| match error.kind() {
                 io::ErrorKind::PermissionDenied => {
                     format!("entering it takes CAP_SYS_ADMIN: {error}")
                 }
                 _ => error.to_string(),
             });
-            (target, entered)
+            Visit { inode, outcome }
         })
         .collect()
 }
@@ -68,10 +84,11 @@ fn enter(path: Option<&Path>) -> io::Result<()> {
 fn open(procfs: &Path) -> io::Result<Entered> {
     let folder: PathBuf = procfs.join("sys/net/netfilter");
     Ok(Entered {
-        count: File::open(folder.join("nf_conntrack_count"))?,
-        max: File::open(folder.join("nf_conntrack_max"))?,
-        folder: Folder::open(&folder)?,
+        count: File::open(folder.join("nf_conntrack_count"))?.into(),
+        max: File::open(folder.join("nf_conntrack_max"))?.into(),
+        folder: Folder::open(&folder)?.into(),
         cookie: cookie(),
+        mark: seen::mark(&procfs.join("thread-self")),
     })
 }
 

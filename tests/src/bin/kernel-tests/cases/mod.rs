@@ -19,6 +19,7 @@ mod namespaces;
 mod offload;
 mod outlook;
 mod output;
+mod privilege;
 mod privileges;
 mod probes;
 mod recording;
@@ -80,6 +81,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
+    tests.extend(privilege::tests());
     tests.extend(doctor::tests());
     tests.extend(modules::tests());
     Ok(tests)
