@@ -43,6 +43,10 @@ pub(crate) struct Serve {
     /// Become this user and group, by their numbers, once the privileged helper is started
     #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
     user: Option<(u32, u32)>,
+    /// Keep the programs attached and counting when this ends, and go on with their counts when it is started again:
+    /// a folder in a BPF file system, such as /sys/fs/bpf/ctmon
+    #[arg(long, value_name = "DIR")]
+    pin: Option<PathBuf>,
     #[command(flatten)]
     observe: Observe,
     /// What each setting is, wherever it is set.
@@ -60,7 +64,9 @@ impl Serve {
     /// What is watched.
     pub(crate) fn plan(&self) -> Plan {
         // It may be started before anything needs the module, or allows programs.
-        Plan { wait: true, tries_again: true, ..self.observe.plan(false) }
+        let mut plan = Plan { wait: true, tries_again: true, ..self.observe.plan(false) };
+        plan.options.ebpf.pins.clone_from(&self.pin);
+        plan
     }
 
     /// What the half that serves may: read what `options` and `web` name, and remove its sockets.

@@ -113,6 +113,7 @@ impl Common {
                 rings: ring.rings,
                 events,
                 debug_log,
+                pins: None,
                 fault,
             },
         }

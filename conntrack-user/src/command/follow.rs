@@ -122,7 +122,15 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         with_programs |= had_programs;
         let now = live.now();
         // Detached before anything is said: who reads it may go on.
-        drop(live);
+        match next {
+            // Pinned programs stay.
+            Next::End | Next::CutOff => drop(live),
+            Next::Reloaded | Next::LetGo | Next::Better(_) => {
+                if let Err(error) = live.let_go() {
+                    anstream::eprintln!("ctmon: the programs may still be attached: {error:#}");
+                }
+            }
+        }
         let said = match next {
             Next::End => return Ok(()),
             Next::LetGo if had_programs => {

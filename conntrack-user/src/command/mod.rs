@@ -49,6 +49,7 @@ fn start(live: &Live, kernel: &str) -> Start {
         origin: Origin {
             kernel: kernel.into(),
             source: live.name().into(),
+            counting_since_ns: live.counting_since_ns(),
             hooks: live.hooks().iter().map(Hook::from).collect(),
             unavailable: live.lost().to_vec(),
         },

@@ -196,6 +196,20 @@ const OLD_COMMANDS: &[libc::c_long] = &[];
 const HELPER: &[libc::c_long] =
     &[libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_ioctl, libc::SYS_setns];
 
+/// The helper where programs are pinned: making the pins, naming and removing them.
+const PINS: &[libc::c_long] = &[
+    libc::SYS_flock,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+];
+#[cfg(target_arch = "x86_64")]
+const OLD_PINS: &[libc::c_long] =
+    &[libc::SYS_mkdir, libc::SYS_rmdir, libc::SYS_unlink, libc::SYS_rename];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_PINS: &[libc::c_long] = &[];
+
 /// Clones of this process in namespaces of their own.
 const NEW_NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWIPC
@@ -248,9 +262,13 @@ pub(super) fn serving(commands: bool) -> Result<BpfProgram> {
     compile(rules)
 }
 
-/// The helper's.
-pub(super) fn helper() -> Result<BpfProgram> {
-    let mut rules = common(&[BOTH, OLD, HELPER])?;
+/// The helper's. `pins`: whether it pins programs.
+pub(super) fn helper(pins: bool) -> Result<BpfProgram> {
+    let mut lists = vec![BOTH, OLD, HELPER];
+    if pins {
+        lists.extend([PINS, OLD_PINS]);
+    }
+    let mut rules = common(&lists)?;
     // For the cookie of a namespace.
     rules.insert(libc::SYS_socket, one_of(0, &[libc::AF_INET as u64])?);
     compile(rules)

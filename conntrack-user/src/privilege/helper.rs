@@ -80,7 +80,7 @@ fn run(channel: &Channel, options: &Options, client: Pid) -> Result<()> {
     if getppid() != Some(client) {
         return Ok(());
     }
-    filter::install(&filter::helper()?)?;
+    filter::install(&filter::helper(options.ebpf.pins.is_some())?)?;
     serve(channel, options, &Own::new(options.ebpf.procfs.clone()))
 }
 
@@ -147,6 +147,10 @@ impl Helper<'_> {
         let answers = match request {
             Request::Attach => self.attach().map(|sent| vec![sent]),
             Request::Detach => {
+                let detached = self.attachment.take().map_or(Ok(()), Attachment::detach);
+                detached.map(|()| vec![(Answer::Detached, vec![])])
+            }
+            Request::Leave => {
                 self.attachment = None;
                 Ok(vec![(Answer::Detached, vec![])])
             }

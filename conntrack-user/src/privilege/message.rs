@@ -25,8 +25,10 @@ pub const DESCRIPTORS_OF_NETNS: usize = 3;
 pub enum Request {
     /// The kernel programs are to be loaded and attached.
     Attach,
-    /// They are to be detached.
+    /// They are to be detached, also where they are pinned.
     Detach,
+    /// They are to be detached unless they are pinned.
+    Leave,
     /// They are to be timed, where the helper was told that it may.
     Time,
     /// Which namespaces there are.

@@ -34,8 +34,17 @@ struct Inner {
     process: Option<Pid>,
 }
 
-/// Has the programs detached when it is dropped.
+/// Has the programs detached when it is dropped, unless they are pinned.
 struct Guard(Remote);
+
+impl Guard {
+    fn ask(&self, request: &Request) -> Result<()> {
+        self.0.ask_once(request, |answer, _| match answer {
+            Answer::Detached => Ok(()),
+            other => Err(mismatch(&other)),
+        })
+    }
+}
 
 impl Remote {
     pub(super) fn new(channel: Channel, options: Options, process: Option<Pid>) -> Self {
@@ -196,15 +205,16 @@ fn visits_of(visited: Vec<Visited>, descriptors: Vec<OwnedFd>) -> Result<Vec<Vis
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // A helper that is gone has detached them.
-        let _ = self.0.ask_once(&Request::Detach, |answer, _| match answer {
-            Answer::Detached => Ok(()),
-            other => Err(mismatch(&other)),
-        });
+        // A helper that is gone has left them, too.
+        let _ = self.ask(&Request::Leave);
     }
 }
 
 impl Attachment for Guard {
+    fn detach(self: Box<Self>) -> Result<()> {
+        self.ask(&Request::Detach)
+    }
+
     fn debug_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
         bail!("the programs' debug log can be read only where they are attached without a helper")
     }

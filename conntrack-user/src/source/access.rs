@@ -50,8 +50,14 @@ pub trait Access: fmt::Debug + Send + Sync {
     fn is_there(&self) -> bool;
 }
 
-/// Keeps programs attached until it is dropped.
+/// Keeps programs attached until it is dropped, or where they are pinned until [`Attachment::detach`].
 pub trait Attachment {
+    /// Detaches the programs, also where they are pinned.
+    ///
+    /// # Errors
+    /// They are pinned, and the pins cannot be removed.
+    fn detach(self: Box<Self>) -> Result<()>;
+
     /// Connects the programs' debug log with the crate `log`; the caller polls and flushes it.
     ///
     /// # Errors
@@ -60,6 +66,10 @@ pub trait Attachment {
 }
 
 impl Attachment for ebpf::attach::Attachment {
+    fn detach(self: Box<Self>) -> Result<()> {
+        (*self).detach()
+    }
+
     fn debug_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
         self.debug_log()
     }

@@ -72,6 +72,10 @@ pub struct Origin {
     pub kernel: String,
     /// `ebpf` or `procfs`.
     pub source: String,
+    /// Since when everything is counted, in nanoseconds since 1970 UTC; none where nothing is. Before the source was
+    /// opened where it went on with programs that were pinned.
+    #[serde(default)]
+    pub counting_since_ns: Option<u64>,
     /// How each hook is attached.
     pub hooks: Vec<Hook>,
     /// What cannot be told, and why.

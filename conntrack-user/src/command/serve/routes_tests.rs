@@ -24,6 +24,7 @@ fn routes(with_tick: bool) -> Routes {
         let origin = Origin {
             kernel: "6.12".into(),
             source: "procfs".into(),
+            counting_since_ns: None,
             hooks: vec![],
             unavailable: vec![],
         };

@@ -1,6 +1,10 @@
 //! What takes privileges: loading the programs and attaching them.
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::SystemTime,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{Ebpf, programs::kprobe::KProbeLink};
@@ -15,21 +19,28 @@ use super::{
     mapped::Mapped,
     maps::Maps,
     parts::{Head, Parts},
+    pins::{self, Pins},
     plan::{self, HookReport, Lack, NotAttached, Way},
     table, windows,
 };
 use crate::source::limits;
 
-/// Keeps the programs attached, until it is dropped or this process ends, however it ends.
+/// Keeps the programs attached, until it is dropped or this process ends, however it ends. Where they are pinned they
+/// stay attached without it.
 pub struct Attachment {
-    _links: Vec<Link>,
-    object: Ebpf,
+    links: Vec<Link>,
+    /// None: another process has loaded them.
+    object: Option<Ebpf>,
+    pins: Option<Pins>,
 }
 
 /// Keeps a program attached.
 pub(super) enum Link {
-    Tracing { _link: OwnedFd },
-    Kprobe { _link: KProbeLink },
+    Tracing(OwnedFd),
+    /// Where the kernel has links of kprobes, theirs are among the parts, too.
+    Kprobe {
+        _link: KProbeLink,
+    },
 }
 
 /// Why the programs are not attached, where the error itself cannot be handed on.
@@ -60,14 +71,49 @@ pub fn attach(options: &Options) -> Result<(Parts, Attachment)> {
     // Before 5.11 maps count as locked memory.
     limits::raise(libc::RLIMIT_MEMLOCK);
     let kernel = Kernel::read(options)?;
-    if let Some(family) = options.family {
-        return attach_family(options, &kernel, family);
+    let Some(folder) = &options.pins else {
+        return attach_to(options, &kernel);
+    };
+    match Pins::lock(folder, pins::layout(options, &kernel)) {
+        Ok(pins) => attach_pinned(options, &kernel, pins),
+        // It counts all the same, as long as it runs.
+        Err(error) => {
+            let (mut parts, attachment) = attach_to(options, &kernel)?;
+            parts.facts.not_pinned = Some(format!("{error:#}"));
+            Ok((parts, attachment))
+        }
     }
-    let by_fentry = match attach_family(options, &kernel, Family::Tracing) {
+}
+
+/// Takes over what is pinned, or pins what it attaches.
+fn attach_pinned(options: &Options, kernel: &Kernel, pins: Pins) -> Result<(Parts, Attachment)> {
+    // What cannot be taken over is of no use: it is counted anew.
+    if let Ok(Some(parts)) = pins.take() {
+        return Ok((parts, Attachment { links: Vec::new(), object: None, pins: Some(pins) }));
+    }
+    pins.remove()?;
+    let (mut parts, attachment) = attach_to(options, kernel)?;
+    let tracing = attachment.links.iter().filter_map(|link| match link {
+        Link::Tracing(link) => Some(link.as_fd()),
+        Link::Kprobe { .. } => None,
+    });
+    if let Err(error) = pins.keep(&parts, tracing) {
+        pins.remove()?;
+        parts.facts.not_pinned = Some(format!("{error:#}"));
+        return Ok((parts, attachment));
+    }
+    Ok((parts, Attachment { pins: Some(pins), ..attachment }))
+}
+
+fn attach_to(options: &Options, kernel: &Kernel) -> Result<(Parts, Attachment)> {
+    if let Some(family) = options.family {
+        return attach_family(options, kernel, family);
+    }
+    let by_fentry = match attach_family(options, kernel, Family::Tracing) {
         Ok(attached) => return Ok(attached),
         Err(error) => error,
     };
-    attach_family(options, &kernel, Family::Kprobe).map_err(|by_kprobe| {
+    attach_family(options, kernel, Family::Kprobe).map_err(|by_kprobe| {
         let (fentry, kprobe) = (format!("{by_fentry:#}"), format!("{by_kprobe:#}"));
         if fentry == kprobe {
             return by_fentry;
@@ -97,6 +143,7 @@ fn attach_family(
     let maps = Maps::of(&object, config.rings)?;
     // Before the programs are attached: they note the number of the tick.
     table::begin(&maps, config.cpus)?;
+    // And which flows are in the sample.
     Mapped::new(&maps, "THRESHOLD", 1)?.write(0, EVERY_FLOW);
     let asked = asked::load(&mut object, &maps).map_err(|error| format!("{error:#}"));
     // When a window was is told by the clocks that are asked for.
@@ -144,8 +191,10 @@ fn attach_family(
         cpus: config.cpus,
         rings: config.rings,
         hooks,
+        since_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
     };
-    Ok((Parts::new(head, maps, asked, attached), Attachment { _links: links, object }))
+    let attachment = Attachment { links, object: Some(object), pins: None };
+    Ok((Parts::new(head, maps, asked, attached), attachment))
 }
 
 impl Attachment {
@@ -154,7 +203,16 @@ impl Attachment {
     /// # Errors
     /// Those of aya-log.
     pub fn debug_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
-        aya_log::EbpfLogger::init(&mut self.object).context("cannot read the programs' debug log")
+        let object = self.object.as_mut().context("another process has loaded the programs")?;
+        aya_log::EbpfLogger::init(object).context("cannot read the programs' debug log")
+    }
+
+    /// Detaches, also what is pinned, as soon as nobody else has it open.
+    ///
+    /// # Errors
+    /// Those of removing the pins.
+    pub fn detach(self) -> Result<()> {
+        self.pins.map_or(Ok(()), |pins| pins.remove())
     }
 }
 

@@ -194,6 +194,6 @@ impl Programs {
             .with_context(|| format!("the kernel does not attach the program {}", program.name))?;
         let is_last = program.is_last(self.copies);
         let attached = Attached { hook, is_last, program: loaded, misses: Misses::Program };
-        Ok((attached, Link::Tracing { _link: link }))
+        Ok((attached, Link::Tracing(link)))
     }
 }

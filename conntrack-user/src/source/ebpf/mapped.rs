@@ -20,6 +20,7 @@ impl Plain for NetnsWindows {}
 impl Plain for Clock {}
 impl Plain for Reread {}
 impl Plain for u32 {}
+impl Plain for u64 {}
 
 /// An array map in memory.
 #[derive(Debug)]

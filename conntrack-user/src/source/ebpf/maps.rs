@@ -10,22 +10,25 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, Queue, RingBuf},
+    maps::{Array, HashMap, Map, MapData, Queue, RingBuf},
 };
+use conntrack_ebpf::FACTS_BYTES;
 
 use super::rings;
 
 /// Those that are handed on, besides the rings of events.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "BLOCKS",
     "BLOCK_OF",
     "CLOCK",
     "CPUS",
+    "FACTS",
     "FREE_BLOCKS",
     "FREE_SLOTS",
     "FREE_WINDOWS",
     "NETNS",
     "OWNERS",
+    "RECEIVED",
     "REREAD",
     "SLOT_OF",
     "THRESHOLD",
@@ -92,6 +95,11 @@ impl Maps {
         }
         Ok(())
     }
+}
+
+/// The array `FACTS`, by its descriptor.
+pub(super) fn facts(descriptor: OwnedFd) -> Result<Array<MapData, [u8; FACTS_BYTES]>> {
+    Ok(Array::try_from(Map::Array(MapData::from_fd(descriptor)?))?)
 }
 
 /// The data of a map, whatever its type.

@@ -4,7 +4,7 @@ use std::{collections::HashSet, io, os::fd::BorrowedFd, path::PathBuf};
 
 use anyhow::{Result, bail};
 use aya::maps::{MapData, RingBuf};
-use conntrack_ebpf::{Netns, OVERFLOW_SLOT, Reread};
+use conntrack_ebpf::{EVERY_FLOW, Netns, OVERFLOW_SLOT, Reread};
 
 mod asked;
 pub mod attach;
@@ -20,6 +20,7 @@ mod load;
 mod mapped;
 mod maps;
 pub mod parts;
+mod pins;
 pub mod plan;
 mod preemption;
 mod probes;
@@ -65,6 +66,9 @@ pub struct Options {
     pub events: bool,
     /// Whether the programs write their debug log.
     pub debug_log: bool,
+    /// A folder in a BPF file system in which the programs are pinned, so that they stay attached, and from which they
+    /// are taken over; none: they end with this process.
+    pub pins: Option<PathBuf>,
     /// Faults for tests.
     pub fault: Fault,
 }
@@ -79,6 +83,7 @@ impl Default for Options {
             rings: None,
             events: true,
             debug_log: false,
+            pins: None,
             fault: Fault::default(),
         }
     }
@@ -108,6 +113,9 @@ pub struct EbpfSource {
     family: Family,
     cookie_is_address: bool,
     hooks: Vec<HookReport>,
+    since_ns: u64,
+    not_pinned: Option<String>,
+    received: Mapped<u64>,
     attached: Vec<Attached>,
 }
 
@@ -121,7 +129,7 @@ pub struct Drained {
 }
 
 impl EbpfSource {
-    /// Reads programs that are attached; once only, because it goes on from their first tick.
+    /// Reads programs that are attached. One at a time may: it takes events away, and sets the tick.
     ///
     /// # Errors
     /// Those of mmap(2), and of bpf(2) where that takes CAP_BPF (before 5.19).
@@ -135,16 +143,22 @@ impl EbpfSource {
             (Ok(_), Some(jiffy)) => Some(windows::Reader::new(&maps, facts.cpus, jiffy)?),
             _ => None,
         };
+        let threshold = Mapped::new(&maps, "THRESHOLD", 1)?;
+        // Whoever read them before may have left another one.
+        threshold.write(0, EVERY_FLOW);
         Ok(Self {
             table: Table::map(&maps, facts.cpus, facts.family)?,
             rings: Rings::new(&maps, facts.rings)?,
-            threshold: Mapped::new(&maps, "THRESHOLD", 1)?,
+            threshold,
             windows,
             asked,
             victims: maps.ring("VICTIMS")?,
             family: facts.family,
             cookie_is_address: facts.cookie_is_address,
             hooks: facts.hooks,
+            since_ns: facts.since_ns,
+            not_pinned: facts.not_pinned,
+            received: Mapped::new(&maps, "RECEIVED", 1)?,
             attached,
         })
     }
@@ -166,6 +180,24 @@ impl EbpfSource {
     pub fn leaves_failures_to_kernel(&self) -> bool {
         let is_confirm = |report: &&HookReport| report.hook == Hook::Confirm;
         self.hooks.iter().find(is_confirm).is_some_and(|report| report.state() == State::Unneeded)
+    }
+
+    /// When the programs were attached, in nanoseconds since 1970 UTC: everything is counted since then.
+    #[must_use]
+    pub const fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    /// Why the programs are not pinned although that was asked for; none where they are, or it was not.
+    #[must_use]
+    pub fn not_pinned(&self) -> Option<&str> {
+        self.not_pinned.as_deref()
+    }
+
+    /// How many events were taken out of the rings since then, by whomever.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.read(0)
     }
 
     /// How each hook is attached, or why it is not.
@@ -255,8 +287,17 @@ impl EbpfSource {
     }
 
     /// Hands at most `limit` waiting events to `take`. Fewer were there if fewer were received.
-    pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> Drained {
-        self.rings.drain(limit, monotonic_ns(), take)
+    pub fn drain(&mut self, limit: u64, mut take: impl FnMut(FlowEvent)) -> Drained {
+        let before = self.received.read(0);
+        let mut taken = before;
+        let drained = self.rings.drain(limit, monotonic_ns(), |event| {
+            // Each by itself: whoever goes on after a kill misses one at most.
+            taken += 1;
+            self.received.write(0, taken);
+            take(event);
+        });
+        self.received.write(0, before + drained.received);
+        drained
     }
 
     /// Descriptors that are readable when a ring buffer should be drained before its time.

@@ -1,6 +1,6 @@
 //! Programs that somebody has attached, as descriptors and plain data.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,10 @@ pub struct Facts {
     /// How many rings of events.
     pub(super) rings: u32,
     pub(super) hooks: Vec<HookReport>,
+    /// When they were attached, in nanoseconds since 1970 UTC: they count since.
+    pub(super) since_ns: u64,
+    /// Why they are not pinned although that was asked for.
+    pub(super) not_pinned: Option<String>,
     /// Names of maps, each with a descriptor.
     maps: Vec<String>,
     /// Two descriptors, or why there are no programs that run by being asked.
@@ -64,6 +68,7 @@ pub(super) struct Head {
     pub(super) cpus: u32,
     pub(super) rings: u32,
     pub(super) hooks: Vec<HookReport>,
+    pub(super) since_ns: u64,
 }
 
 /// Parts, told apart.
@@ -72,6 +77,23 @@ pub(super) struct Open {
     pub(super) maps: Maps,
     pub(super) asked: Result<Programs, String>,
     pub(super) attached: Vec<Attached>,
+}
+
+impl Facts {
+    /// Whether a link of each program can be had.
+    pub(super) fn has_links(&self) -> bool {
+        !self.attached.iter().any(|known| matches!(known.misses, Source::Nowhere))
+    }
+
+    /// How many descriptors there are.
+    pub(super) fn descriptors(&self) -> usize {
+        let of = |known: &Known| match known.misses {
+            Source::Link => 2,
+            Source::Program | Source::Nowhere => 1,
+        };
+        let asked = if self.asked.is_ok() { 2 } else { 0 };
+        self.maps.len() + asked + self.attached.iter().map(of).sum::<usize>()
+    }
 }
 
 impl Parts {
@@ -97,10 +119,30 @@ impl Parts {
             Known { hook: one.hook, is_last: one.is_last, misses }
         });
         let attached = attached.collect();
-        let Head { family, cookie_is_address, cpus, rings, hooks } = head;
-        let facts =
-            Facts { family, cookie_is_address, cpus, rings, hooks, maps: names, asked, attached };
+        let Head { family, cookie_is_address, cpus, rings, hooks, since_ns } = head;
+        let facts = Facts {
+            family,
+            cookie_is_address,
+            cpus,
+            rings,
+            hooks,
+            since_ns,
+            not_pinned: None,
+            maps: names,
+            asked,
+            attached,
+        };
         Self { facts, descriptors }
+    }
+
+    /// The map `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn map(&self, name: &str) -> Result<BorrowedFd<'_>> {
+        let place = self.facts.maps.iter().position(|one| one == name);
+        let descriptor = place.and_then(|place| self.descriptors.get(place));
+        Ok(descriptor.with_context(|| format!("there is no map {name}"))?.as_fd())
     }
 
     /// Tells the descriptors apart.

@@ -38,6 +38,8 @@ pub(super) struct Table {
     family: Family,
     /// The number of the tick, as the programs see it.
     now: u32,
+    /// Nothing was looked at yet: something may have been counted long ago.
+    is_first: bool,
     /// The owner of each block, as last read.
     owner_of: Vec<u32>,
     /// The blocks of each slot.
@@ -68,6 +70,7 @@ impl Table {
             cpus,
             family,
             now: LOOK_BACK,
+            is_first: true,
             owner_of: vec![0; all_blocks],
             blocks_of,
         };
@@ -86,8 +89,9 @@ impl Table {
     pub(super) fn active(&mut self) -> Vec<(u32, Netns)> {
         self.next_tick();
         let is_recent = |tick: u32| tick != 0 && self.now.wrapping_sub(tick) <= LOOK_BACK;
-        let mut groups = [false; GROUPS];
-        let mut has_new_blocks = false;
+        let is_first = std::mem::take(&mut self.is_first);
+        let mut groups = [is_first; GROUPS];
+        let mut has_new_blocks = is_first;
         for cpu in 0..self.cpus {
             let activity = self.activity.read(cpu);
             has_new_blocks |= is_recent(activity.blocks);

@@ -109,8 +109,8 @@ pub struct Live {
     scans: u64,
     missed_at_most: Option<u64>,
     probes: Vec<Probe>,
-    /// Events taken out of the rings; none without events.
-    received: Option<u64>,
+    /// Whether events are sent.
+    has_events: bool,
     threshold: u32,
     rereads: Option<Batch>,
     victims: VecDeque<FlowEvent>,
@@ -159,6 +159,10 @@ impl Live {
                     what: "peaks within a tick, and the state of live entries".into(),
                     why,
                 }));
+                lost.extend(programs.not_pinned().map(|why| Lost {
+                    what: "the counts after a restart of ctmon".into(),
+                    why: why.to_owned(),
+                }));
                 (Some(programs), Some(attachment), lost)
             }
             Err(why) => {
@@ -166,7 +170,6 @@ impl Live {
                 (None, None, vec![Lost { what, why }])
             }
         };
-        let received = (programs.is_some() && options.ebpf.events).then_some(0);
         let probe_stats = (programs.is_some() && options.probe_stats)
             .then(|| options.access.time_programs())
             .transpose()
@@ -197,7 +200,7 @@ impl Live {
             scans: 0,
             missed_at_most: None,
             probes: Vec::new(),
-            received,
+            has_events: options.ebpf.events,
             threshold: EVERY_FLOW,
             rereads: None,
             victims: VecDeque::new(),
@@ -222,6 +225,22 @@ impl Live {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         if self.programs.is_some() { "ebpf" } else { "procfs" }
+    }
+
+    /// Has the programs detached, also where they are pinned: what is dropped leaves those attached.
+    ///
+    /// # Errors
+    /// They are pinned, and the pins cannot be removed.
+    pub fn let_go(mut self) -> Result<()> {
+        // Descriptors of links are among what it reads.
+        self.programs = None;
+        self.attachment.take().map_or(Ok(()), Attachment::detach)
+    }
+
+    /// Since when everything is counted, in nanoseconds since 1970 UTC; none where nothing is.
+    #[must_use]
+    pub fn counting_since_ns(&self) -> Option<u64> {
+        self.programs.as_ref().map(EbpfSource::since_ns)
     }
 
     /// How each hook is attached; empty when procfs is polled.
@@ -296,12 +315,10 @@ impl Live {
 
     /// Hands at most `limit` waiting events to `take`; how many there were.
     pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> u64 {
-        let (Some(programs), Some(received)) = (&mut self.programs, &mut self.received) else {
-            return 0;
-        };
-        let drained = programs.drain(limit, take);
-        *received += drained.received;
-        drained.received
+        match &mut self.programs {
+            Some(programs) if self.has_events => programs.drain(limit, take).received,
+            _ => 0,
+        }
     }
 
     /// Puts at most `limit` waiting events into `flows`, in place of what was there; how many there were.

@@ -115,7 +115,7 @@ impl Live {
     }
 
     fn events(&self, overflow: &Totals) -> Option<Events> {
-        let received = self.received?;
+        let received = self.programs.as_ref().filter(|_| self.has_events)?.received();
         let totals = self.slots.total().plus(overflow);
         Some(Events {
             seen: totals.inserts() + totals.deletes.sum(),

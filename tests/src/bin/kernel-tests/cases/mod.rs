@@ -19,6 +19,7 @@ mod namespaces;
 mod offload;
 mod outlook;
 mod output;
+mod pin;
 mod privilege;
 mod privileges;
 mod probes;
@@ -78,6 +79,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(output::tests());
     tests.extend(recording::tests());
     tests.extend(serve::tests());
+    tests.extend(pin::tests());
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
