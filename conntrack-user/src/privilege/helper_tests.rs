@@ -35,6 +35,10 @@ impl Drop for FakeAttachment {
 }
 
 impl Attachment for FakeAttachment {
+    fn detach(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+
     fn debug_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
         bail!("none")
     }
@@ -58,7 +62,7 @@ fn text(descriptor: OwnedFd) -> String {
 impl Access for Fake {
     fn attach(&self, _: &ebpf::Options) -> Result<(Parts, Box<dyn Attachment>)> {
         let facts = r#"{"family":"Tracing","cookie_is_address":false,"cpus":2,"rings":1,"hooks":[],
-            "maps":["BLOCKS"],"asked":{"Err":"too old"},"attached":[]}"#;
+            "since_ns":0,"not_pinned":null,"maps":["BLOCKS"],"asked":{"Err":"too old"},"attached":[]}"#;
         let facts = serde_json::from_str(facts)?;
         self.attached.fetch_add(1, Ordering::Relaxed);
         let attachment = Box::new(FakeAttachment(Arc::clone(&self.attached)));
