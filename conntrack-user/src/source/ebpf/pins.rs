@@ -25,8 +25,8 @@ use super::{
 
 /// The name of the map in which the facts are.
 const FACTS: &str = "facts";
-/// What is at the end of a folder's name until all is in it.
-const UNFINISHED: &str = ".new";
+/// What is at the end of a folder's name until all is in it. A BPF file system takes no dots in names.
+const UNFINISHED: &str = "-new";
 
 /// A folder in a BPF file system that is this process' alone.
 #[derive(Debug)]
