@@ -51,12 +51,11 @@ pub(super) const fn is_insert(kind: EventKind) -> bool {
     matches!(kind, EventKind::InsertPacket | EventKind::InsertCtnetlink)
 }
 
-/// Entries that the writer remembers, at the most: more than a table has, but for one of the largest.
-const ENTRIES: usize = 1 << 20;
-
 /// The writer's side: what stands for the kernel's address of an entry in the file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Numbers {
+    /// Entries that are remembered, at the most.
+    most: usize,
     next: u64,
     by_entry: HashMap<u64, Last>,
 }
@@ -72,6 +71,11 @@ struct Last {
 }
 
 impl Numbers {
+    /// None yet; `most` entries are remembered.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, next: 0, by_entry: HashMap::new() }
+    }
+
     /// The number that the next insert gets.
     pub(super) const fn next(&self) -> u64 {
         self.next
@@ -82,7 +86,7 @@ impl Numbers {
     pub(super) fn insert(&mut self, entry: u64, identity: &Identity) -> Option<u64> {
         let number = self.next;
         self.next += 1;
-        if self.by_entry.len() >= ENTRIES && !self.by_entry.contains_key(&entry) {
+        if self.by_entry.len() >= self.most && !self.by_entry.contains_key(&entry) {
             self.by_entry.clear();
         }
         let before = self.by_entry.get(&entry).map(|last| last.alias);

@@ -1,6 +1,7 @@
 //! Recordings: files that hold what a source told. docs/recording.md describes them.
 
 mod batch;
+pub mod encoder;
 mod known;
 pub mod part;
 pub mod reader;

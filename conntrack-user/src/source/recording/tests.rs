@@ -361,7 +361,7 @@ fn seeds() {
         std::fs::write(std::path::Path::new(CORPUS).join(name), bytes).unwrap();
     };
     write("seed-whole", &record(&items, &[4, 6, 8, 11]));
-    let mut numbers = known::Numbers::default();
+    let mut numbers = known::Numbers::new(1 << 20);
     for (at, item) in items.iter().enumerate() {
         let (channel, mut message) = (item_channel(item), Vec::new());
         match item {
