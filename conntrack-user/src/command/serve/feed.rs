@@ -67,7 +67,7 @@ impl Sink for Feed {
             }
             Item::Reading(_, reading) => self.shared.latest().read(reading),
             Item::Notice(notice) => say(&notice.text),
-            Item::Flows(_) | Item::Threshold(_) => {}
+            Item::Flows(_) | Item::Threshold(_) | Item::Standing(_) => {}
         }
         if let Some(tick) = self.listener.take_first().or(tick) {
             self.tick(tick);

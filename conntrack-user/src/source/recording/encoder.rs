@@ -8,6 +8,7 @@ use mcap::{
 };
 use serde::Serialize;
 
+pub use super::known::ENTRY_BYTES;
 use super::{
     Channel, ENCODING, FORMAT_VERSION, MAX_BATCH, MAX_MESSAGE, PROFILE, RECORD_HEAD, UsedReading,
     batch::{Batch, cookie},
@@ -109,6 +110,10 @@ impl Encoder {
             Item::Notice(notice) => {
                 (Channel::Notice, notice.time.unix_ns, cbor(notice, MAX_MESSAGE)?)
             }
+            Item::Standing(standing) => {
+                let last_ns = standing.time().map_or(self.last_ns, |time| time.unix_ns);
+                (Channel::Standing, last_ns, cbor(standing, MAX_MESSAGE)?)
+            }
         };
         self.last_ns = time_ns;
         let is_due = self.chunk.as_ref().is_some_and(|chunk| {
@@ -150,6 +155,27 @@ impl Encoder {
             });
         }
         cbor(&UsedReading { purpose, reading: &reading }, MAX_MESSAGE)
+    }
+
+    /// What comes from now on can be read without the chunks before.
+    ///
+    /// # Errors
+    /// As [`Encoder::take`].
+    pub fn begin_part(&mut self) -> Result<Option<Vec<u8>>, WriteError> {
+        self.numbers.begin_part();
+        self.flush()
+    }
+
+    /// Bytes of memory that it takes at the most, but for the tables of zstd.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.chunk.as_ref().map_or(0, |chunk| chunk.bytes) + self.numbers.bytes()
+    }
+
+    /// How long the chunk has been filled by `time_ns`, in nanoseconds; none when nothing is in it.
+    #[must_use]
+    pub fn pending_ns(&self, time_ns: u64) -> Option<u64> {
+        self.chunk.as_ref().map(|chunk| time_ns.abs_diff(chunk.since_ns))
     }
 
     /// Gives back the chunk as it is now; none when nothing is in it.

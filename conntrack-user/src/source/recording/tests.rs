@@ -58,6 +58,7 @@ fn json(items: &[Item]) -> Vec<String> {
             Item::Threshold(set) => {
                 monitor.observe_threshold(set.threshold, set.time.monotonic_ns);
             }
+            Item::Standing(standing) => monitor.resume(standing),
             Item::Notice(n) => {
                 lines.push(serde_json::to_string(&Line::notice(n.time, &n.text)).unwrap());
             }
@@ -94,7 +95,7 @@ fn without_addresses(items: &[Item]) -> Vec<Item> {
                     batch.rereads.iter_mut().for_each(|reread| reread.entry = 0);
                 }
             }
-            Item::Start(_) | Item::Notice(_) | Item::Threshold(_) => {}
+            Item::Start(_) | Item::Notice(_) | Item::Threshold(_) | Item::Standing(_) => {}
         }
     }
     items
@@ -368,6 +369,7 @@ fn seeds() {
             Item::Start(start) => ciborium::into_writer(start, &mut message),
             Item::Notice(notice) => ciborium::into_writer(notice, &mut message),
             Item::Threshold(set) => ciborium::into_writer(set, &mut message),
+            Item::Standing(standing) => ciborium::into_writer(standing, &mut message),
             Item::Reading(purpose, reading) => {
                 ciborium::into_writer(&UsedReading { purpose: *purpose, reading }, &mut message)
             }
@@ -388,6 +390,7 @@ const fn item_channel(item: &Item) -> Channel {
         Item::Flows(_) => Channel::Flow,
         Item::Notice(_) => Channel::Notice,
         Item::Threshold(_) => Channel::Threshold,
+        Item::Standing(_) => Channel::Standing,
     }
 }
 
