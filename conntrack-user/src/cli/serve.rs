@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, path::PathBuf};
 use clap::Args;
 use conntrack_user::http::Address;
 
-use super::follow::Observe;
+use super::{flight::Flight, follow::Observe};
 use crate::command::follow::Plan;
 
 pub(super) const SERVE_SIGNALS: &str = "\
 Each setting is also a key of the file that --config names, and a variable of the environment: --event-budget is
 event-budget and CTMON_EVENT_BUDGET. The command line comes first, then the environment, then the file.
 
+SIGUSR1 writes the last minutes into a file in --flight-dir, which `ctmon replay` reads.
 SIGHUP reads the settings again; SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second
 one, or loading it again, attaches them.
 Ends with exit code 0 on SIGINT and SIGTERM; 3 on errors.";
@@ -33,6 +34,8 @@ pub(crate) struct Serve {
     /// Network namespaces that /metrics has series of their own for; those beyond are counted together
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) metrics_netns: usize,
+    #[command(flatten)]
+    pub(crate) flight: Flight,
     #[command(flatten)]
     observe: Observe,
     /// What each setting is, wherever it is set.

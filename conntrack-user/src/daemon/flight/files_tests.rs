@@ -12,7 +12,7 @@ const NOW_NS: u64 = 1_795_717_560 * SECOND;
 
 /// A recording that ends then.
 fn snapshot(unix_ns: u64) -> Snapshot {
-    let mut ring = Ring::new(Limits { bytes: 1_000_000, ns: 600 * SECOND });
+    let mut ring = Ring::new(Limits { bytes: 4_000_000, ns: 600 * SECOND });
     for item in samples::items() {
         ring.take(&item, Vec::new).unwrap();
     }

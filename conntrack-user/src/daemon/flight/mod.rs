@@ -63,20 +63,16 @@ impl Flight {
 
     /// What is to be written by now, if anything is.
     pub fn due(&mut self, now_ns: u64) -> Option<Dump> {
-        self.dump(now_ns)
-    }
-
-    /// What was yet to be written, whether its time has come or not.
-    pub fn rest(&mut self) -> Option<Dump> {
-        self.dump(u64::MAX)
-    }
-
-    fn dump(&mut self, now_ns: u64) -> Option<Dump> {
         if self.ring.is_empty() {
             return None;
         }
         let reason = self.trigger.due(now_ns)?;
         Some(Dump { reason, snapshot: self.ring.snapshot(0)? })
+    }
+
+    /// What was yet to be written, whether its time has come or not.
+    pub fn rest(&mut self) -> Option<Dump> {
+        self.due(u64::MAX)
     }
 
     /// What is recorded up to now, but for the last second at the most; none when nothing is.

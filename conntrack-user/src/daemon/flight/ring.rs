@@ -24,12 +24,14 @@ pub struct Limits {
     pub ns: u64,
 }
 
-/// Time after which a segment is complete.
+/// Time after which a segment is complete, at the most, and as a share of all.
 const SEGMENT_NS: u64 = 10_000_000_000;
+const SEGMENTS_OF_TIME: u64 = 10;
 /// Share of the memory after which it is complete before its time.
-const SEGMENTS: usize = 8;
-/// Level of zstd.
-const LEVEL: u32 = 3;
+const SEGMENTS_OF_MEMORY: usize = 8;
+/// Level of zstd, and what its tables take (`ZSTD_estimateCStreamSize`): higher levels take more than they save.
+const LEVEL: u32 = 1;
+const ZSTD_BYTES: usize = 1_400_000;
 /// Entries that are told apart from each other, at the most: about as many as the model keeps.
 const ENTRIES: usize = 114_688;
 /// Bytes that a chunk and a segment take besides what is in them, at the most.
@@ -100,7 +102,7 @@ impl Ring {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let packing = Packing {
-            chunk_ns: SEGMENT_NS,
+            chunk_ns: SEGMENT_NS.min(limits.ns / SEGMENTS_OF_TIME),
             chunk_bytes: limits.bytes / 16,
             level: LEVEL,
             entries: ENTRIES.min(limits.bytes / 4 / ENTRY_BYTES),
@@ -162,7 +164,7 @@ impl Ring {
     fn is_due(&self) -> bool {
         self.open.as_ref().is_none_or(|open| {
             let age_ns = self.latest.monotonic_ns.saturating_sub(open.since.monotonic_ns);
-            age_ns >= SEGMENT_NS || open.bytes >= self.limits.bytes / SEGMENTS
+            age_ns >= self.packing.chunk_ns || open.bytes >= self.limits.bytes / SEGMENTS_OF_MEMORY
         })
     }
 
@@ -211,12 +213,13 @@ impl Ring {
         self.open.is_none()
     }
 
-    /// Bytes of memory in use: all segments, the chunk that is being filled as if it could not be packed, and the
-    /// entries that are told apart. The tables of zstd come on top.
+    /// Bytes of memory in use: all segments, the chunk that is being filled as if it could not be packed, what packs it,
+    /// and the entries that are told apart.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let segments = self.closed.iter().chain(&self.open).map(|segment| segment.bytes);
-        segments.sum::<usize>() + self.encoder.bytes()
+        let zstd = if self.is_empty() { 0 } else { ZSTD_BYTES };
+        segments.sum::<usize>() + self.encoder.bytes() + zstd
     }
 
     /// From when to when it is recorded; none when nothing is.

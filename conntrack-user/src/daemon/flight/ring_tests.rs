@@ -158,7 +158,7 @@ fn a_recording_from_the_middle_replays_to_what_was_shown() {
     let (replayed, _) = read(&told.dump());
     let ticks = replay(&replayed);
     // 30 s, and a segment at the most.
-    assert!((300..=400).contains(&ticks.len()), "{}", ticks.len());
+    assert!((300..=340).contains(&ticks.len()), "{}", ticks.len());
     let last = ticks.last().unwrap();
     let [busy, quiet] = &last["netns"].as_array().unwrap()[..] else { panic!("{last}") };
     // Not settled before, not settled after; and what was missed is missed.
@@ -263,9 +263,9 @@ fn flood(random: &mut SplitMix64, ns: &mut u64) -> Item {
 
 #[test]
 fn whatever_comes_the_bound_is_kept_and_the_oldest_goes_first() {
-    for seed in 0..5 {
+    for seed in 0..3 {
         let mut random = SplitMix64::new(seed);
-        let limits = Limits { bytes: 100_000 << seed, ns: (1 + seed) * 20 * SECOND };
+        let limits = Limits { bytes: 4_000_000 + (500_000 << seed), ns: (1 + seed) * 30 * SECOND };
         let (mut told, mut ns, mut since) = (Told::new(limits), 0, None);
         for _ in 0..100 {
             let item = flood(&mut random, &mut ns);
@@ -275,12 +275,11 @@ fn whatever_comes_the_bound_is_kept_and_the_oldest_goes_first() {
             assert!(since <= Some(from.monotonic_ns), "{seed}");
             since = Some(from.monotonic_ns);
             let size = told.ring.snapshot(SECOND).map_or(0, |snapshot| snapshot.size());
-            assert!(size <= limits.bytes as u64 + 1000, "{seed}: {size}");
+            assert!(size <= limits.bytes as u64, "{seed}: {size}");
             assert!(told.ring.bytes() <= limits.bytes, "{seed}: a snapshot took memory");
         }
-        if told.ring.span().is_some() {
-            assert_eq!(read(&told.dump()).1, [], "{seed}");
-        }
+        assert!(since > Some(30 * SECOND), "{seed}: nothing was given up");
+        assert_eq!(read(&told.dump()).1, [], "{seed}");
     }
 }
 
@@ -291,7 +290,7 @@ fn it_holds_what_it_is_to_hold_and_a_segment_more() {
         told.take(&item);
         let (from, to) = told.ring.span().unwrap();
         let seconds = (to.monotonic_ns - from.monotonic_ns) as f64 / 1e9;
-        assert!(seconds <= 40.1, "{seconds}");
+        assert!(seconds <= 33.1, "{seconds}");
         assert!(seconds >= 29.9 || from.monotonic_ns < SECOND, "{seconds}");
     }
 }
@@ -331,7 +330,7 @@ fn what_cannot_be_packed_makes_it_begin_anew() {
         Reading { idle: 0, ..samples::reading(20 * SECOND, vec![quiet(7); 60_000]) },
     );
     assert!(told.ring.take(&large, Vec::new).is_err());
-    assert!(told.ring.is_empty() && told.ring.bytes() < 10_000);
+    assert!(told.ring.is_empty() && told.ring.bytes() == 0);
     for item in flows().iter().skip(300) {
         told.take(item);
     }

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     model::monitor::Monitor,
-    source::item::{Item, NetnsFlow},
+    source::{
+        item::{Item, NetnsFlow},
+        listener::Listener,
+    },
     view::json::Line,
 };
 
@@ -381,6 +384,12 @@ fn seeds() {
         message.insert(0, channel as u8 - 1);
         write(&format!("seed-message-{at}"), &message);
     }
+    let mut listener = Listener::default();
+    items[..10].iter().for_each(|item| drop(listener.take(item)));
+    let Some(Item::Standing(standing)) = listener.standing().pop() else { panic!() };
+    let mut message = vec![Channel::Standing as u8 - 1];
+    ciborium::into_writer(&standing, &mut message).unwrap();
+    write("seed-message-standing", &message);
 }
 
 const fn item_channel(item: &Item) -> Channel {
