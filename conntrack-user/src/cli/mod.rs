@@ -3,6 +3,7 @@
 mod backtest;
 mod doctor;
 mod events;
+mod flight;
 mod follow;
 mod recording;
 mod serve;

@@ -12,13 +12,14 @@ use conntrack_user::{
     source::live,
 };
 
-use super::follow::Observe;
+use super::{flight::Flight, follow::Observe};
 use crate::command::follow::Plan;
 
 pub(super) const SERVE_SIGNALS: &str = "\
 Each setting is also a key of the file that --config names, and a variable of the environment: --event-budget is
 event-budget and CTMON_EVENT_BUDGET. The command line comes first, then the environment, then the file.
 
+SIGUSR1 writes the last minutes into a file in --flight-dir, which `ctmon replay` reads.
 SIGHUP reads the settings again; SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second
 one, or loading it again, attaches them.
 Ends with exit code 0 on SIGINT and SIGTERM; 3 on errors.";
@@ -48,6 +49,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     pin: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) flight: Flight,
+    #[command(flatten)]
     observe: Observe,
     /// What each setting is, wherever it is set.
     #[arg(skip)]
@@ -69,7 +72,8 @@ impl Serve {
         plan
     }
 
-    /// What the half that serves may: read what `options` and `web` name, and remove its sockets.
+    /// What the half that serves may: read what `options` and `web` name, remove its sockets, and write the last
+    /// minutes.
     pub(crate) fn sandbox(&self, options: &live::Options, web: &Web) -> Sandbox {
         let system = [&options.procfs, &options.ebpf.sysfs, &options.pods].into_iter().cloned();
         // The folders: who changes a file may put another one in its place.
@@ -80,7 +84,7 @@ impl Serve {
         });
         Sandbox {
             read: system.chain(files.map(|file| folder(&file))).collect(),
-            write: sockets.collect(),
+            write: sockets.chain(self.flight.dir().cloned()).collect(),
             user: self.user,
             ..Sandbox::default()
         }

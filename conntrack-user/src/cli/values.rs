@@ -11,3 +11,16 @@ pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
         Err("it must be between 10ms and 1h".into())
     }
 }
+
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if text.ends_with('K') => (digits, 1_000),
+        Some(digits) if text.ends_with('M') => (digits, 1_000_000),
+        Some(digits) => (digits, 1_000_000_000),
+        None => (text, 1),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| *bytes >= 10_000)
+        .ok_or_else(|| "it must be at least 10K, and is written like 20M or 1G".into())
+}

@@ -1,6 +1,11 @@
 //! From readings to ticks.
 
+mod standing;
+
 use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+pub use standing::Standing;
 
 use super::{
     baseline::{Baseline, Known},
@@ -28,6 +33,7 @@ pub struct Monitor {
 }
 
 /// A namespace at the tick before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct State {
     baseline: Baseline,
     /// As last told; none: they are not known.
@@ -50,7 +56,7 @@ impl State {
     /// nothing makes it look lower.
     fn drift(&mut self, counts: &[CountRead]) -> Option<i64> {
         let now = self.baseline.drift(counts)?;
-        if self.drifts.len() == DRIFT_TICKS {
+        while self.drifts.len() >= DRIFT_TICKS {
             self.drifts.pop_front();
         }
         self.drifts.push_back(now);
@@ -320,7 +326,7 @@ fn entries(baseline: &Baseline, totals: Option<&Totals>, count: Option<u32>) -> 
     let Some(totals) = totals else {
         return count.map_or(Entries::Unavailable, |count| Entries::Exact(count.into()));
     };
-    let entries = |baseline: i64| (baseline + totals.balance().net()).max(0) as u64;
+    let entries = |baseline: i64| baseline.saturating_add(totals.balance().net()).max(0) as u64;
     match baseline.known() {
         Known::Exactly(baseline) => Entries::Exact(entries(baseline)),
         Known::Between(low, high) => Entries::Between(entries(low), entries(high)),

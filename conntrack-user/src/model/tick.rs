@@ -1,5 +1,7 @@
 //! What the model makes of a reading: what the views show.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     counts::{Counted, Totals},
     flow_summary::FlowSummary,
@@ -78,7 +80,7 @@ pub struct NetnsTick {
 }
 
 /// Entries in a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entries {
     /// This many.
     Exact(u64),

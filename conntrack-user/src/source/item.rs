@@ -9,6 +9,7 @@ use super::{
 };
 use crate::model::{
     flow::FlowEvent,
+    monitor::Standing,
     probe::Probe,
     reading::{NetnsId, Reading, Time},
 };
@@ -26,6 +27,8 @@ pub enum Item {
     Threshold(Threshold),
     /// Something that is said once.
     Notice(Notice),
+    /// What the model had when a recording began that does not begin with its source.
+    Standing(Box<Standing>),
 }
 
 impl Item {
@@ -37,6 +40,7 @@ impl Item {
             Self::Reading(_, reading) => Some(reading.time),
             Self::Threshold(threshold) => Some(threshold.time),
             Self::Notice(notice) => Some(notice.time),
+            Self::Standing(standing) => standing.time(),
             Self::Flows(_) => None,
         }
     }

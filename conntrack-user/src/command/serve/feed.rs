@@ -11,7 +11,7 @@ use conntrack_user::{
     source::{item::Item, listener::Listener},
 };
 
-use super::{Shared, service::Service};
+use super::{Shared, flight, say, service::Service};
 use crate::command::{follow::Sink, output::Reader};
 
 /// Takes in what the source tells.
@@ -19,12 +19,24 @@ pub(super) struct Feed {
     shared: Shared,
     listener: Listener,
     service: Service,
+    /// Whether the last item could not be recorded.
+    is_lost: bool,
 }
 
 impl Feed {
     /// Begins.
     pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, listener: Listener::default(), service: Service::new() }
+        Self { shared, listener: Listener::default(), service: Service::new(), is_lost: false }
+    }
+
+    /// Keeps it, before the model takes it in.
+    fn record(&mut self, item: &Item) {
+        let Some(recorder) = &self.shared.flight else { return };
+        let outcome = flight::lock(recorder).take(item, || self.listener.standing());
+        let was_lost = std::mem::replace(&mut self.is_lost, outcome.is_err());
+        if let (Err(error), false) = (outcome, was_lost) {
+            say(&format!("the last minutes are lost, and kept from now on: {error}"));
+        }
     }
 
     fn tick(&mut self, tick: Tick) {
@@ -53,12 +65,9 @@ fn status(latest: &Latest) -> String {
     }
 }
 
-fn say(text: &str) {
-    anstream::eprintln!("ctmon: {text}");
-}
-
 impl Sink for Feed {
     fn take(&mut self, item: &Item) -> Result<Reader> {
+        self.record(item);
         let tick = self.listener.take(item);
         match item {
             Item::Start(start) => {
@@ -67,7 +76,7 @@ impl Sink for Feed {
             }
             Item::Reading(_, reading) => self.shared.latest().read(reading),
             Item::Notice(notice) => say(&notice.text),
-            Item::Flows(_) | Item::Threshold(_) => {}
+            Item::Flows(_) | Item::Threshold(_) | Item::Standing(_) => {}
         }
         if let Some(tick) = self.listener.take_first().or(tick) {
             self.tick(tick);

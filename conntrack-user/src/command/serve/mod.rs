@@ -1,6 +1,7 @@
 //! `ctmon serve`
 
 mod feed;
+mod flight;
 #[cfg(test)]
 mod page_tests;
 mod reload;
@@ -16,7 +17,7 @@ use std::{
 
 use anyhow::Result;
 use conntrack_user::{
-    daemon::{history::History, latest::Latest},
+    daemon::{flight::Flight, history::History, latest::Latest},
     http::{Counters, Web},
     privilege,
     view::metrics::Metrics,
@@ -25,6 +26,7 @@ use conntrack_user::{
 use super::{follow, output, shutdown::Shutdown};
 use crate::cli::{Cli, Serve};
 use feed::Feed;
+use flight::Files;
 use reload::Reload;
 use routes::Routes;
 use server::Bound;
@@ -34,6 +36,8 @@ use server::Bound;
 pub(crate) struct Shared {
     latest: Arc<Mutex<Latest>>,
     history: Arc<Mutex<History>>,
+    /// None: no last minutes are kept.
+    flight: Option<flight::Shared>,
 }
 
 impl Shared {
@@ -56,7 +60,9 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let shared = Shared {
         latest: Arc::new(Mutex::new(Latest::new(serve.metrics_netns))),
         history: Arc::default(),
+        flight: serve.flight.limits().map(|limits| Arc::new(Mutex::new(Flight::new(limits)))),
     };
+    let folder = serve.flight.folder()?;
     let mut plan = serve.plan();
     // Before there is anything that the helper would hold, too.
     let helper = privilege::start(privilege::helper::Options {
@@ -72,19 +78,23 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     plan.options.access = Arc::new(helper);
     let counters = Arc::new(Counters::default());
     let metrics = Metrics::new(shared.latest.clone(), counters.clone());
+    let metrics = metrics.with_flight(shared.flight.clone());
     let routes = Routes::new(shared.clone(), metrics, stale_ns(plan.interval));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut shutdown = Shutdown::listen()?;
         let reload = Reload::listen(arguments, serve, web)?;
         let answering = bound.answer(routes, counters)?;
+        let mut files = Files::new(shared.flight.clone(), folder)?;
         let mut feed = Feed::new(shared);
         let outcome = tokio::select! {
             () = shutdown.requested() => Ok(()),
             outcome = follow::run(&plan, &mut feed) => outcome,
             outcome = reload.whenever_asked() => outcome,
+            never = files.run() => match never {},
         };
         service::stopping();
+        files.finish().await;
         outcome.and(answering.finish())
     });
     outcome.map(|()| 0)
@@ -94,4 +104,8 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
 fn stale_ns(interval: Duration) -> u64 {
     let stale = 3 * interval + Duration::from_secs(2);
     u64::try_from(stale.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn say(text: &str) {
+    anstream::eprintln!("ctmon: {text}");
 }

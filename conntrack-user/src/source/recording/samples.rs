@@ -140,7 +140,7 @@ pub(crate) fn event(ns: u64, entry: u64, kind: EventKind, original: Tuple) -> Ne
     NetnsFlow { netns: INIT, flow }
 }
 
-const DESTROY: EventKind = EventKind::Destroy(Cause::Kernel);
+pub(crate) const DESTROY: EventKind = EventKind::Destroy(Cause::Kernel);
 /// Addresses of entries.
 pub(crate) const ENTRY: u64 = 0xffff_8881_0000_0000;
 

@@ -1,6 +1,7 @@
 //! Metrics for Prometheus, as text of either format: docs/metrics.md says what each means.
 
 mod family;
+mod flight;
 mod http;
 mod netns;
 mod node;
@@ -22,7 +23,7 @@ use prometheus_client::{
 pub use family::{Family, Kind, Label, Sample, Value};
 
 use crate::{
-    daemon::{latest::Latest, process::Process},
+    daemon::{flight::Flight, latest::Latest, process::Process},
     http::Counters,
 };
 
@@ -116,6 +117,15 @@ impl Metrics {
         Self { registry }
     }
 
+    /// The same, and those of the flight recorder where there is one.
+    #[must_use]
+    pub fn with_flight(mut self, flight: Option<Arc<Mutex<Flight>>>) -> Self {
+        if let Some(flight) = flight {
+            self.registry.register_collector(Box::new(flight::Recorder(flight)));
+        }
+        self
+    }
+
     /// All of them in one text.
     ///
     /// # Errors
@@ -132,8 +142,8 @@ impl Metrics {
 
 /// Every metric that there may be.
 pub fn families() -> impl Iterator<Item = Family> {
-    let own = http::FAMILIES.into_iter().chain(own::FAMILIES);
-    node::FAMILIES.into_iter().chain(netns::families()).chain(own)
+    let node = node::FAMILIES.into_iter().chain(netns::families()).chain(flight::FAMILIES);
+    node.chain(http::FAMILIES).chain(own::FAMILIES)
 }
 
 #[cfg(test)]

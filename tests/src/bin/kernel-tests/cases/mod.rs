@@ -9,6 +9,7 @@ mod ctnetlink;
 mod doctor;
 mod endings;
 mod events;
+mod flight;
 mod flows;
 mod forecast;
 mod kill;
@@ -80,6 +81,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(recording::tests());
     tests.extend(serve::tests());
     tests.extend(pin::tests());
+    tests.extend(flight::tests());
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
