@@ -3,3 +3,4 @@
 pub mod history;
 pub mod latest;
 pub mod process;
+pub mod warning;

@@ -208,7 +208,7 @@ fn sentence(netns: &NetnsTick) -> String {
 }
 
 /// When it is full, with the interval that holds it in eight of ten cases.
-fn full(of: Quantiles<Option<f64>>) -> String {
+pub(crate) fn full(of: Quantiles<Option<f64>>) -> String {
     let horizon = units::time(HORIZON);
     let time = |time: Option<f64>| time.map_or_else(|| format!("beyond {horizon}"), units::time);
     match (of.low, of.median) {
