@@ -1,6 +1,9 @@
-//! What a monitor that runs for years keeps, besides the model: pure, time comes with the data.
+//! What a monitor that runs for years does, besides the model. But for [`log`], [`notify`] and [`process`] pure: time comes
+//! with the data.
 
 pub mod history;
 pub mod latest;
+pub mod log;
+pub mod notify;
 pub mod process;
 pub mod warning;

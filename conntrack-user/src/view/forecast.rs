@@ -127,7 +127,7 @@ fn within(probabilities: [f64; 4]) -> Option<Within> {
 }
 
 /// With three decimals, which no forecast has more of; none where it is no number.
-fn rounded(value: f64) -> Option<f64> {
+pub(super) fn rounded(value: f64) -> Option<f64> {
     value.is_finite().then(|| (value * 1e3).round() / 1e3)
 }
 

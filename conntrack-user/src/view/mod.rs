@@ -13,3 +13,4 @@ pub mod metrics;
 pub mod status;
 pub mod text;
 pub mod units;
+pub mod warning;
