@@ -8,7 +8,7 @@ use conntrack_user::{model::flow::threshold, source::live};
 use super::{
     Output,
     source::{Common, Ring},
-    values::parse_interval,
+    values::{parse_duration, parse_interval, parse_ratio},
 };
 use crate::command::{follow::Plan, steering::Wanted};
 
@@ -159,14 +159,6 @@ impl Observe {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time.is_zero() => Err("it must be longer than nothing".into()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(format!("{error}; write it like 30s, 10m or 2h")),
-    }
-}
-
 fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
         Some(digits) if text.ends_with('K') => (digits, 1_000),
@@ -178,11 +170,4 @@ fn parse_size(text: &str) -> Result<u64, String> {
     bytes
         .filter(|bytes| *bytes >= 10_000)
         .ok_or_else(|| "it must be at least 10K, and is written like 20M or 1G".into())
-}
-
-fn parse_ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(ratio) if ratio > 0.0 && ratio <= 1.0 => Ok(ratio),
-        _ => Err("it must be above 0 and at most 1".into()),
-    }
 }

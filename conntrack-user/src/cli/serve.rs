@@ -2,10 +2,18 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use anyhow::Result;
 use clap::Args;
-use conntrack_user::http::Address;
+use conntrack_user::{
+    daemon::{
+        log::Format,
+        notify::config::{Command, Retry, Webhook},
+        warning::Config,
+    },
+    http::Address,
+};
 
-use super::follow::Observe;
+use super::{follow::Observe, warn::Warn};
 use crate::command::follow::Plan;
 
 pub(super) const SERVE_SIGNALS: &str = "\
@@ -33,8 +41,16 @@ pub(crate) struct Serve {
     /// Network namespaces that /metrics has series of their own for; those beyond are counted together
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) metrics_netns: usize,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub(crate) log_format: Format,
+    /// What this machine is called in what a command and a webhook are told [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     #[command(flatten)]
     observe: Observe,
+    #[command(flatten)]
+    warn: Warn,
     /// What each setting is, wherever it is set.
     #[arg(skip)]
     pub(crate) settings: BTreeMap<String, Vec<String>>,
@@ -45,6 +61,28 @@ impl Serve {
     pub(crate) fn changed(&self, before: &Self) -> Vec<String> {
         let is_other = |name: &&String| self.settings.get(*name) != before.settings.get(*name);
         self.settings.keys().filter(is_other).cloned().collect()
+    }
+
+    /// When a table is warned of.
+    ///
+    /// # Errors
+    /// Where the thresholds make no sense together.
+    pub(crate) fn thresholds(&self) -> Result<Config> {
+        self.warn.thresholds()
+    }
+
+    /// Who is told of warnings, and how often it is tried.
+    ///
+    /// # Errors
+    /// Where that makes no sense.
+    pub(crate) fn notify(&self) -> Result<(Command, Webhook, Retry)> {
+        self.warn.notify()
+    }
+
+    /// What this machine is called, where that is known.
+    pub(crate) fn node(&self) -> Option<String> {
+        let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        self.node.clone().or_else(|| Some(host_name()?.trim().to_owned()))
     }
 
     /// What is watched.

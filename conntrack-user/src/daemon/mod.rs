@@ -1,6 +1,7 @@
-//! What a monitor that runs for years does, besides the model. But for [`log`], [`notify`] and [`process`] pure: time comes
-//! with the data.
+//! What a monitor that runs for years does, besides the model. But for [`alerts`], [`log`], [`notify`] and [`process`] pure:
+//! time comes with the data.
 
+pub mod alerts;
 pub mod history;
 pub mod latest;
 pub mod log;

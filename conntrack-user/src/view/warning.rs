@@ -53,9 +53,10 @@ pub fn fields(change: &Change) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// What a command and a webhook get: all of it. `node`: what this machine is called.
+/// What a command and a webhook get: all of it. `node`: what this machine is
+/// called, where that is known.
 #[must_use]
-pub fn notification(change: &Change, node: &str) -> Vec<(&'static str, Value)> {
+pub fn notification(change: &Change, node: Option<&str>) -> Vec<(&'static str, Value)> {
     let mut all = vec![
         ("schema_version", json!(SCHEMA_VERSION)),
         ("kind", json!("warning")),
@@ -119,7 +120,7 @@ mod tests {
             ended: false,
             reason: "so".into(),
         };
-        let fields = notification(&change, "n1");
+        let fields = notification(&change, Some("n1"));
         assert_eq!(
             object(&fields),
             "{\"schema_version\":2,\"kind\":\"warning\",\"time_ns\":2,\"node\":\"n1\",\"reason\":\"so\",\

@@ -1,8 +1,14 @@
 //! From what the source tells to what is shown.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use conntrack_user::{
-    daemon::latest::Latest,
+    daemon::{
+        alerts::Alerts,
+        latest::Latest,
+        log::{Level, Logger},
+    },
     model::{
         flows::Flows,
         monitor::Monitor,
@@ -19,22 +25,41 @@ pub(super) struct Feed {
     shared: Shared,
     listener: Listener,
     service: Service,
+    logger: Logger,
+    alerts: Alerts,
 }
+
+/// For how long those who are told of warnings are waited for at the end, each.
+const GRACE: Duration = Duration::from_secs(2);
 
 impl Feed {
     /// Begins.
-    pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, listener: Listener::default(), service: Service::new() }
+    pub(super) fn new(shared: Shared, logger: Logger, alerts: Alerts) -> Self {
+        let (listener, service) = (Listener::default(), Service::new());
+        Self { shared, listener, service, logger, alerts }
+    }
+
+    /// Ends; changes that still wait are told.
+    pub(super) fn close(self) {
+        self.alerts.close(GRACE);
     }
 
     fn tick(&mut self, tick: Tick) {
         for text in &tick.notices {
-            say(text);
+            self.say(text);
         }
+        self.alerts.observe(&tick);
         self.shared.history().take(&tick);
-        self.shared.latest().take(tick);
+        let mut latest = self.shared.latest();
+        latest.take(tick);
+        latest.warn(self.alerts.told());
+        drop(latest);
         let shared = &self.shared;
         self.service.works(|| status(&shared.latest()));
+    }
+
+    fn say(&self, text: &str) {
+        self.logger.log(Level::Notice, text, &[]);
     }
 }
 
@@ -53,10 +78,6 @@ fn status(latest: &Latest) -> String {
     }
 }
 
-fn say(text: &str) {
-    anstream::eprintln!("ctmon: {text}");
-}
-
 impl Sink for Feed {
     fn take(&mut self, item: &Item) -> Result<Reader> {
         let tick = self.listener.take(item);
@@ -66,7 +87,7 @@ impl Sink for Feed {
                 self.shared.latest().open(start);
             }
             Item::Reading(_, reading) => self.shared.latest().read(reading),
-            Item::Notice(notice) => say(&notice.text),
+            Item::Notice(notice) => self.say(&notice.text),
             Item::Flows(_) | Item::Threshold(_) => {}
         }
         if let Some(tick) = self.listener.take_first().or(tick) {

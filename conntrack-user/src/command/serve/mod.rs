@@ -1,5 +1,6 @@
 //! `ctmon serve`
 
+mod alerts;
 mod feed;
 mod reload;
 mod routes;
@@ -12,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use conntrack_user::{
-    daemon::{history::History, latest::Latest},
+    daemon::{history::History, latest::Latest, log::Logger},
     http::{Counters, Web},
     view::metrics::Metrics,
 };
@@ -55,6 +56,8 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
         history: Arc::default(),
     };
     let plan = serve.plan();
+    let logger = Logger::open(serve.log_format).context("--log-format")?;
+    let alerts = alerts::open(serve, &logger)?;
     let web = serve.web_config.as_deref().map_or_else(|| Ok(Web::none()), Web::load)?;
     // Before programs are attached in vain.
     let bound = Bound::listen(&serve.listen, web.clone())?;
@@ -64,15 +67,16 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut shutdown = Shutdown::listen()?;
-        let reload = Reload::listen(arguments, serve, web)?;
+        let reload = Reload::listen(arguments, serve, web, logger.clone())?;
         let answering = bound.answer(routes, counters)?;
-        let mut feed = Feed::new(shared);
+        let mut feed = Feed::new(shared, logger, alerts);
         let outcome = tokio::select! {
             () = shutdown.requested() => Ok(()),
             outcome = follow::run(&plan, &mut feed) => outcome,
             outcome = reload.whenever_asked() => outcome,
         };
         service::stopping();
+        feed.close();
         outcome.and(answering.finish())
     });
     outcome.map(|()| 0)

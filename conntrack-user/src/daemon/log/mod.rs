@@ -9,12 +9,11 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{fd::AsFd, linux::fs::MetadataExt as _},
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
-use serde::{Deserialize, Serialize};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use super::warning::{self, Change};
@@ -62,8 +61,7 @@ impl Level {
 }
 
 /// How lines are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// The journal where the standard error goes there, else text.
     #[default]
@@ -74,20 +72,6 @@ pub enum Format {
     Json,
     /// To the journal, each field by itself.
     Journald,
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            "journald" => Ok(Self::Journald),
-            _ => Err("expected auto, text, json or journald".into()),
-        }
-    }
 }
 
 /// One line.
@@ -225,14 +209,5 @@ pub(crate) mod tests {
         logger.log(Level::Warning, "second", &[("netns", json!(7))]);
         let lines = written.lines();
         assert!(lines.len() == 1 && lines[0].ends_with(" warning second netns=7"), "{lines:?}");
-    }
-
-    #[test]
-    fn formats_have_names() {
-        for format in [Format::Auto, Format::Text, Format::Json, Format::Journald] {
-            let name = serde_json::to_value(format).unwrap();
-            assert_eq!(name.as_str().unwrap_or_default().parse(), Ok(format));
-        }
-        assert!("yaml".parse::<Format>().is_err());
     }
 }

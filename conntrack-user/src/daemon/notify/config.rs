@@ -2,11 +2,8 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 /// A program that is started at each change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Command {
     /// The program and its arguments; no shell reads them. Empty, which is the default: none is started.
     pub run: Vec<String>,
@@ -21,8 +18,7 @@ impl Default for Command {
 }
 
 /// An address that is sent each change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Webhook {
     /// `http://` or `https://`. Empty, which is the default: nothing is sent.
     pub url: String,
@@ -41,8 +37,7 @@ impl Default for Webhook {
 }
 
 /// How often a change is told that nobody takes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retry {
     /// Times in all. Default 6.
     pub attempts: u32,
@@ -79,10 +74,10 @@ const LONGEST: f64 = 3600.0;
 /// The first one.
 pub fn check(command: &Command, webhook: &Webhook, retry: &Retry) -> Result<(), String> {
     let spans = [
-        ("command.timeout_seconds", command.timeout_seconds),
-        ("webhook.timeout_seconds", webhook.timeout_seconds),
-        ("retry.first_seconds", retry.first_seconds),
-        ("retry.longest_seconds", retry.longest_seconds),
+        ("notify.command-timeout", command.timeout_seconds),
+        ("notify.webhook-timeout", webhook.timeout_seconds),
+        ("notify.first-wait", retry.first_seconds),
+        ("notify.longest-wait", retry.longest_seconds),
     ];
     for (key, seconds) in spans {
         if !(seconds > 0.0 && seconds <= LONGEST) {
@@ -90,7 +85,7 @@ pub fn check(command: &Command, webhook: &Webhook, retry: &Retry) -> Result<(), 
         }
     }
     if !(1..=100).contains(&retry.attempts) {
-        return Err(format!("retry.attempts = {}: 1 to 100", retry.attempts));
+        return Err(format!("notify.attempts = {}: 1 to 100", retry.attempts));
     }
     Ok(())
 }
@@ -114,8 +109,8 @@ mod tests {
         assert_eq!(check(&command, &webhook, &Retry::default()), Ok(()));
         let never = Command { timeout_seconds: f64::NAN, ..command.clone() };
         let said = check(&never, &webhook, &Retry::default());
-        assert_eq!(said, Err("command.timeout_seconds = NaN: more than 0 and at most 3600".into()));
+        assert_eq!(said, Err("notify.command-timeout = NaN: more than 0 and at most 3600".into()));
         let none = Retry { attempts: 0, ..Retry::default() };
-        assert_eq!(check(&command, &webhook, &none), Err("retry.attempts = 0: 1 to 100".into()));
+        assert_eq!(check(&command, &webhook, &none), Err("notify.attempts = 0: 1 to 100".into()));
     }
 }

@@ -24,7 +24,7 @@ pub struct Webhook {
 
 /// Why there can be no webhook as configured.
 #[derive(Debug, thiserror::Error)]
-#[error("webhook.{key}: {why}")]
+#[error("{key}: {why}")]
 pub struct Invalid {
     key: &'static str,
     why: String,
@@ -44,11 +44,17 @@ impl Webhook {
         if config.url.is_empty() {
             return Ok(None);
         }
-        let uri: Uri = config.url.parse().map_err(|error| invalid("url", format!("{error}")))?;
+        let uri: Uri =
+            config.url.parse().map_err(|error| invalid("notify.webhook", format!("{error}")))?;
         let is_encrypted = match (uri.scheme_str(), uri.host()) {
             (Some("http"), Some(_)) => false,
             (Some("https"), Some(_)) => true,
-            _ => return Err(invalid("url", "expected http://HOST/PATH or https://HOST/PATH")),
+            _ => {
+                return Err(invalid(
+                    "notify.webhook",
+                    "expected http://HOST/PATH or https://HOST/PATH",
+                ));
+            }
         };
         let timeout = Duration::try_from_secs_f64(config.timeout_seconds).ok();
         let builder = Agent::config_builder()
@@ -94,21 +100,23 @@ fn trusted(config: &config::Webhook) -> Result<Vec<Certificate<'static>>, Invali
                 "this machine trusts no certificate ({}): install ca-certificates, or name a file",
                 errors.join("; ")
             );
-            return Err(invalid("ca_file", why));
+            return Err(invalid("notify.webhook-ca", why));
         }
         return Ok(certificates);
     };
     let why = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let pem = fs::read(path).map_err(|error| invalid("ca_file", why(&error)))?;
+    let pem = fs::read(path).map_err(|error| invalid("notify.webhook-ca", why(&error)))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
-        if let PemItem::Certificate(one) = item.map_err(|error| invalid("ca_file", why(&error)))? {
+        if let PemItem::Certificate(one) =
+            item.map_err(|error| invalid("notify.webhook-ca", why(&error)))?
+        {
             certificates.push(one);
         }
     }
     if certificates.is_empty() {
         return Err(invalid(
-            "ca_file",
+            "notify.webhook-ca",
             why(&"no certificate in it, which begins with -----BEGIN CERTIFICATE-----"),
         ));
     }
@@ -117,7 +125,7 @@ fn trusted(config: &config::Webhook) -> Result<Vec<Certificate<'static>>, Invali
 
 fn authorization(config: &config::Webhook) -> Result<Option<HeaderValue>, Invalid> {
     let Some(path) = &config.authorization_file else { return Ok(None) };
-    let key = "authorization_file";
+    let key = "notify.webhook-authorization";
     let text = fs::read_to_string(path)
         .map_err(|error| invalid(key, format!("{}: {error}", path.display())))?;
     let line = text.lines().next().unwrap_or_default().trim();

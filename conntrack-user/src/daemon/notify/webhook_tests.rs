@@ -9,11 +9,11 @@ use std::{
     time::Instant,
 };
 
+use serde_json::json;
 use tokio_rustls::rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use serde_json::json;
 
 use super::*;
 use crate::{
@@ -247,11 +247,11 @@ fn what_makes_no_sense_is_said_at_the_start() {
     assert!(Webhook::new(&config(String::new())).unwrap().is_none());
     for url in ["localhost", "ftp://localhost/", "http://"] {
         let said = said(&config(url.to_owned()));
-        assert!(said.starts_with("webhook.url: "), "{said}");
+        assert!(said.starts_with("notify.webhook: "), "{said}");
     }
     let https = config("https://localhost/".into());
     let nowhere = config::Webhook { ca_file: Some("/nowhere".into()), ..https.clone() };
-    assert!(said(&nowhere).starts_with("webhook.ca_file: /nowhere: No such file"));
+    assert!(said(&nowhere).starts_with("notify.webhook-ca: /nowhere: No such file"));
     let none = config::Webhook { ca_file: Some(empty.clone()), ..https.clone() };
     assert!(said(&none).contains("empty: no certificate in it"));
     let no_header =

@@ -1,7 +1,5 @@
 //! A change of level.
 
-use serde::{Deserialize, Serialize};
-
 use super::sign::Sign;
 use crate::{
     forecast::outlook::Quantiles,
@@ -13,8 +11,8 @@ use crate::{
 };
 
 /// How a table stands, in rising order of weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Level {
     /// Nothing to do.
     Ok,
@@ -25,6 +23,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Warning, Self::Critical];
+
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,12 +1,11 @@
 //! When a table is warned of. docs/warnings.md has the same as a table.
 
-use serde::{Deserialize, Serialize};
-
 use crate::forecast::outlook::HORIZON;
 
-/// Thresholds and times. A fill is entries by limit, 0 to 1; all times are seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Thresholds and times. A fill is entries by limit, 0 to 1; all times are in seconds. The key of `critical_fill` among the
+/// settings is `warn.critical-fill`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(test, derive(serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Config {
     /// Critical from this fill on, whatever is forecast. Default 0.95.
     pub critical_fill: f64,
@@ -63,8 +62,8 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{key} = {value}: {expected}")]
 pub struct Invalid {
-    /// Of which key.
-    pub key: &'static str,
+    /// Of which key of the settings.
+    pub key: String,
     /// The value.
     pub value: f64,
     /// What was expected instead.
@@ -82,24 +81,24 @@ impl Config {
     /// The first one.
     pub fn check(&self) -> Result<(), Invalid> {
         let shares = [
-            ("critical_fill", self.critical_fill, "critical_fill_clear", self.critical_fill_clear),
-            ("warning_fill", self.warning_fill, "warning_fill_clear", self.warning_fill_clear),
-            ("high_fill", self.high_fill, "high_fill_clear", self.high_fill_clear),
-            ("probability", self.probability, "probability_clear", self.probability_clear),
+            ("warn.critical-fill", self.critical_fill, self.critical_fill_clear),
+            ("warn.warning-fill", self.warning_fill, self.warning_fill_clear),
+            ("warn.high-fill", self.high_fill, self.high_fill_clear),
+            ("warn.probability", self.probability, self.probability_clear),
         ];
-        for (key, raise, clear_key, clear) in shares {
+        for (key, raise, clear) in shares {
             if !(raise > 0.0 && raise <= 1.0) {
                 return Err(invalid(key, raise, "more than 0 and at most 1".into()));
             }
             if !(clear > 0.0 && clear <= raise) {
                 let expected = format!("more than 0 and at most {key}, which is {raise}");
-                return Err(invalid(clear_key, clear, expected));
+                return Err(invalid(&format!("{key}-clear"), clear, expected));
             }
         }
         let ahead = [
-            ("critical_within_seconds", self.critical_within_seconds),
-            ("warning_within_seconds", self.warning_within_seconds),
-            ("high_within_seconds", self.high_within_seconds),
+            ("warn.critical-within", self.critical_within_seconds),
+            ("warn.warning-within", self.warning_within_seconds),
+            ("warn.high-within", self.high_within_seconds),
         ];
         for (key, seconds) in ahead {
             if !(seconds > 0.0 && seconds <= HORIZON) {
@@ -109,9 +108,9 @@ impl Config {
             }
         }
         let spans = [
-            ("hold_seconds", self.hold_seconds),
-            ("quiet_seconds", self.quiet_seconds),
-            ("quiet_after_loss_seconds", self.quiet_after_loss_seconds),
+            ("warn.hold", self.hold_seconds),
+            ("warn.quiet", self.quiet_seconds),
+            ("warn.quiet-after-loss", self.quiet_after_loss_seconds),
         ];
         for (key, seconds) in spans {
             if !(0.0..=LONGEST).contains(&seconds) {
@@ -122,8 +121,8 @@ impl Config {
     }
 }
 
-const fn invalid(key: &'static str, value: f64, expected: String) -> Invalid {
-    Invalid { key, value, expected }
+fn invalid(key: &str, value: f64, expected: String) -> Invalid {
+    Invalid { key: key.to_owned(), value, expected }
 }
 
 #[cfg(test)]
@@ -134,17 +133,17 @@ mod tests {
     fn values_that_make_no_sense_are_named() {
         assert_eq!(Config::default().check(), Ok(()));
         let cases = [
-            ("critical_fill = 95", "critical_fill = 95: more than 0 and at most 1"),
+            ("critical_fill = 95", "warn.critical-fill = 95: more than 0 and at most 1"),
             (
                 "high_fill_clear = 0.8",
-                "high_fill_clear = 0.8: more than 0 and at most high_fill, which is 0.75",
+                "warn.high-fill-clear = 0.8: more than 0 and at most warn.high-fill, which is 0.75",
             ),
             (
                 "high_within_seconds = 1e6",
-                "high_within_seconds = 1000000: more than 0 and at most 10800, how far a forecast looks",
+                "warn.high-within = 1000000: more than 0 and at most 10800, how far a forecast looks",
             ),
-            ("probability = nan", "probability = NaN: more than 0 and at most 1"),
-            ("quiet_seconds = -1", "quiet_seconds = -1: 0 to 86400"),
+            ("probability = nan", "warn.probability = NaN: more than 0 and at most 1"),
+            ("quiet_seconds = -1", "warn.quiet = -1: 0 to 86400"),
         ];
         for (text, expected) in cases {
             let config: Config = toml::from_str(text).unwrap();

@@ -62,11 +62,6 @@ impl Warnings {
         Self { config, netns: HashMap::new(), overlooked: 0 }
     }
 
-    /// Other thresholds from now on; levels stay until the next tick.
-    pub fn set_config(&mut self, config: Config) {
-        self.config = config;
-    }
-
     /// The level of each namespace that is watched.
     pub fn levels(&self) -> impl Iterator<Item = (NetnsId, Level)> {
         let id = |inode: u64, watched: &Watched| NetnsId { cookie: watched.cookie, inode };

@@ -1,7 +1,5 @@
 //! What a table is warned of.
 
-use serde::Serialize;
-
 use super::{
     change::Level,
     config::Config,
@@ -10,8 +8,7 @@ use super::{
 };
 
 /// One thing that a table is warned of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
     /// Packets are dropped because the table is full and nothing could be evicted.
     Dropped,

@@ -5,6 +5,7 @@ mod http;
 mod netns;
 mod node;
 mod own;
+mod warned;
 
 use std::{
     fmt,
@@ -79,7 +80,8 @@ impl Collector for Tables {
         // Whoever panicked meanwhile has left it whole: each call changes it at once.
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         node::write(&latest, &mut encoder)?;
-        netns::write(&latest, &mut encoder)
+        netns::write(&latest, &mut encoder)?;
+        warned::write(latest.told(), &mut encoder)
     }
 }
 
@@ -133,7 +135,8 @@ impl Metrics {
 /// Every metric that there may be.
 pub fn families() -> impl Iterator<Item = Family> {
     let own = http::FAMILIES.into_iter().chain(own::FAMILIES);
-    node::FAMILIES.into_iter().chain(netns::families()).chain(own)
+    let netns = netns::families().chain(warned::FAMILIES);
+    node::FAMILIES.into_iter().chain(netns).chain(own)
 }
 
 #[cfg(test)]
