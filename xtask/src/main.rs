@@ -8,6 +8,7 @@ mod files;
 mod ordered;
 mod process;
 mod progress;
+mod prometheus;
 mod run;
 mod setup;
 mod tally;
@@ -37,6 +38,8 @@ enum Task {
     Run(run::Args),
     /// Unit tests, then the kernel tests in VMs, then one line with the sum.
     Test(test::Args),
+    /// Try the rules and dashboards with Debian's Prometheus, on what a running ctmon answers.
+    Prometheus,
     /// Measure what ctmon costs, and write docs/performance.md; takes 15 minutes on two cores.
     Bench(bench::Args),
     /// Kernels and virtual machines.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args),
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Prometheus => prometheus::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Vm(task) => vm::run(task),
     };

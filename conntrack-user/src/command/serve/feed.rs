@@ -57,10 +57,6 @@ impl Feed {
         let shared = &self.shared;
         self.service.works(|| status(&shared.latest()));
     }
-
-    fn say(&self, text: &str) {
-        self.logger.log(Level::Notice, text, &[]);
-    }
 }
 
 /// In a line: the source, and the fullest table.
@@ -99,6 +95,10 @@ impl Sink for Feed {
     fn pass_time(&mut self) -> Result<Reader> {
         self.service.is_alive();
         Ok(Reader::Reading)
+    }
+
+    fn say(&mut self, text: &str) {
+        self.logger.log(Level::Notice, text, &[]);
     }
 
     fn is_settled(&self) -> bool {

@@ -68,7 +68,7 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let outcome = runtime.block_on(async {
         let mut shutdown = Shutdown::listen()?;
         let reload = Reload::listen(arguments, serve, web, logger.clone())?;
-        let answering = bound.answer(routes, counters)?;
+        let answering = bound.answer(routes, counters, logger.clone())?;
         let mut feed = Feed::new(shared, logger, alerts);
         let outcome = tokio::select! {
             () = shutdown.requested() => Ok(()),
