@@ -25,6 +25,7 @@ mod recording;
 mod serve;
 mod status;
 mod victims;
+mod warnings;
 mod ways;
 
 use anyhow::{Context as _, Result};
@@ -77,6 +78,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(output::tests());
     tests.extend(recording::tests());
     tests.extend(serve::tests());
+    tests.extend(warnings::tests());
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
