@@ -40,7 +40,7 @@ fn warns(env: &Env, checks: &mut Checks) -> Result<()> {
     let mut arguments = vec!["--log-format", "json"];
     arguments.extend(command.iter().map(String::as_str));
     let served = Served::start(env, &arguments)?;
-    let level = || Ok(served.metrics()?.of("ctmon_warning_state", own));
+    let level = || anyhow::Ok(served.metrics()?.of("ctmon_warning_state", own));
     wait::until("a level", wait::SHORT, || Ok((level()? == Some(0.0)).then_some(())))?;
 
     let plan = Plan { rate: Some(RATE), ..Plan::new(Protocol::Udp, Family::Ipv4, 30_000) };
