@@ -16,7 +16,7 @@ use crate::{
     files::Files,
     ordered,
     process::{self, Sink, quoted},
-    progress, setup,
+    progress, prometheus, setup,
     tally::Tally,
     vm::{
         self, Guest, MachineArgs,
@@ -57,11 +57,12 @@ impl KernelArgs {
     }
 }
 
-/// Unit tests and documentation, then kernel tests.
+/// Unit tests, documentation, what is shipped for Prometheus, then kernel tests.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(args.kernels.arch.arch)?;
     let mut sum = unit_tests()?;
     sum += documentation()?;
+    sum += prometheus::check();
     let (kernels, complete) = kernel_tests(&args.kernels);
     sum += kernels;
     Ok(close(sum, complete))

@@ -8,7 +8,7 @@ use conntrack_user::{model::flow::threshold, source::live};
 use super::{
     Output,
     source::{Common, Ring},
-    values::{parse_interval, parse_size},
+    values::{parse_duration, parse_interval, parse_ratio, parse_size},
 };
 use crate::command::{follow::Plan, steering::Wanted};
 
@@ -156,20 +156,5 @@ impl Observe {
             wait: false,
             tries_again: false,
         }
-    }
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time.is_zero() => Err("it must be longer than nothing".into()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(format!("{error}; write it like 30s, 10m or 2h")),
-    }
-}
-
-fn parse_ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(ratio) if ratio > 0.0 && ratio <= 1.0 => Ok(ratio),
-        _ => Err("it must be above 0 and at most 1".into()),
     }
 }

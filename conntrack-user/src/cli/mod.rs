@@ -11,6 +11,7 @@ mod settings;
 mod source;
 mod status;
 mod values;
+mod warn;
 
 use std::{ffi::OsString, path::PathBuf};
 

@@ -5,14 +5,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Result;
 use clap::Args;
 use conntrack_user::{
+    daemon::{
+        log::Format,
+        notify::config::{Command, Retry, Webhook},
+        warning::Config,
+    },
     http::{Address, Web},
     privilege::sandbox::Sandbox,
     source::live,
 };
 
-use super::{flight::Flight, follow::Observe};
+use super::{flight::Flight, follow::Observe, warn::Warn};
 use crate::command::follow::Plan;
 
 pub(super) const SERVE_SIGNALS: &str = "\
@@ -50,8 +56,16 @@ pub(crate) struct Serve {
     pin: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) flight: Flight,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub(crate) log_format: Format,
+    /// What this machine is called in what a command and a webhook are told [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     #[command(flatten)]
     observe: Observe,
+    #[command(flatten)]
+    warn: Warn,
     /// What each setting is, wherever it is set.
     #[arg(skip)]
     pub(crate) settings: BTreeMap<String, Vec<String>>,
@@ -64,6 +78,28 @@ impl Serve {
         self.settings.keys().filter(is_other).cloned().collect()
     }
 
+    /// When a table is warned of.
+    ///
+    /// # Errors
+    /// Where the thresholds make no sense together.
+    pub(crate) fn thresholds(&self) -> Result<Config> {
+        self.warn.thresholds()
+    }
+
+    /// Who is told of warnings, and how often it is tried.
+    ///
+    /// # Errors
+    /// Where that makes no sense.
+    pub(crate) fn notify(&self) -> Result<(Command, Webhook, Retry)> {
+        self.warn.notify()
+    }
+
+    /// What this machine is called, where that is known.
+    pub(crate) fn node(&self) -> Option<String> {
+        let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        self.node.clone().or_else(|| Some(host_name()?.trim().to_owned()))
+    }
+
     /// What is watched.
     pub(crate) fn plan(&self) -> Plan {
         // It may be started before anything needs the module, or allows programs.
@@ -74,7 +110,11 @@ impl Serve {
 
     /// What the half that serves may: read what `options` and `web` name, remove its sockets, and write the last
     /// minutes.
-    pub(crate) fn sandbox(&self, options: &live::Options, web: &Web) -> Sandbox {
+    ///
+    /// # Errors
+    /// Where who is told of warnings makes no sense.
+    pub(crate) fn sandbox(&self, options: &live::Options, web: &Web) -> Result<Sandbox> {
+        let (command, webhook, _) = self.notify()?;
         let system = [&options.procfs, &options.ebpf.sysfs, &options.pods].into_iter().cloned();
         // The folders: who changes a file may put another one in its place.
         let files = self.config.iter().cloned().chain(web.files());
@@ -82,12 +122,17 @@ impl Serve {
             Address::Unix(path) => Some(folder(path)),
             Address::Ip(_) | Address::All(_) => None,
         });
-        Sandbox {
-            read: system.chain(files.map(|file| folder(&file))).collect(),
+        let files = files.chain(webhook.ca_file).chain(webhook.authorization_file);
+        // What the C library and TLS need to find another machine and to trust it.
+        let network =
+            ["/etc", "/run/systemd/resolve", "/usr/share/ca-certificates", "/usr/lib/ssl"];
+        let network = network.iter().filter(|_| !webhook.url.is_empty()).map(PathBuf::from);
+        Ok(Sandbox {
+            read: system.chain(files.map(|file| folder(&file))).chain(network).collect(),
             write: sockets.chain(self.flight.dir().cloned()).collect(),
+            commands: !command.run.is_empty(),
             user: self.user,
-            ..Sandbox::default()
-        }
+        })
     }
 }
 

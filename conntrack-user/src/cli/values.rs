@@ -24,3 +24,18 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         .filter(|bytes| *bytes >= 10_000)
         .ok_or_else(|| "it must be at least 10K, and is written like 20M or 1G".into())
 }
+
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time.is_zero() => Err("it must be longer than nothing".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("{error}; write it like 30s, 10m or 2h")),
+    }
+}
+
+pub(super) fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio > 0.0 && ratio <= 1.0 => Ok(ratio),
+        _ => Err("it must be above 0 and at most 1".into()),
+    }
+}

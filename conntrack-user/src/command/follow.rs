@@ -65,6 +65,11 @@ pub(crate) trait Sink {
         Ok(Reader::Reading)
     }
 
+    /// Says something once that is no part of what the source tells.
+    fn say(&mut self, text: &str) {
+        anstream::eprintln!("ctmon: {text}");
+    }
+
     /// Whether the readings so far settle every baseline.
     fn is_settled(&self) -> bool;
 
@@ -91,7 +96,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
     let release = Release::listen()?;
     let procfs = &plan.options.procfs;
     if plan.wait {
-        wait_for_conntrack(procfs).await;
+        wait_for_conntrack(procfs, sink).await;
     }
     if plan.options.ebpf.debug_log {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
@@ -115,7 +120,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
             None => reopen(&options, with_programs).await?,
         };
         if live.name() != "ebpf" && options.choice != Choice::Procfs {
-            anstream::eprintln!("ctmon: `ctmon doctor` tells what is missing and what to do");
+            session.sink.say("`ctmon doctor` tells what is missing and what to do");
         }
         let next = session.one(&mut live, &options).await?;
         let had_programs = live.name() == "ebpf";
@@ -165,7 +170,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         }
         tokio::select! {
             () = reached(session.deadline) => return Ok(()),
-            () = wait_for_conntrack(procfs), if better.is_none() => {}
+            () = wait_for_conntrack(procfs, session.sink), if better.is_none() => {}
             () = std::future::ready(()), if better.is_some() => {}
         }
     }
@@ -188,10 +193,10 @@ async fn reopen(options: &live::Options, with_programs: bool) -> Result<Live> {
 }
 
 /// Returns when the module nf_conntrack is there.
-async fn wait_for_conntrack(procfs: &Path) {
+async fn wait_for_conntrack(procfs: &Path, sink: &mut impl Sink) {
     let file = live::conntrack_file(procfs);
     if !file.exists() {
-        anstream::eprintln!("ctmon: waiting for the module nf_conntrack");
+        sink.say("waiting for the module nf_conntrack");
     }
     while !file.exists() {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -217,11 +222,9 @@ impl<S: Sink> Session<'_, S> {
     async fn one(&mut self, live: &mut Live, options: &live::Options) -> Result<Next> {
         for lost in live.lost() {
             let source = live.name();
-            anstream::eprintln!(
-                "ctmon: source {source}; not available: {}, because {}",
-                lost.what,
-                lost.why
-            );
+            let (what, why) = (&lost.what, &lost.why);
+            let text = format!("source {source}; not available: {what}, because {why}");
+            self.sink.say(&text);
         }
         let mut debug_log = if self.plan.options.ebpf.debug_log { live.debug_log()? } else { None };
         let _ = self.sink.take(&Item::Start(start(live, &self.kernel)))?;

@@ -175,6 +175,7 @@ impl Monitor {
             interval_ns,
             netns,
             idle: reading.idle,
+            gone: reading.gone.clone(),
             events: reading.events,
             missed_at_most: reading.missed_at_most,
             counted: reading.counted,

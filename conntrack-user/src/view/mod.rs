@@ -14,3 +14,4 @@ pub mod page;
 pub mod status;
 pub mod text;
 pub mod units;
+pub mod warning;

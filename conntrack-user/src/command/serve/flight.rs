@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use conntrack_user::{
-    daemon::flight::{Dump, Flight, files::Folder},
+    daemon::{
+        flight::{Dump, Flight, files::Folder},
+        log::{Level, Logger},
+    },
     source::ebpf::monotonic_ns,
 };
 use tokio::{
@@ -16,8 +19,6 @@ use tokio::{
     task::spawn_blocking,
     time::{Interval, interval},
 };
-
-use super::say;
 
 /// How often it is looked whether a file is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -36,19 +37,26 @@ pub(super) struct Files {
     folder: Option<Folder>,
     asked: Signal,
     looks: Interval,
+    logger: Logger,
 }
 
 impl Files {
     /// Begins to listen for SIGUSR1, and removes what a killed process has left in `folder`.
-    pub(super) fn new(flight: Option<Shared>, folder: Option<Folder>) -> Result<Self> {
+    pub(super) fn new(
+        flight: Option<Shared>,
+        folder: Option<Folder>,
+        logger: Logger,
+    ) -> Result<Self> {
         let asked = signal(SignalKind::user_defined1()).context("cannot listen for signals")?;
         if let Some(folder) = &folder
             && let Err(error) = folder.clean()
         {
             let path = folder.path.display();
-            say(&format!("--flight-dir {path} cannot be used now: {error}; each file tries anew"));
+            let text =
+                format!("--flight-dir {path} cannot be used now: {error}; each file tries anew");
+            logger.log(Level::Warning, &text, &[]);
         }
-        Ok(Self { flight, folder, asked, looks: interval(LOOK_EVERY) })
+        Ok(Self { flight, folder, asked, looks: interval(LOOK_EVERY), logger })
     }
 
     /// Writes each file when it is due, one after the other.
@@ -67,10 +75,14 @@ impl Files {
         self.write(Flight::rest).await;
     }
 
+    fn warn(&self, text: &str) {
+        self.logger.log(Level::Warning, text, &[]);
+    }
+
     fn ask(&self) {
         match (&self.flight, &self.folder) {
-            (None, _) => say("SIGUSR1: no last minutes are kept, --flight-memory is 0"),
-            (_, None) => say(
+            (None, _) => self.warn("SIGUSR1: no last minutes are kept, --flight-memory is 0"),
+            (_, None) => self.warn(
                 "SIGUSR1: the last minutes have no folder, --flight-dir; /api/v1/flight has them",
             ),
             (Some(flight), Some(_)) => lock(flight).ask(monotonic_ns()),
@@ -86,8 +98,11 @@ impl Files {
         let written = written.map_err(anyhow::Error::from).and_then(|path| Ok(path?));
         lock(flight).count(written.is_ok());
         match written {
-            Ok(path) => say(&format!("{reason}: the last minutes are in {}", path.display())),
-            Err(error) => say(&format!(
+            Ok(path) => {
+                let text = format!("{reason}: the last minutes are in {}", path.display());
+                self.logger.log(Level::Notice, &text, &[]);
+            }
+            Err(error) => self.warn(&format!(
                 "{reason}: the last minutes cannot be written into {}: {error}",
                 folder.path.display()
             )),

@@ -1,5 +1,6 @@
 //! `ctmon serve`
 
+mod alerts;
 mod feed;
 mod flight;
 #[cfg(test)]
@@ -15,9 +16,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use conntrack_user::{
-    daemon::{flight::Flight, history::History, latest::Latest},
+    daemon::{
+        flight::Flight,
+        history::History,
+        latest::Latest,
+        log::{Level, Logger},
+    },
     http::{Counters, Web},
     privilege,
     view::metrics::Metrics,
@@ -72,9 +78,12 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let web = serve.web_config.as_deref().map_or_else(|| Ok(Web::none()), Web::load)?;
     // Before programs are attached in vain.
     let bound = Bound::listen(&serve.listen, web.clone())?;
-    for missing in privilege::sandbox::enter(&serve.sandbox(&plan.options, &web))? {
-        anstream::eprintln!("ctmon: {missing}");
+    let logger = Logger::open(serve.log_format).context("--log-format")?;
+    for missing in privilege::sandbox::enter(&serve.sandbox(&plan.options, &web)?)? {
+        logger.log(Level::Warning, &missing, &[]);
     }
+    // With the threads that it starts they are in the sandbox, too.
+    let alerts = alerts::open(serve, &logger)?;
     plan.options.access = Arc::new(helper);
     let counters = Arc::new(Counters::default());
     let metrics = Metrics::new(shared.latest.clone(), counters.clone());
@@ -83,10 +92,10 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut shutdown = Shutdown::listen()?;
-        let reload = Reload::listen(arguments, serve, web)?;
-        let answering = bound.answer(routes, counters)?;
-        let mut files = Files::new(shared.flight.clone(), folder)?;
-        let mut feed = Feed::new(shared);
+        let reload = Reload::listen(arguments, serve, web, logger.clone())?;
+        let answering = bound.answer(routes, counters, logger.clone())?;
+        let mut files = Files::new(shared.flight.clone(), folder, logger.clone())?;
+        let mut feed = Feed::new(shared, logger, alerts);
         let outcome = tokio::select! {
             () = shutdown.requested() => Ok(()),
             outcome = follow::run(&plan, &mut feed) => outcome,
@@ -95,6 +104,7 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
         };
         service::stopping();
         files.finish().await;
+        feed.close();
         outcome.and(answering.finish())
     });
     outcome.map(|()| 0)
@@ -104,8 +114,4 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
 fn stale_ns(interval: Duration) -> u64 {
     let stale = 3 * interval + Duration::from_secs(2);
     u64::try_from(stale.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn say(text: &str) {
-    anstream::eprintln!("ctmon: {text}");
 }

@@ -6,6 +6,7 @@ mod http;
 mod netns;
 mod node;
 mod own;
+mod warned;
 
 use std::{
     fmt,
@@ -80,7 +81,8 @@ impl Collector for Tables {
         // Whoever panicked meanwhile has left it whole: each call changes it at once.
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         node::write(&latest, &mut encoder)?;
-        netns::write(&latest, &mut encoder)
+        netns::write(&latest, &mut encoder)?;
+        warned::write(latest.told(), &mut encoder)
     }
 }
 
@@ -142,7 +144,8 @@ impl Metrics {
 
 /// Every metric that there may be.
 pub fn families() -> impl Iterator<Item = Family> {
-    let node = node::FAMILIES.into_iter().chain(netns::families()).chain(flight::FAMILIES);
+    let netns = netns::families().chain(warned::FAMILIES);
+    let node = node::FAMILIES.into_iter().chain(netns).chain(flight::FAMILIES);
     node.chain(http::FAMILIES).chain(own::FAMILIES)
 }
 

@@ -7,7 +7,12 @@ use std::{
 };
 
 use conntrack_user::{
-    daemon::latest::Latest,
+    daemon::{
+        alerts::Alerts,
+        latest::Latest,
+        log::{Format, Logger},
+        warning::{Config, Warnings},
+    },
     http::{Counters, Limits, Listener, Server, Web},
     source::item::Item,
     view::metrics::Metrics,
@@ -23,8 +28,15 @@ use crate::command::{follow::Sink as _, output::Reader, replay};
 pub(super) fn played(recording: &str, seconds: f64, change: &dyn Fn(&mut Item)) -> (f64, Shared) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     let mut recording = replay::open(&fixtures.join(format!("{recording}.mcap"))).unwrap();
-    let shared = Shared { latest: Arc::new(Mutex::new(Latest::new(10))), history: Arc::default() };
-    let mut feed = Feed::new(shared.clone());
+    let shared = Shared {
+        latest: Arc::new(Mutex::new(Latest::new(10))),
+        history: Arc::default(),
+        flight: None,
+    };
+    let logger = Logger::open(Format::Text).unwrap();
+    let warnings = Warnings::new(Config::default());
+    let alerts = Alerts::new(warnings, vec![], logger.clone(), None);
+    let mut feed = Feed::new(shared.clone(), logger, alerts);
     let (mut first, mut last) = (None, 0.0);
     while let Some(mut item) = recording.next_item().unwrap() {
         if let (Item::Reading(..), Some(time)) = (&item, item.time()) {

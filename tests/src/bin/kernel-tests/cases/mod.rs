@@ -28,6 +28,7 @@ mod recording;
 mod serve;
 mod status;
 mod victims;
+mod warnings;
 mod ways;
 
 use anyhow::{Context as _, Result};
@@ -82,6 +83,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(serve::tests());
     tests.extend(pin::tests());
     tests.extend(flight::tests());
+    tests.extend(warnings::tests());
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
