@@ -57,6 +57,8 @@ fn second() -> impl Strategy<Value = Second> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn changes_follow_from_each_other_and_a_better_level_takes_its_time(
         seconds in vec(vec(second(), 3), 1..400),
