@@ -54,6 +54,9 @@ struct Cli {
     /// compared, and named in the result line.
     #[arg(long, value_name = "WAY")]
     attach: Option<String>,
+    /// Leave out the tests of `ctmon serve`, which tell little about the kernel.
+    #[arg(long)]
+    without_service: bool,
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
@@ -89,7 +92,8 @@ fn run(cli: &Cli) -> Result<bool> {
         };
         cli.filters.iter().any(named) || (cli.filters.is_empty() && (!test.on_demand || cli.list))
     };
-    let mut tests: Vec<&Test> = all.iter().filter(wanted).collect();
+    let left_out = |test: &&Test| cli.without_service && test.of_service;
+    let mut tests: Vec<&Test> = all.iter().filter(wanted).filter(|test| !left_out(test)).collect();
     ensure!(!tests.is_empty(), "no test has a name with {}: see --list", cli.filters.join(" or "));
     if cli.list {
         for test in tests {

@@ -72,6 +72,8 @@ pub(crate) struct Test {
     pub(crate) place: Place,
     /// Takes long: it is run only where its whole name is given.
     pub(crate) on_demand: bool,
+    /// Of `ctmon serve` more than of the kernel: see `--without-service`.
+    pub(crate) of_service: bool,
     pub(crate) body: Body,
 }
 
@@ -88,6 +90,7 @@ impl Test {
             shows: String::new(),
             place: Place::NewNetns,
             on_demand: false,
+            of_service: false,
             body: Box::new(body),
         }
     }
