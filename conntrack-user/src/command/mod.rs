@@ -40,6 +40,18 @@ async fn settle(live: &mut Live, mut take: impl FnMut(Reading) -> Result<bool>) 
     Ok(())
 }
 
+/// Says on standard error what the source cannot tell.
+fn say_lost(live: &Live) {
+    for lost in live.lost() {
+        let source = live.name();
+        anstream::eprintln!(
+            "ctmon: source {source}; not available: {}, because {}",
+            lost.what,
+            lost.why
+        );
+    }
+}
+
 /// What is said once about the source.
 fn start(live: &Live, kernel: &str) -> Start {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -6,6 +6,7 @@ pub mod item;
 mod limits;
 pub mod listener;
 pub mod live;
+pub mod netlink;
 pub mod procfs;
 pub mod recording;
 

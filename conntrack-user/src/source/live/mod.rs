@@ -1,15 +1,16 @@
-//! The running kernel: what the programs count, beside what procfs says, as one reading.
+//! The running kernel: what programs count, or what ctnetlink tells, beside what procfs says, as one reading.
 
 use std::{
     collections::{HashMap, VecDeque},
     io,
     path::{Path, PathBuf},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
 use conntrack_ebpf::{EVERY_FLOW, Reread};
 
+mod listening;
 mod read;
 mod slots;
 
@@ -22,6 +23,7 @@ use super::{
     },
     item::{Flows, NetnsFlow, Threshold},
     limits,
+    netlink::{self, NetlinkSource},
     procfs::Namespaces,
 };
 use crate::model::{
@@ -43,6 +45,8 @@ pub enum Choice {
     Ebpf,
     /// Polling procfs.
     Procfs,
+    /// Listening to the events of ctnetlink, which makes every new connection dearer; or an error.
+    Netlink,
 }
 
 /// Which namespaces are wanted.
@@ -54,6 +58,16 @@ pub enum Selection {
     Own,
     /// The one with this inode.
     Inode(u64),
+}
+
+impl Selection {
+    /// Whether the namespace with this inode is wanted; [`Selection::Own`] is resolved before.
+    const fn has(self, inode: u64) -> bool {
+        match self {
+            Self::Inode(wanted) => inode == wanted,
+            Self::All | Self::Own => true,
+        }
+    }
 }
 
 /// How to open the source.
@@ -73,11 +87,15 @@ pub struct Options {
     pub pods: PathBuf,
     /// For the kernel programs.
     pub ebpf: ebpf::Options,
+    /// For listening.
+    pub netlink: netlink::Options,
 }
 
 /// The running kernel.
 pub struct Live {
+    /// What counts, beside the kernel itself, is one of these two or none.
     programs: Option<EbpfSource>,
+    listeners: Option<NetlinkSource>,
     lost: Vec<Lost>,
     namespaces: Namespaces,
     selection: Selection,
@@ -102,7 +120,7 @@ pub struct Live {
     scans: u64,
     missed_at_most: Option<u64>,
     probes: Vec<Probe>,
-    /// Events taken out of the rings; none without events.
+    /// Events taken out of the rings; none without programs or without events.
     received: Option<u64>,
     threshold: u32,
     rereads: Option<Batch>,
@@ -139,8 +157,12 @@ impl Live {
             ),
             other => other,
         };
+        let listeners = (options.choice == Choice::Netlink)
+            .then(|| listening::open(&options.netlink, &namespaces, selection, own_inode))
+            .transpose()?;
         let attached = match options.choice {
             Choice::Procfs => Err("procfs was asked for".to_owned()),
+            Choice::Netlink => Err("netlink was asked for".to_owned()),
             Choice::Ebpf => Ok(EbpfSource::attach(&options.ebpf)
                 .context("no kernel programs (--source procfs polls without them)")?),
             Choice::Auto => {
@@ -158,7 +180,8 @@ impl Live {
             }
             Err(why) => {
                 let what = "insert and delete rates, drops, evictions, drift and events".into();
-                (None, vec![Lost { what, why }])
+                let polling = || vec![Lost { what, why }];
+                (None, listeners.as_ref().map_or_else(polling, listening::lost))
             }
         };
         let received = (programs.is_some() && options.ebpf.events).then_some(0);
@@ -171,6 +194,7 @@ impl Live {
         let now = Instant::now();
         let live = Self {
             programs,
+            listeners,
             lost,
             namespaces,
             selection,
@@ -211,13 +235,17 @@ impl Live {
         Ok(live)
     }
 
-    /// `ebpf` or `procfs`.
+    /// `ebpf`, `netlink` or `procfs`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        if self.programs.is_some() { "ebpf" } else { "procfs" }
+        match (&self.programs, &self.listeners) {
+            (Some(_), _) => "ebpf",
+            (None, Some(_)) => "netlink",
+            (None, None) => "procfs",
+        }
     }
 
-    /// How each hook is attached; empty when procfs is polled.
+    /// How each hook is attached; empty without programs.
     #[must_use]
     pub fn hooks(&self) -> &[HookReport] {
         self.programs.as_ref().map_or(&[], EbpfSource::hooks)
@@ -229,21 +257,35 @@ impl Live {
         &self.lost
     }
 
-    /// Descriptors that are readable when a ring buffer should be drained before its time.
+    /// Descriptors that are readable when events should be taken out before their time.
     ///
     /// # Errors
     /// Those of dup(2).
     pub fn ring_fds(&self) -> io::Result<Vec<std::os::fd::OwnedFd>> {
         let rings = self.programs.iter().flat_map(EbpfSource::ring_descriptors);
-        rings.map(|ring| ring.try_clone_to_owned()).collect()
+        let sockets = self.listeners.iter().map(NetlinkSource::descriptor);
+        rings.chain(sockets).map(|ring| ring.try_clone_to_owned()).collect()
+    }
+
+    /// How long to wait for more when one of them is readable: a ring buffer is by then half full, and a socket has a single
+    /// event.
+    #[must_use]
+    pub const fn gathering(&self) -> Duration {
+        if self.listeners.is_some() { netlink::GATHERING } else { Duration::ZERO }
     }
 
     /// From now on, entries whose hash is below `threshold` are in the sample. What is to be told of it, where
     /// that is a change.
     pub fn set_threshold(&mut self, threshold: u32) -> Option<Threshold> {
-        let programs = self.programs.as_ref().filter(|_| threshold != self.threshold)?;
+        if threshold == self.threshold {
+            return None;
+        }
         let time = self.now();
-        programs.set_threshold(threshold);
+        match (&self.programs, &mut self.listeners) {
+            (Some(programs), _) => programs.set_threshold(threshold),
+            (None, Some(listeners)) => listeners.set_threshold(threshold),
+            (None, None) => return None,
+        }
         self.threshold = threshold;
         Some(Threshold { time, threshold })
     }
@@ -289,6 +331,9 @@ impl Live {
 
     /// Hands at most `limit` waiting events to `take`; how many there were.
     pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> u64 {
+        if let Some(listeners) = &mut self.listeners {
+            return listeners.drain(limit, take);
+        }
         let (Some(programs), Some(received)) = (&mut self.programs, &mut self.received) else {
             return 0;
         };
@@ -336,6 +381,10 @@ impl Live {
     /// The namespace that an event is of.
     #[must_use]
     pub fn netns_of(&self, event: &FlowEvent) -> NetnsId {
+        if let Some(listeners) = &self.listeners {
+            let nowhere = NetnsId { cookie: None, inode: 0 };
+            return listeners.netns_of(event).unwrap_or(nowhere);
+        }
         let inode = self.slots.inode_of(event.netns_cookie).unwrap_or(0);
         NetnsId { cookie: self.cookie(event.netns_cookie), inode }
     }

@@ -11,7 +11,7 @@ use std::{
 const NAMED: &str = "/run/netns";
 
 /// A network namespace that was seen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) inode: u64,
     /// What to open to enter it; none: this process is in it.

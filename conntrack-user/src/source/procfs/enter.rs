@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io,
     net::UdpSocket,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     thread,
 };
@@ -19,47 +19,55 @@ pub(super) struct Entered {
     pub(super) folder: Folder,
 }
 
-/// Visits all of `targets`, in a thread of its own: only that thread changes its namespace, and it
-/// ends with the visit. A target whose files are not there, because conntrack is not, is left out.
+/// Opens the files of all of `targets`. One whose files are not there, because conntrack is not, is left out.
 pub(super) fn all(targets: Vec<Found>, procfs: &Path) -> Vec<(Found, Result<Entered, String>)> {
+    let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+    within(targets, || open(procfs))
+        .into_iter()
+        .filter(|(_, entered)| entered.as_ref().err().is_none_or(is_there))
+        .map(|(target, entered)| (target, entered.map_err(|error| error.to_string())))
+        .collect()
+}
+
+/// Does `work` in all of `targets`, in a thread of its own: only that thread changes its namespace, and it ends with the
+/// visit.
+pub(super) fn within<T: Send>(
+    targets: Vec<Found>,
+    work: impl Fn() -> io::Result<T> + Send,
+) -> Vec<(Found, io::Result<T>)> {
     if targets.is_empty() {
         return Vec::new();
     }
-    let procfs = procfs.to_owned();
     let visit = move || {
         // The own namespace first: the thread is still in it.
         let (own, others): (Vec<_>, Vec<_>) =
             targets.into_iter().partition(|target| target.path.is_none());
         let visited = own.into_iter().chain(others).map(|target| {
-            let entered = enter(target.path.as_deref()).and_then(|()| open(&procfs));
-            (target, entered)
+            let done = enter(&target).and_then(|()| work());
+            (target, done)
         });
         visited.collect::<Vec<_>>()
     };
-    let visited = thread::spawn(visit).join().unwrap_or_default();
-    let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
-    visited
-        .into_iter()
-        .filter(|(_, entered)| entered.as_ref().err().is_none_or(is_there))
-        .map(|(target, entered)| {
-            let entered = entered.map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    format!("entering it takes CAP_SYS_ADMIN: {error}")
-                }
-                _ => error.to_string(),
-            });
-            (target, entered)
-        })
-        .collect()
+    thread::scope(|scope| scope.spawn(visit).join()).unwrap_or_default()
 }
 
-/// Puts this thread into the namespace that `path` stands for.
-fn enter(path: Option<&Path>) -> io::Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let netns = File::open(path)?;
+/// Puts this thread into a namespace.
+fn enter(target: &Found) -> io::Result<()> {
+    let Some(path) = &target.path else { return Ok(()) };
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            io::Error::other(format!("entering it takes CAP_SYS_ADMIN: {error}"))
+        }
+        _ => error,
+    };
+    let netns = File::open(path).map_err(explain)?;
+    // A process may have gone and its number been given to another one.
+    if netns.metadata()?.ino() != target.inode {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     // SAFETY: a valid descriptor; only this thread's namespace changes.
     if unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(explain(io::Error::last_os_error()));
     }
     Ok(())
 }

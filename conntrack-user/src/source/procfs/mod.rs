@@ -45,6 +45,8 @@ pub struct Namespace {
     /// What it is called.
     pub name: Option<Name>,
     found: Instant,
+    /// How the last scan saw it; none: no process is in it any more, and no name stands for it.
+    seen: Option<Found>,
     files: Files,
     timeouts: timeouts::Told,
     /// Where the statistics are, through a process that is in the namespace.
@@ -95,6 +97,12 @@ impl Namespaces {
         let ended = self.known.extract_if(|_, netns| netns.count().is_err());
         let ended = ended.map(|(_, netns)| netns).collect();
         self.problems.clear();
+        self.known.values_mut().for_each(|netns| netns.seen = None);
+        for one in &found {
+            if let Some(netns) = self.known.get_mut(&one.inode) {
+                netns.seen = Some(one.clone());
+            }
+        }
         self.name(&found);
         let new: Vec<Found> =
             found.into_iter().filter(|one| !self.known.contains_key(&one.inode)).collect();
@@ -107,6 +115,7 @@ impl Namespaces {
                         cookie: entered.cookie,
                         name: self.name_of(&found, &mut pods),
                         found: Instant::now(),
+                        seen: Some(found.clone()),
                         files: Files { count: entered.count, max: entered.max },
                         timeouts: timeouts::Told::new(entered.folder),
                         stat: found.process.map(|process| process.join("net/stat/nf_conntrack")),
@@ -166,6 +175,18 @@ impl Namespaces {
         self.known.get_mut(&inode)?.timeouts.changed(now, inode)
     }
 
+    /// Does `work` in each of the namespaces with these inodes that the last scan saw, in a thread that has entered it. An
+    /// error of the kind [`io::ErrorKind::NotFound`] may be that it is gone.
+    pub fn within<T: Send>(
+        &self,
+        inodes: &[u64],
+        work: impl Fn() -> io::Result<T> + Send,
+    ) -> Vec<(u64, io::Result<T>)> {
+        let targets = inodes.iter().filter_map(|inode| self.known.get(inode)?.seen.clone());
+        let done = enter::within(targets.collect(), work).into_iter();
+        done.map(|(target, done)| (target.inode, done)).collect()
+    }
+
     /// How many are known.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -199,6 +220,13 @@ impl Namespaces {
 }
 
 impl Namespace {
+    /// Whether the last scan saw a process in it, or a name that stands for it. Otherwise it is about to end, or something
+    /// else keeps it.
+    #[must_use]
+    pub const fn is_seen(&self) -> bool {
+        self.seen.is_some()
+    }
+
     /// `nf_conntrack_count`: entries in the table. One system call.
     ///
     /// # Errors
