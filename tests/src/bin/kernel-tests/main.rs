@@ -1,7 +1,7 @@
 //! The kernel tests: whether ctmon counts exactly what this kernel does.
 //!
 //! They run as root in a virtual machine that is theirs alone: they change the limits of connection
-//! tracking, and unload its modules at the end.
+//! tracking, and unload its modules at the end. Some of them leave the machine as it is (`--anywhere`).
 
 mod cases;
 mod checks;
@@ -53,6 +53,9 @@ struct Cli {
     /// compared, and named in the result line.
     #[arg(long, value_name = "WAY")]
     attach: Option<String>,
+    /// Only tests that leave the machine as it is: with this, they may run outside of a virtual machine, too.
+    #[arg(long)]
+    anywhere: bool,
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
@@ -78,7 +81,9 @@ fn run(cli: &Cli) -> Result<bool> {
         let named = |filter: &String| {
             if test.on_demand { test.name == filter } else { test.name.contains(filter.as_str()) }
         };
-        cli.filters.iter().any(named) || (cli.filters.is_empty() && (!test.on_demand || cli.list))
+        let chosen = cli.filters.iter().any(named)
+            || (cli.filters.is_empty() && (!test.on_demand || cli.list));
+        chosen && (test.anywhere || !cli.anywhere)
     };
     let mut tests: Vec<&Test> = all.iter().filter(wanted).collect();
     ensure!(!tests.is_empty(), "no test has a name with {}: see --list", cli.filters.join(" or "));
