@@ -18,8 +18,7 @@ use tokio::{
 use super::{
     kernel_release,
     output::Reader,
-    say_lost,
-    settle,
+    say_lost, settle,
     shutdown::Release,
     start,
     steering::{Steering, Wanted},
