@@ -62,6 +62,9 @@ pub const fn window_slots(cpus: u32) -> u32 {
     }
 }
 
+/// Bytes in which user space keeps what it knows of the programs: see the map `FACTS`.
+pub const FACTS_BYTES: usize = 16_384;
+
 /// Live entries that are read again in one call.
 pub const REREADS: u32 = 256;
 

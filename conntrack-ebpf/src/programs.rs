@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod counters;
 pub(crate) mod events;
 pub(crate) mod hooks;
+pub(crate) mod kept;
 pub(crate) mod kernel;
 pub(crate) mod netns;
 pub(crate) mod once;

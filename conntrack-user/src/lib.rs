@@ -1,6 +1,6 @@
 //! ctmon as a library: [`source`] reads the kernel, [`model`] turns what it reads into counts and
-//! rates, [`forecast`] says when a table is full, [`backtest`] how well, [`daemon`] keeps what a service shows, [`view`] writes it
-//! down, [`http`] hands it out.
+//! rates, [`forecast`] says when a table is full, [`backtest`] how well, [`daemon`] keeps what a service shows and warns of
+//! it, [`view`] writes it down, [`http`] hands it out.
 
 pub mod backtest;
 pub mod daemon;
@@ -8,5 +8,6 @@ pub mod doctor;
 pub mod forecast;
 pub mod http;
 pub mod model;
+pub mod privilege;
 pub mod source;
 pub mod view;

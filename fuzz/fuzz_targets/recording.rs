@@ -34,7 +34,7 @@ fn with_message(topic: &str, message: &[u8]) -> Vec<u8> {
 fuzz_target!(|bytes: &[u8]| {
     read(bytes);
     if let Some((channel, message)) = bytes.split_first() {
-        let topics = ["start", "reading", "flow", "notice"];
+        let topics = ["start", "reading", "flow", "notice", "threshold", "standing"];
         if let Some(topic) = topics.get(usize::from(*channel)) {
             read(&with_message(topic, message));
         }

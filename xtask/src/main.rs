@@ -6,8 +6,10 @@ mod build;
 mod emulator;
 mod files;
 mod ordered;
+mod page;
 mod process;
 mod progress;
+mod prometheus;
 mod run;
 mod setup;
 mod tally;
@@ -37,6 +39,10 @@ enum Task {
     Run(run::Args),
     /// Unit tests, then the kernel tests in VMs, then one line with the sum.
     Test(test::Args),
+    /// Look at the page of `ctmon serve` in a browser without a screen.
+    Page(page::Args),
+    /// Try the rules and dashboards with Debian's Prometheus, on what a running ctmon answers.
+    Prometheus,
     /// Measure what ctmon costs, and write docs/performance.md; takes 15 minutes on two cores.
     Bench(bench::Args),
     /// Kernels and virtual machines.
@@ -50,7 +56,9 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args),
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Prometheus => prometheus::run(),
         Task::Bench(args) => bench::run(&args),
+        Task::Page(args) => page::run(&args),
         Task::Vm(task) => vm::run(task),
     };
     result.unwrap_or_else(|error| {

@@ -125,13 +125,7 @@ pub(crate) fn ensure(arch: &Arch) -> Result<()> {
     if !linker_works && !llvm_in_path(&llvm) {
         needs.push(llvm_need(&llvm));
     }
-    let exists = |what: &str| {
-        if what.starts_with('/') { Path::new(what).exists() } else { find(what).is_some() }
-    };
-    let missing = missing(&needs, exists);
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
+    install_missing(&needs)?;
     rust_src()?;
     rust_std(arch)?;
     if !linker_works {
@@ -140,6 +134,26 @@ pub(crate) fn ensure(arch: &Arch) -> Result<()> {
         })?;
     }
     publish(&program)
+}
+
+/// Installs Chromium where it is missing, or says how to.
+pub(crate) fn ensure_browser() -> Result<()> {
+    let _lock = workspace::lock()?;
+    install_missing(&[Need {
+        what: "chromium".to_owned(),
+        why: "to look at the page",
+        apt: "chromium".to_owned(),
+        dnf: "chromium",
+        pacman: "chromium",
+    }])
+}
+
+fn install_missing(needs: &[Need]) -> Result<()> {
+    let exists = |what: &str| {
+        if what.starts_with('/') { Path::new(what).exists() } else { find(what).is_some() }
+    };
+    let missing = missing(needs, exists);
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 fn missing(needs: &[Need], exists: impl Fn(&str) -> bool) -> Vec<&Need> {

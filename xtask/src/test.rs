@@ -6,7 +6,7 @@ use std::{
     num::NonZero,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, ExitCode, Stdio},
     thread::available_parallelism,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     files::Files,
     ordered,
     process::{self, Sink, quoted},
-    progress, setup,
+    progress, prometheus, setup,
     tally::Tally,
     vm::{
         self, Guest, MachineArgs,
@@ -59,11 +59,12 @@ impl KernelArgs {
     }
 }
 
-/// Unit tests and documentation, then kernel tests, on this host those that may.
+/// Unit tests, documentation, what is shipped for Prometheus, then kernel tests, on this host those that may.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(args.kernels.arch.arch)?;
     let mut sum = unit_tests()?;
     sum += documentation()?;
+    sum += prometheus::check();
     sum += host_tests(args.kernels.arch.arch)?;
     let (kernels, complete) = kernel_tests(&args.kernels);
     sum += kernels;
@@ -111,6 +112,11 @@ fn documentation() -> Result<Tally> {
     Ok(if status.success() { Tally::default() } else { Tally::NO_RESULT })
 }
 
+/// Seconds that the tests on the host may take. They take some 16 on a machine that is not busy.
+const HOST_LIMIT: &str = "180";
+/// How timeout(1) says that they took longer.
+const TIMED_OUT: i32 = 124;
+
 /// Kernel tests that leave the machine as it is, on this host's own kernel. Where they cannot run, that is said, and counts
 /// as one that was skipped.
 fn host_tests(arch: &Arch) -> Result<Tally> {
@@ -129,12 +135,17 @@ fn host_tests(arch: &Arch) -> Result<Tally> {
     let (Some(ctmon), Some(tests)) = (programs.first(), programs.get(1)) else {
         return Ok(Tally::NO_RESULT);
     };
-    let mut command = Command::new(tests);
-    command.arg("--anywhere").env("CTMON", ctmon).stdout(Stdio::piped());
+    // It ends the processes that they have started, too.
+    let mut command = process::command("timeout");
+    command.args(["-k", "10", HOST_LIMIT]).arg(tests).arg("--anywhere");
+    command.env("CTMON", ctmon).stdout(Stdio::piped());
     let output = command.spawn().and_then(Child::wait_with_output);
     let output = output.with_context(|| format!("cannot run {}", process::line(&command)))?;
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
+    if output.status.code() == Some(TIMED_OUT) {
+        println!("the kernel tests on this host took longer than {HOST_LIMIT} s, and were ended");
+    }
     Ok(verdict(&text, output.status.code().map_or(1, |code| code as u8)))
 }
 

@@ -49,34 +49,37 @@ fn ctmon_reread(_ctx: RawTracePointContext) -> i32 {
         let Some(reread) = REREAD.get_ptr_mut(index) else {
             break;
         };
-        // SAFETY: a map value that user space does not touch during the call.
-        let reread = unsafe { &mut *reread };
-        if reread.entry == 0 {
+        // SAFETY: a map value. User space may write to it during the call: it is read once, and written once.
+        let asked = unsafe { reread.read_volatile() };
+        if asked.entry == 0 {
             break;
         }
-        read(reread, now);
+        // SAFETY: as above.
+        unsafe { reread.write_volatile(read(&asked, now)) };
         index += 1;
     }
     0
 }
 
+/// What is asked for, with what was found. User space, which has no right to the kernel's memory, chooses the address:
+/// of what is not the entry that it says, it learns nothing.
 #[inline(always)]
-fn read(reread: &mut Reread, now: u32) {
-    let ct = reread.entry as Ptr;
+fn read(asked: &Reread, now: u32) -> Reread {
+    let Reread { entry, netns_cookie, hash, .. } = *asked;
+    let none = Reread { entry, netns_cookie, hash, ..Reread::default() };
+    let ct = entry as Ptr;
     let cookie = netns::cookie::<Probed>(kernel::net::<Probed>(ct));
     let status = kernel::status::<Probed>(ct);
     // Not yet confirmed is live, too: that comes a moment after the event of the insert, which is as long as a
     // virtual CPU stands still.
     let is_live = status & IPS_DYING == 0;
-    let found = is_live
-        && cookie == reread.netns_cookie
-        && kernel::hash::<Probed>(ct, reread.entry, cookie) == reread.hash;
-    reread.found = found.into();
-    reread.status = status;
-    reread.tcp_state = match config::nf_conn_tcp_state() {
+    if !is_live || cookie != netns_cookie || kernel::hash::<Probed>(ct, entry, cookie) != hash {
+        return none;
+    }
+    let tcp_state = match config::nf_conn_tcp_state() {
         ABSENT => 0,
         offset => Probed::value(ct, offset),
     };
     let timeout: u32 = Probed::value(ct, config::nf_conn_timeout());
-    reread.expires = timeout.wrapping_sub(now) as i32;
+    Reread { found: 1, status, tcp_state, expires: timeout.wrapping_sub(now) as i32, ..none }
 }

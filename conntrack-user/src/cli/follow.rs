@@ -8,7 +8,7 @@ use conntrack_user::{model::flow::threshold, source::live};
 use super::{
     Output,
     source::{Common, Ring},
-    values::parse_interval,
+    values::{parse_duration, parse_interval, parse_ratio, parse_size},
 };
 use crate::command::{follow::Plan, steering::Wanted};
 
@@ -156,33 +156,5 @@ impl Observe {
             wait: false,
             tries_again: false,
         }
-    }
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time.is_zero() => Err("it must be longer than nothing".into()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(format!("{error}; write it like 30s, 10m or 2h")),
-    }
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(digits) if text.ends_with('K') => (digits, 1_000),
-        Some(digits) if text.ends_with('M') => (digits, 1_000_000),
-        Some(digits) => (digits, 1_000_000_000),
-        None => (text, 1),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes
-        .filter(|bytes| *bytes >= 10_000)
-        .ok_or_else(|| "it must be at least 10K, and is written like 20M or 1G".into())
-}
-
-fn parse_ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(ratio) if ratio > 0.0 && ratio <= 1.0 => Ok(ratio),
-        _ => Err("it must be above 0 and at most 1".into()),
     }
 }

@@ -3,6 +3,7 @@
 mod backtest;
 mod doctor;
 mod events;
+mod flight;
 mod follow;
 mod recording;
 mod serve;
@@ -10,6 +11,7 @@ mod settings;
 mod source;
 mod status;
 mod values;
+mod warn;
 
 use std::{ffi::OsString, path::PathBuf};
 

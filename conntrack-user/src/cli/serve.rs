@@ -1,17 +1,31 @@
 //! `ctmon serve`
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
+use anyhow::Result;
 use clap::Args;
-use conntrack_user::http::Address;
+use conntrack_user::{
+    daemon::{
+        log::Format,
+        notify::config::{Command, Retry, Webhook},
+        warning::Config,
+    },
+    http::{Address, Web},
+    privilege::sandbox::Sandbox,
+    source::live,
+};
 
-use super::follow::Observe;
+use super::{flight::Flight, follow::Observe, warn::Warn};
 use crate::command::follow::Plan;
 
 pub(super) const SERVE_SIGNALS: &str = "\
 Each setting is also a key of the file that --config names, and a variable of the environment: --event-budget is
 event-budget and CTMON_EVENT_BUDGET. The command line comes first, then the environment, then the file.
 
+SIGUSR1 writes the last minutes into a file in --flight-dir, which `ctmon replay` reads.
 SIGHUP reads the settings again; SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second
 one, or loading it again, attaches them.
 Ends with exit code 0 on SIGINT and SIGTERM; 3 on errors.";
@@ -33,8 +47,25 @@ pub(crate) struct Serve {
     /// Network namespaces that /metrics has series of their own for; those beyond are counted together
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) metrics_netns: usize,
+    /// Become this user and group, by their numbers, once the privileged helper is started
+    #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
+    user: Option<(u32, u32)>,
+    /// Keep the programs attached and counting when this ends, and go on with their counts when it is started again:
+    /// a folder in a BPF file system, such as /sys/fs/bpf/ctmon
+    #[arg(long, value_name = "DIR")]
+    pin: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) flight: Flight,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub(crate) log_format: Format,
+    /// What this machine is called in what a command and a webhook are told [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     #[command(flatten)]
     observe: Observe,
+    #[command(flatten)]
+    warn: Warn,
     /// What each setting is, wherever it is set.
     #[arg(skip)]
     pub(crate) settings: BTreeMap<String, Vec<String>>,
@@ -47,9 +78,76 @@ impl Serve {
         self.settings.keys().filter(is_other).cloned().collect()
     }
 
+    /// When a table is warned of.
+    ///
+    /// # Errors
+    /// Where the thresholds make no sense together.
+    pub(crate) fn thresholds(&self) -> Result<Config> {
+        self.warn.thresholds()
+    }
+
+    /// Who is told of warnings, and how often it is tried.
+    ///
+    /// # Errors
+    /// Where that makes no sense.
+    pub(crate) fn notify(&self) -> Result<(Command, Webhook, Retry)> {
+        self.warn.notify()
+    }
+
+    /// What this machine is called, where that is known.
+    pub(crate) fn node(&self) -> Option<String> {
+        let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        self.node.clone().or_else(|| Some(host_name()?.trim().to_owned()))
+    }
+
     /// What is watched.
     pub(crate) fn plan(&self) -> Plan {
         // It may be started before anything needs the module, or allows programs.
-        Plan { wait: true, tries_again: true, ..self.observe.plan(false) }
+        let mut plan = Plan { wait: true, tries_again: true, ..self.observe.plan(false) };
+        plan.options.ebpf.pins.clone_from(&self.pin);
+        plan
+    }
+
+    /// What the half that serves may: read what `options` and `web` name, remove its sockets, and write the last
+    /// minutes.
+    ///
+    /// # Errors
+    /// Where who is told of warnings makes no sense.
+    pub(crate) fn sandbox(&self, options: &live::Options, web: &Web) -> Result<Sandbox> {
+        let (command, webhook, _) = self.notify()?;
+        let system = [&options.procfs, &options.ebpf.sysfs, &options.pods].into_iter().cloned();
+        // The folders: who changes a file may put another one in its place.
+        let files = self.config.iter().cloned().chain(web.files());
+        let sockets = self.listen.iter().filter_map(|listen| match listen {
+            Address::Unix(path) => Some(folder(path)),
+            Address::Ip(_) | Address::All(_) => None,
+        });
+        let files = files.chain(webhook.ca_file).chain(webhook.authorization_file);
+        // What the C library and TLS need to find another machine and to trust it.
+        let network =
+            ["/etc", "/run/systemd/resolve", "/usr/share/ca-certificates", "/usr/lib/ssl"];
+        let network = network.iter().filter(|_| !webhook.url.is_empty()).map(PathBuf::from);
+        Ok(Sandbox {
+            read: system.chain(files.map(|file| folder(&file))).chain(network).collect(),
+            write: sockets.chain(self.flight.dir().cloned()).collect(),
+            commands: !command.run.is_empty(),
+            user: self.user,
+        })
+    }
+}
+
+/// The folder that `file` is in.
+fn folder(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => ".".into(),
+    }
+}
+
+fn parse_user(text: &str) -> Result<(u32, u32), String> {
+    let numbers = text.split_once(':').map(|(user, group)| (user.parse(), group.parse()));
+    match numbers {
+        Some((Ok(user), Ok(group))) => Ok((user, group)),
+        _ => Err("it must be the numbers of a user and a group, as 65534:65534".into()),
     }
 }

@@ -1,9 +1,13 @@
 //! Where the numbers come from: what the commands that look at the running kernel share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{Args, ValueEnum};
 use conntrack_user::source::{
+    access::Own,
     ebpf::{self, hook::Family},
     live::{self, Choice, Selection},
     netlink,
@@ -101,11 +105,8 @@ impl Common {
             probe_stats: false,
             procfs: self.paths.procfs.clone(),
             pods: self.paths.pods.clone(),
-            netlink: netlink::Options {
-                procfs: self.paths.procfs.clone(),
-                receive_bytes: self.netlink_buffer,
-                events,
-            },
+            netlink: netlink::Options { receive_bytes: self.netlink_buffer, events },
+            access: Arc::new(Own::new(self.paths.procfs.clone())),
             ebpf: ebpf::Options {
                 procfs: self.paths.procfs.clone(),
                 family: match self.attach {
@@ -118,6 +119,7 @@ impl Common {
                 rings: ring.rings,
                 events,
                 debug_log,
+                pins: None,
                 fault,
             },
         }

@@ -9,9 +9,8 @@ use conntrack_user::{
 };
 
 use super::{
-    kernel_release,
+    kernel_release, lost,
     output::{self, Json, Reader},
-    say_lost,
     shutdown::Shutdown,
     start,
 };
@@ -29,7 +28,7 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
         bail!("events come from kernel programs or ctnetlink only: {}", lost.why);
     }
     if live.name() == "netlink" {
-        say_lost(&live);
+        lost(&live).for_each(|text| anstream::eprintln!("ctmon: {text}"));
     }
     tokio::select! {
         () = shutdown.requested() => {}

@@ -1,10 +1,11 @@
 //! Follows the running kernel, from one source to the next, and tells a sink what it tells.
 
-use std::{future::poll_fn, os::fd::OwnedFd, path::Path, task::Poll, time::Duration};
+use std::{future::poll_fn, os::fd::OwnedFd, path::Path, sync::Arc, task::Poll, time::Duration};
 
 use anyhow::Result;
 use conntrack_user::{
     model::flows::Flows,
+    privilege::Ended,
     source::{
         item::{self, Item, Notice, Use},
         live::{self, Choice, Live, Purpose},
@@ -16,9 +17,9 @@ use tokio::{
 };
 
 use super::{
-    kernel_release,
+    kernel_release, lost,
     output::Reader,
-    say_lost, settle,
+    settle,
     shutdown::Release,
     start,
     steering::{Steering, Wanted},
@@ -64,6 +65,11 @@ pub(crate) trait Sink {
         Ok(Reader::Reading)
     }
 
+    /// Says something once that is no part of what the source tells.
+    fn say(&mut self, text: &str) {
+        anstream::eprintln!("ctmon: {text}");
+    }
+
     /// Whether the readings so far settle every baseline.
     fn is_settled(&self) -> bool;
 
@@ -81,6 +87,8 @@ enum Next {
     LetGo,
     /// The kernel takes the programs now.
     Better(Box<Live>),
+    /// The helper that had the privileges is gone, and the programs with it.
+    CutOff,
 }
 
 /// Follows one source after the other.
@@ -88,7 +96,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
     let release = Release::listen()?;
     let procfs = &plan.options.procfs;
     if plan.wait {
-        wait_for_conntrack(procfs).await;
+        wait_for_conntrack(procfs, sink).await;
     }
     if plan.options.ebpf.debug_log {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
@@ -102,7 +110,8 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         release,
         flows: item::Flows::default(),
     };
-    let mut options = plan.options.clone();
+    let mut wanted = plan.options.clone();
+    let mut options = wanted.clone();
     let mut with_programs = false;
     let mut better = None;
     loop {
@@ -111,14 +120,22 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
             None => reopen(&options, with_programs).await?,
         };
         if live.name() != "ebpf" && options.choice == Choice::Auto {
-            anstream::eprintln!("ctmon: `ctmon doctor` tells what is missing and what to do");
+            session.sink.say("`ctmon doctor` tells what is missing and what to do");
         }
         let next = session.one(&mut live, &options).await?;
         let had_programs = live.name() == "ebpf";
         with_programs |= had_programs;
         let now = live.now();
         // Detached before anything is said: who reads it may go on.
-        drop(live);
+        match next {
+            // Pinned programs stay.
+            Next::End | Next::CutOff => drop(live),
+            Next::Reloaded | Next::LetGo | Next::Better(_) => {
+                if let Err(error) = live.let_go() {
+                    anstream::eprintln!("ctmon: the programs may still be attached: {error:#}");
+                }
+            }
+        }
         let said = match next {
             Next::End => return Ok(()),
             Next::LetGo if had_programs => {
@@ -130,17 +147,24 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
                 "SIGUSR2: no programs are attached; counts start anew"
             }
             Next::LetGo => {
-                options = plan.options.clone();
+                options = wanted.clone();
                 "SIGUSR2: the programs are attached again"
             }
             Next::Reloaded => {
-                options = plan.options.clone();
+                options = wanted.clone();
                 "the module nf_conntrack was unloaded, and all entries with it; counts start anew \
                  once it is loaded again"
             }
             Next::Better(live) => {
                 better = Some(*live);
                 "the kernel takes the programs now: they count from here on"
+            }
+            Next::CutOff => {
+                wanted.access = Arc::new(Ended::new(procfs.clone()));
+                options = wanted.clone();
+                with_programs = false;
+                "the privileged helper has ended, and the programs with it; counts start anew, \
+                 without what takes privileges"
             }
         };
         let notice = Notice { time: now, text: said.into() };
@@ -149,7 +173,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         }
         tokio::select! {
             () = reached(session.deadline) => return Ok(()),
-            () = wait_for_conntrack(procfs), if better.is_none() => {}
+            () = wait_for_conntrack(procfs, session.sink), if better.is_none() => {}
             () = std::future::ready(()), if better.is_some() => {}
         }
     }
@@ -172,10 +196,10 @@ async fn reopen(options: &live::Options, with_programs: bool) -> Result<Live> {
 }
 
 /// Returns when the module nf_conntrack is there.
-async fn wait_for_conntrack(procfs: &Path) {
+async fn wait_for_conntrack(procfs: &Path, sink: &mut impl Sink) {
     let file = live::conntrack_file(procfs);
     if !file.exists() {
-        anstream::eprintln!("ctmon: waiting for the module nf_conntrack");
+        sink.say("waiting for the module nf_conntrack");
     }
     while !file.exists() {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -199,7 +223,9 @@ struct Session<'a, S> {
 impl<S: Sink> Session<'_, S> {
     /// Follows one source, until it ends or another one is needed.
     async fn one(&mut self, live: &mut Live, options: &live::Options) -> Result<Next> {
-        say_lost(live);
+        for text in lost(live) {
+            self.sink.say(&text);
+        }
         let mut debug_log = if self.plan.options.ebpf.debug_log { live.debug_log()? } else { None };
         let _ = self.sink.take(&Item::Start(start(live, &self.kernel)))?;
         settle(live, |reading| {
@@ -236,6 +262,9 @@ impl<S: Sink> Session<'_, S> {
                 // The tick first: a flood of events must not put it off.
                 biased;
                 _ = ticks.tick() => {
+                    if live.is_cut_off() {
+                        return Ok(Next::CutOff);
+                    }
                     if live.is_stale() {
                         return Ok(Next::Reloaded);
                     }

@@ -21,6 +21,7 @@ use anyhow::Result;
 use conntrack_user::{
     model::reading::Reading,
     source::{
+        Lost,
         item::{Hook, Origin, Start},
         live::{Live, Purpose},
     },
@@ -40,16 +41,12 @@ async fn settle(live: &mut Live, mut take: impl FnMut(Reading) -> Result<bool>) 
     Ok(())
 }
 
-/// Says on standard error what the source cannot tell.
-fn say_lost(live: &Live) {
-    for lost in live.lost() {
-        let source = live.name();
-        anstream::eprintln!(
-            "ctmon: source {source}; not available: {}, because {}",
-            lost.what,
-            lost.why
-        );
-    }
+/// What is said of what the source cannot tell.
+fn lost(live: &Live) -> impl Iterator<Item = String> {
+    let source = live.name();
+    live.lost().iter().map(move |Lost { what, why }| {
+        format!("source {source}; not available: {what}, because {why}")
+    })
 }
 
 /// What is said once about the source.
@@ -61,6 +58,7 @@ fn start(live: &Live, kernel: &str) -> Start {
         origin: Origin {
             kernel: kernel.into(),
             source: live.name().into(),
+            counting_since_ns: live.counting_since_ns(),
             hooks: live.hooks().iter().map(Hook::from).collect(),
             unavailable: live.lost().to_vec(),
         },

@@ -205,7 +205,7 @@ impl Sink for Recorder {
                 self.said.lost = reading.events.map_or(0, |events| events.lost);
             }
             Item::Flows(flows) => self.said.flows += flows.events.len() as u64,
-            Item::Notice(_) | Item::Threshold(_) => {}
+            Item::Notice(_) | Item::Threshold(_) | Item::Standing(_) => {}
         }
         let before = self.writer.written();
         let outcome = self.writer.take(item);

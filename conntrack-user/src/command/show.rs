@@ -49,6 +49,11 @@ impl Show {
         self.start()
     }
 
+    fn has_first(&mut self) -> Result<Reader> {
+        self.has_first = self.listener.start().is_some();
+        self.start()
+    }
+
     fn start(&mut self) -> Result<Reader> {
         match (self.output, self.listener.start()) {
             (Some(Output::Json), Some(start)) => self.json.write(&Line::start(start)),
@@ -92,10 +97,8 @@ impl Sink for Show {
                 Ok(Reader::Reading)
             }
             // Said once all that comes before the first tick is known.
-            (Item::Reading(Use::First, _), _) if self.listener.start().is_some() => {
-                self.has_first = true;
-                self.start()
-            }
+            (Item::Reading(Use::First, _), _) => self.has_first(),
+            (Item::Standing(standing), _) if standing.time().is_some() => self.has_first(),
             _ => Ok(Reader::Reading),
         }
     }

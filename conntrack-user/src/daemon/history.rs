@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::{
-    counts::Totals,
     reading::NetnsId,
     tick::{Limit, NetnsTick, Tick},
 };
 
 /// Seconds that are kept.
 pub const SECONDS: usize = 600;
-/// Namespaces that are kept, those that came first: with [`SECONDS`], 2.5 MB at the most.
+/// Namespaces that are kept, those that came first: with [`SECONDS`], 3.1 MB at the most.
 pub const NETNS: usize = 64;
 
 /// The last minutes.
@@ -45,10 +44,10 @@ pub struct Point {
     pub insert_rate_peak: Option<f32>,
     /// Deletes a second.
     pub delete_rate: Option<f32>,
-    /// Packets dropped because the table was full.
-    pub table_full_drops: u32,
-    /// Entries evicted.
-    pub early_drops: u32,
+    /// Packets dropped because the table was full; none where nobody counts them.
+    pub table_full_drops: Option<u32>,
+    /// Entries evicted; none where nobody counts them.
+    pub early_drops: Option<u32>,
     /// Seconds to full as told at its end, the median; infinite: not within three hours.
     pub seconds_to_full: Option<f32>,
     /// Entries in 60 s, as forecast at its end: 10, 50 and 90 %.
@@ -63,7 +62,8 @@ struct Open {
     inserts: Option<f64>,
     deletes: Option<f64>,
     peak: Option<f64>,
-    change: Totals,
+    drops: Option<u64>,
+    evictions: Option<u64>,
 }
 
 /// Shortest time of a point. A tick is a little shorter or longer than its interval.
@@ -109,7 +109,8 @@ impl Series {
             inserts: Some(0.0),
             deletes: Some(0.0),
             peak: None,
-            change: Totals::default(),
+            drops: Some(0),
+            evictions: Some(0),
         });
         let seconds = interval_ns as f64 / 1e9;
         let plus = |sum: Option<f64>, rate: Option<f64>| Some(sum? + rate? * seconds);
@@ -118,7 +119,11 @@ impl Series {
         open.deletes = plus(open.deletes, netns.rates.delete);
         let peaks = [open.peak, netns.peak_insert_rate()];
         open.peak = peaks.into_iter().flatten().reduce(f64::max);
-        open.change = open.change.plus(&netns.change.unwrap_or_default());
+        let counted = &tick.counted;
+        let drops = netns.change.filter(|_| counted.early_drops);
+        let evictions = drops.filter(|_| counted.deletes);
+        open.drops = open.drops.zip(drops).map(|(sum, tick)| sum + tick.table_full);
+        open.evictions = open.evictions.zip(evictions).map(|(sum, tick)| sum + tick.evictions);
         if tick.time.monotonic_ns.saturating_sub(open.since_ns) < POINT_NS {
             return;
         }
@@ -134,8 +139,8 @@ impl Series {
             insert_rate: rate(open.inserts),
             insert_rate_peak: open.peak.map(|peak| peak as f32),
             delete_rate: rate(open.deletes),
-            table_full_drops: small(open.change.table_full),
-            early_drops: small(open.change.evictions),
+            table_full_drops: open.drops.map(small),
+            early_drops: open.evictions.map(small),
             seconds_to_full: full.map(|seconds| seconds as f32),
             ahead: netns.outlook.ahead.map(|a| [a.low, a.median, a.high].map(|n| n as f32)),
         };
@@ -154,7 +159,7 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{reading::Time, tick::Rates};
+    use crate::model::{counts::Totals, reading::Time, tick::Rates};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -185,9 +190,18 @@ mod tests {
         let [first, second] = all[0][..] else { panic!("{all:?}") };
         assert_eq!((first.entries, second.entries), (Some(10), Some(20)));
         assert_eq!((first.insert_rate, second.insert_rate), (Some(100.0), Some(155.0)));
-        assert_eq!((first.table_full_drops, first.early_drops), (20, 10));
+        assert_eq!((first.table_full_drops, first.early_drops), (Some(20), Some(10)));
         assert_eq!((first.delete_rate, first.seconds_to_full), (None, None));
         assert_eq!(points(&history, first.time_ns), [vec![second]]);
+    }
+
+    #[test]
+    fn losses_that_nobody_counts_are_not_nothing() {
+        let mut history = History::default();
+        let polled = NetnsTick { change: None, ..rated(1, 5, None) };
+        history.take(&tick(100 * SECOND, SECOND, vec![polled]));
+        let point = points(&history, 0)[0][0];
+        assert_eq!((point.table_full_drops, point.early_drops), (None, None));
     }
 
     #[test]
@@ -200,7 +214,7 @@ mod tests {
         let all = points(&history, 0);
         assert_eq!((all.len(), all[0].len()), (NETNS, SECONDS));
         assert_eq!(all[0][0].entries, Some(101));
-        assert!(size_of::<Point>() * NETNS * SECONDS < 2_800_000, "{}", size_of::<Point>());
+        assert!(size_of::<Point>() * NETNS * SECONDS < 3_100_000, "{}", size_of::<Point>());
     }
 
     #[test]

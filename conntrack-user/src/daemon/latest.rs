@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::alerts::Told;
 use crate::{
     model::{
         counts::Totals,
@@ -31,6 +32,7 @@ pub struct Latest {
     most_apart: usize,
     /// What was counted in those that have ended and were not told apart.
     others_ended: Totals,
+    told: Told,
 }
 
 /// Namespaces that are not told apart, together.
@@ -57,6 +59,7 @@ impl Latest {
             source: Some(start.clone()),
             opened: self.opened + 1,
             ticks: self.ticks,
+            told: std::mem::take(&mut self.told),
             ..Self::new(self.most_apart)
         };
     }
@@ -162,12 +165,28 @@ impl Latest {
     #[must_use]
     pub fn others(&self) -> Option<Others> {
         let mut others = Others { totals: self.others_ended, ..Others::default() };
-        for netns in self.netns.values().filter(|netns| !self.apart.contains(&netns.id)) {
+        for netns in self.not_apart() {
             others.netns += 1;
             others.entries += netns.entries.at_most().unwrap_or(0);
             others.totals = others.totals.plus(&netns.totals.unwrap_or_default());
         }
         (others != Others::default()).then_some(others)
+    }
+
+    /// What was warned of by now.
+    pub fn warn(&mut self, told: Told) {
+        self.told = told;
+    }
+
+    /// What was warned of.
+    #[must_use]
+    pub const fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Those that are not told apart.
+    pub fn not_apart(&self) -> impl Iterator<Item = &NetnsTick> {
+        self.netns.values().filter(|netns| !self.apart.contains(&netns.id))
     }
 
     /// The last tick with all namespaces, also those that it left out.

@@ -72,8 +72,13 @@ fn beyond_the_limit_they_are_counted_together_and_never_less() {
 fn with_a_new_source_all_is_counted_anew() {
     let mut latest = Latest::new(1);
     take(&mut latest, 1, vec![counted(1, 5), counted(2, 6)]);
-    let origin =
-        Origin { kernel: "6.12".into(), source: "ebpf".into(), hooks: vec![], unavailable: vec![] };
+    let origin = Origin {
+        kernel: "6.12".into(),
+        source: "ebpf".into(),
+        counting_since_ns: None,
+        hooks: vec![],
+        unavailable: vec![],
+    };
     latest.open(&Start { time: time(2), cpus: 2, origin });
     assert_eq!((latest.opened(), latest.ticks(), latest.netns().count()), (1, 1, 0));
     assert!(latest.others().is_none() && latest.tick().is_none() && latest.whole().is_none());

@@ -1,5 +1,11 @@
-//! What a monitor that runs for years keeps, besides the model: pure, time comes with the data.
+//! What a monitor that runs for years does, besides the model. But for [`alerts`], [`log`], [`notify`] and [`process`] pure:
+//! time comes with the data.
 
+pub mod alerts;
+pub mod flight;
 pub mod history;
 pub mod latest;
+pub mod log;
+pub mod notify;
 pub mod process;
+pub mod warning;

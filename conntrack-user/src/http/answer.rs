@@ -3,8 +3,8 @@
 use ::http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY,
-        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE,
+        RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use bytes::Bytes;
@@ -89,7 +89,9 @@ fn refuse(
 }
 
 fn compress(shared: &Shared, answer: &mut Response<Bytes>) {
-    if answer.headers().contains_key(CONTENT_ENCODING) {
+    let headers = answer.headers();
+    // Files are packed already.
+    if headers.contains_key(CONTENT_ENCODING) || headers.contains_key(CONTENT_DISPOSITION) {
         return;
     }
     if let Some(compressed) = shared.compressed.get(answer.body()) {

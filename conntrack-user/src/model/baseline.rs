@@ -1,5 +1,7 @@
 //! How many entries there were before the programs counted.
 
+use serde::{Deserialize, Serialize};
+
 use super::reading::CountRead;
 
 /// Reads between which nothing was counted, needed to settle.
@@ -21,13 +23,13 @@ const IN_FLIGHT_PER_CPU: i64 = 2;
 /// have seen it freed (`atomic_inc` in `__nf_conntrack_alloc`, `atomic_dec` in
 /// `nf_conntrack_free`), so every read is too high or right: the lowest is taken, once. Correcting it
 /// later would hide an event that the programs missed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
     state: State,
     in_flight: i64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum State {
     Settling { upper: Option<i64>, lowest: i64, lowest_reads: u32, agreeing: u32, batches: u32 },
     Settled(i64),
@@ -71,14 +73,14 @@ impl Baseline {
             *upper = Some(upper.map_or(bound, |upper| upper.min(bound)));
             if read.agrees() {
                 let value = i64::from(read.count) - read.after.net();
-                *agreeing += 1;
+                *agreeing = agreeing.saturating_add(1);
                 if value < *lowest {
                     (*lowest, *lowest_reads) = (value, 0);
                 }
-                *lowest_reads += u32::from(value == *lowest);
+                *lowest_reads = lowest_reads.saturating_add(u32::from(value == *lowest));
             }
         }
-        *batches += u32::from(*agreeing > before);
+        *batches = batches.saturating_add(u32::from(*agreeing > before));
         if *agreeing >= AGREEING_READS && *lowest_reads >= LOWEST_READS && *batches >= BATCHES {
             self.state = State::Settled(*lowest);
         }
@@ -90,7 +92,7 @@ impl Baseline {
         match self.state {
             State::Settled(value) => Known::Exactly(value),
             State::Settling { upper: Some(upper), .. } => {
-                Known::Between(upper - self.in_flight, upper)
+                Known::Between(upper.saturating_sub(self.in_flight), upper)
             }
             State::Settling { upper: None, .. } => Known::Nothing,
         }

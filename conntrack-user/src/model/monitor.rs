@@ -1,8 +1,11 @@
 //! From readings to ticks.
 
+mod standing;
 mod state;
 
 use std::collections::HashMap;
+
+pub use standing::Standing;
 
 use super::{
     baseline::{Baseline, Known},
@@ -140,6 +143,7 @@ impl Monitor {
             interval_ns,
             netns,
             idle: reading.idle,
+            gone: reading.gone.clone(),
             events: reading.events,
             missed_at_most: reading.missed_at_most,
             counted: reading.counted,
@@ -283,7 +287,7 @@ fn entries(baseline: &Baseline, totals: Option<&Totals>, count: Option<u32>) -> 
     let Some(totals) = totals else {
         return count.map_or(Entries::Unavailable, |count| Entries::Exact(count.into()));
     };
-    let entries = |baseline: i64| (baseline + totals.balance().net()).max(0) as u64;
+    let entries = |baseline: i64| baseline.saturating_add(totals.balance().net()).max(0) as u64;
     match baseline.known() {
         Known::Exactly(baseline) => Entries::Exact(entries(baseline)),
         Known::Between(low, high) => Entries::Between(entries(low), entries(high)),

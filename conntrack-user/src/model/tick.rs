@@ -1,5 +1,7 @@
 //! What the model makes of a reading: what the views show.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     counts::{Counted, Totals},
     flow_summary::FlowSummary,
@@ -21,6 +23,8 @@ pub struct Tick {
     pub netns: Vec<NetnsTick>,
     /// Namespaces in which nothing was counted lately.
     pub idle: u64,
+    /// Namespaces that are gone, besides those that say so in `netns`.
+    pub gone: Vec<NetnsId>,
     /// What became of the events; none without.
     pub events: Option<Events>,
     /// Calls that the programs missed; 0: every count is exact. None when it cannot be told.
@@ -78,7 +82,7 @@ pub struct NetnsTick {
 }
 
 /// Entries in a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entries {
     /// This many.
     Exact(u64),
@@ -151,6 +155,7 @@ impl Tick {
             missed_at_most: None,
             counted: Counted::ALL,
             idle: 0,
+            gone: vec![],
             overflow: None,
             probes: vec![],
             victims: vec![],

@@ -1,5 +1,7 @@
 //! Entries of which no event tells, where events are all that is known.
 
+use serde::{Deserialize, Serialize};
+
 use super::reading::CountRead;
 
 /// `count - (inserts - deletes)`, as heard: entries that were there before anybody listened.
@@ -8,7 +10,7 @@ use super::reading::CountRead;
 /// default from 5.19 on, `nf_ct_ecache_ext_add`), so the number may sink as they end unheard, and never rises: it is the
 /// lowest one that was read. An entry in the middle of being made or freed makes a read too high for a moment, and nothing
 /// makes it too low. When events were lost it is taken anew.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unheard {
     lowest: Option<i64>,
     /// Once events were lost it may be below 0: deletes that nobody heard of.
@@ -37,7 +39,7 @@ impl Unheard {
     /// above 0, inserts were missed; below, deletes. Deletes missed while entries from before are left do not show.
     #[must_use]
     pub fn drift(&self, batch: &[CountRead]) -> Option<i64> {
-        Some(lowest(batch)? - self.known()?)
+        Some(lowest(batch)?.saturating_sub(self.known()?))
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::model::{
     flow::FlowEvent,
+    monitor::Standing,
     probe::Probe,
     reading::{NetnsId, Reading, Time},
 };
@@ -26,6 +27,8 @@ pub enum Item {
     Threshold(Threshold),
     /// Something that is said once.
     Notice(Notice),
+    /// What the model had when a recording began that does not begin with its source.
+    Standing(Box<Standing>),
 }
 
 impl Item {
@@ -37,6 +40,7 @@ impl Item {
             Self::Reading(_, reading) => Some(reading.time),
             Self::Threshold(threshold) => Some(threshold.time),
             Self::Notice(notice) => Some(notice.time),
+            Self::Standing(standing) => standing.time(),
             Self::Flows(_) => None,
         }
     }
@@ -72,6 +76,10 @@ pub struct Origin {
     pub kernel: String,
     /// `ebpf` or `procfs`.
     pub source: String,
+    /// Since when everything is counted, in nanoseconds since 1970 UTC; none where nothing is. Before the source was
+    /// opened where it went on with programs that were pinned.
+    #[serde(default)]
+    pub counting_since_ns: Option<u64>,
     /// How each hook is attached.
     pub hooks: Vec<Hook>,
     /// What cannot be told, and why.

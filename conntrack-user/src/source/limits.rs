@@ -8,7 +8,7 @@ type Resource = libc::__rlimit_resource_t;
 
 /// Raises the soft limit of `resource` as far as it goes. Where that is not far enough, what needs it
 /// fails and says so.
-pub(super) fn raise(resource: Resource) {
+pub(crate) fn raise(resource: Resource) {
     let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: each call reads or writes the one structure it is given.

@@ -42,11 +42,23 @@ impl Listener {
                 let events = flows.events.iter();
                 events.for_each(|event| monitor.observe_event(event.netns, &event.flow));
             }
+            Item::Standing(standing) => monitor.resume(standing),
             Item::Reading(Use::Settle, reading) => monitor.settle(reading),
             Item::Reading(Use::First, reading) => self.first = Some(monitor.observe(reading)),
             Item::Reading(Use::Tick, reading) => return Some(monitor.observe(reading)),
         }
         None
+    }
+
+    /// What another one has to take in to go on from here as this one does, but for single flows and forecasts, which it
+    /// learns anew. Nothing before a source was opened.
+    #[must_use]
+    pub fn standing(&self) -> Vec<Item> {
+        let Some((start, monitor)) = &self.source else { return vec![] };
+        let standing = monitor.standing();
+        let time = standing.time().unwrap_or(start.time);
+        let start = Start { time, ..start.clone() };
+        vec![Item::Start(start), Item::Standing(Box::new(standing))]
     }
 
     /// What was there before the first tick: all namespaces, without rates. Once.

@@ -1,9 +1,10 @@
 //! What knows the kernel: programs in it, its procfs, and the two joined as one source of readings;
 //! and recordings of what that source has told.
 
+pub mod access;
 pub mod ebpf;
 pub mod item;
-mod limits;
+pub(crate) mod limits;
 pub mod listener;
 pub mod live;
 pub mod netlink;

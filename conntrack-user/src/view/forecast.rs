@@ -127,7 +127,7 @@ fn within(probabilities: [f64; 4]) -> Option<Within> {
 }
 
 /// With three decimals, which no forecast has more of; none where it is no number.
-fn rounded(value: f64) -> Option<f64> {
+pub(super) fn rounded(value: f64) -> Option<f64> {
     value.is_finite().then(|| (value * 1e3).round() / 1e3)
 }
 
@@ -208,7 +208,7 @@ fn sentence(netns: &NetnsTick) -> String {
 }
 
 /// When it is full, with the interval that holds it in eight of ten cases.
-fn full(of: Quantiles<Option<f64>>) -> String {
+pub(crate) fn full(of: Quantiles<Option<f64>>) -> String {
     let horizon = units::time(HORIZON);
     let time = |time: Option<f64>| time.map_or_else(|| format!("beyond {horizon}"), units::time);
     match (of.low, of.median) {

@@ -10,6 +10,8 @@ pub mod forecast;
 pub mod history;
 pub mod json;
 pub mod metrics;
+pub mod page;
 pub mod status;
 pub mod text;
 pub mod units;
+pub mod warning;

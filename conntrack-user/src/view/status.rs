@@ -278,6 +278,7 @@ mod tests {
         let start = Origin {
             kernel: "6.12".into(),
             source: "procfs".into(),
+            counting_since_ns: None,
             hooks: vec![],
             unavailable: vec![],
         };
@@ -315,6 +316,7 @@ no forecast of 2 tables: not enough is known yet
             let start = Origin {
                 kernel: "6.12".into(),
                 source: "procfs".into(),
+                counting_since_ns: None,
                 hooks: vec![],
                 unavailable: vec![],
             };

@@ -73,10 +73,16 @@ pub fn about(value: f64) -> String {
     let value = value.max(0.0);
     let digits = value.max(1.0).log10().floor();
     let step = 10f64.powf((digits - 2.0).max(0.0));
-    let digits = format!("{:.0}", (value / step).round() * step);
+    grouped(((value / step).round() * step) as u64)
+}
+
+/// A counted number in a sentence: `121,499`.
+#[must_use]
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -168,6 +174,14 @@ mod tests {
         ];
         for (value, expected) in numbers {
             assert_eq!(about(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn counted_numbers_are_in_full() {
+        let cases = [(0, "0"), (999, "999"), (1000, "1,000"), (262_144, "262,144")];
+        for (value, expected) in cases {
+            assert_eq!(grouped(value), expected, "{value}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The HTTP server from its clients' side, on loopback.
+#![cfg(test)]
 
+mod attack;
 mod limits;
 mod requests;
 mod support;

@@ -23,7 +23,7 @@ use tokio::{
 const LONG: Duration = Duration::from_secs(60);
 
 /// Bytes of `/big`: more than sockets buffer.
-pub(crate) const BIG: usize = 32 << 20;
+pub(crate) const BIG: usize = 16 << 20;
 
 /// Serves `/metrics`, and `/big`.
 struct Pages {
@@ -65,6 +65,15 @@ impl Running {
     }
 
     pub(crate) fn start_at(address: &str, web: Web, limits: Limits) -> Self {
+        Self::serve(address, web, limits, metrics(), BIG)
+    }
+
+    /// With another text at `/metrics`.
+    pub(crate) fn start_with(web: Web, limits: Limits, metrics: String) -> Self {
+        Self::serve("127.0.0.1:0", web, limits, metrics, 0)
+    }
+
+    fn serve(address: &str, web: Web, limits: Limits, metrics: String, big: usize) -> Self {
         let listener = Listener::bind(address.parse().unwrap()).unwrap();
         let address = listener.address().clone();
         let (counters, said) = (Arc::new(Counters::default()), Arc::new(Mutex::new(Vec::new())));
@@ -73,7 +82,7 @@ impl Running {
             listeners: vec![listener],
             web,
             limits,
-            handler: Arc::new(Pages { metrics: metrics().into(), big: vec![b'x'; BIG].into() }),
+            handler: Arc::new(Pages { metrics: metrics.into(), big: vec![b'x'; big].into() }),
             counters: counters.clone(),
             say: Arc::new(move |notice: &Notice| hears.lock().unwrap().push(notice.to_string())),
         };
@@ -160,27 +169,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Asks with further header fields, each with its end of line.
     pub(crate) async fn get(&mut self, path: &str, fields: &str) -> Answer {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: ctmon\r\n{fields}\r\n")).await;
-        self.answer().await
+        self.try_get(path, fields).await.expect("closed without an answer")
+    }
+
+    /// The same; none if the connection was closed.
+    pub(crate) async fn try_get(&mut self, path: &str, fields: &str) -> Option<Answer> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: ctmon\r\n{fields}\r\n");
+        self.stream.write_all(request.as_bytes()).await.ok()?;
+        self.stream.flush().await.ok()?;
+        self.try_answer().await
     }
 
     /// An answer with its body.
     pub(crate) async fn answer(&mut self) -> Answer {
-        let mut answer = self.head().await;
-        let length = answer.field("content-length").unwrap().parse().unwrap();
-        while self.read.len() < length {
-            assert!(self.fill().await, "cut off after {} of {length} bytes", self.read.len());
-        }
-        answer.body = self.read.drain(..length).collect();
-        answer
+        self.try_answer().await.expect("closed without an answer")
     }
 
     /// An answer as far as the empty line.
     pub(crate) async fn head(&mut self) -> Answer {
+        self.try_head().await.expect("closed without an answer")
+    }
+
+    async fn try_answer(&mut self) -> Option<Answer> {
+        let mut answer = self.try_head().await?;
+        let length = answer.field("content-length").unwrap().parse().unwrap();
+        if self.rest_of(length).await < length {
+            return None;
+        }
+        answer.body = self.read.drain(..length).collect();
+        Some(answer)
+    }
+
+    async fn try_head(&mut self) -> Option<Answer> {
         let end = loop {
             match self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 Some(at) => break at + 4,
-                None => assert!(self.fill().await, "closed without an answer"),
+                None if !self.fill().await => return None,
+                None => {}
             }
         };
         let head = String::from_utf8(self.read.drain(..end).collect()).unwrap();
@@ -190,19 +215,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let (name, value) = line.split_once(": ").unwrap();
             (name.to_owned(), value.to_owned())
         });
-        Answer { code, fields: fields.collect(), body: Vec::new() }
+        Some(Answer { code, fields: fields.collect(), body: Vec::new() })
     }
 
     /// That nothing comes any more.
     pub(crate) async fn closed(&mut self) {
-        while self.fill().await {}
-        assert_eq!(String::from_utf8_lossy(&self.read), "");
+        assert_eq!((self.rest().await, String::from_utf8_lossy(&self.read).as_ref()), (0, ""));
     }
 
     /// Bytes that still come.
     pub(crate) async fn rest(&mut self) -> usize {
-        while self.fill().await {}
-        self.read.len()
+        self.rest_of(usize::MAX).await
     }
 
     /// Bytes of a body that come, up to `length`.

@@ -79,6 +79,15 @@ pub(crate) fn download_all(arch: &Arch, packages: &[&str], into: &Path) -> Resul
     output(&mut apt, "for the programs of a VM").map(drop)
 }
 
+/// Downloads packages, and nothing that they depend on, into a directory.
+pub(crate) fn download_only(arch: &Arch, packages: &[&str], into: &Path) -> Result<()> {
+    // The list of kernels has been asked for with the same index.
+    releases(arch, false)?;
+    let mut apt = private(arch, "apt-get")?;
+    apt.arg("download").args(packages).current_dir(into);
+    output(&mut apt, "for programs of the tests").map(drop)
+}
+
 /// Downloads packages and unpacks them next to the final place, so that an interrupted run leaves nothing half done.
 pub(crate) fn unpack(
     directory: &Path,

@@ -1,6 +1,10 @@
 //! `ctmon serve`
 
+mod alerts;
 mod feed;
+mod flight;
+#[cfg(test)]
+mod page_tests;
 mod reload;
 mod routes;
 mod server;
@@ -12,16 +16,24 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use conntrack_user::{
-    daemon::{history::History, latest::Latest},
+    daemon::{
+        flight::Flight,
+        history::History,
+        latest::Latest,
+        log::{Level, Logger},
+    },
     http::{Counters, Web},
+    privilege,
+    source::live::Choice,
     view::metrics::Metrics,
 };
 
 use super::{follow, output, shutdown::Shutdown};
 use crate::cli::{Cli, Serve};
 use feed::Feed;
+use flight::Files;
 use reload::Reload;
 use routes::Routes;
 use server::Bound;
@@ -31,6 +43,8 @@ use server::Bound;
 pub(crate) struct Shared {
     latest: Arc<Mutex<Latest>>,
     history: Arc<Mutex<History>>,
+    /// None: no last minutes are kept.
+    flight: Option<flight::Shared>,
 }
 
 impl Shared {
@@ -53,26 +67,47 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let shared = Shared {
         latest: Arc::new(Mutex::new(Latest::new(serve.metrics_netns))),
         history: Arc::default(),
+        flight: serve.flight.limits().map(|limits| Arc::new(Mutex::new(Flight::new(limits)))),
     };
-    let plan = serve.plan();
+    let folder = serve.flight.folder()?;
+    let mut plan = serve.plan();
+    // Before there is anything that the helper would hold, too.
+    let helper = privilege::start(privilege::helper::Options {
+        ebpf: plan.options.ebpf.clone(),
+        probe_stats: plan.options.probe_stats,
+        listen: (plan.options.choice == Choice::Netlink)
+            .then_some(plan.options.netlink.receive_bytes),
+    })?;
     let web = serve.web_config.as_deref().map_or_else(|| Ok(Web::none()), Web::load)?;
     // Before programs are attached in vain.
     let bound = Bound::listen(&serve.listen, web.clone())?;
+    let logger = Logger::open(serve.log_format).context("--log-format")?;
+    for missing in privilege::sandbox::enter(&serve.sandbox(&plan.options, &web)?)? {
+        logger.log(Level::Warning, &missing, &[]);
+    }
+    // With the threads that it starts they are in the sandbox, too.
+    let alerts = alerts::open(serve, &logger)?;
+    plan.options.access = Arc::new(helper);
     let counters = Arc::new(Counters::default());
     let metrics = Metrics::new(shared.latest.clone(), counters.clone());
+    let metrics = metrics.with_flight(shared.flight.clone());
     let routes = Routes::new(shared.clone(), metrics, stale_ns(plan.interval));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut shutdown = Shutdown::listen()?;
-        let reload = Reload::listen(arguments, serve, web)?;
-        let answering = bound.answer(routes, counters)?;
-        let mut feed = Feed::new(shared);
+        let reload = Reload::listen(arguments, serve, web, logger.clone())?;
+        let answering = bound.answer(routes, counters, logger.clone())?;
+        let mut files = Files::new(shared.flight.clone(), folder, logger.clone())?;
+        let mut feed = Feed::new(shared, logger, alerts);
         let outcome = tokio::select! {
             () = shutdown.requested() => Ok(()),
             outcome = follow::run(&plan, &mut feed) => outcome,
             outcome = reload.whenever_asked() => outcome,
+            never = files.run() => match never {},
         };
         service::stopping();
+        files.finish().await;
+        feed.close();
         outcome.and(answering.finish())
     });
     outcome.map(|()| 0)

@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 
 use anyhow::{Context as _, Result, bail};
-use conntrack_user::http::Web;
+use conntrack_user::{
+    daemon::log::{Level, Logger},
+    http::Web,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::service;
@@ -15,13 +18,19 @@ pub(super) struct Reload<'a> {
     arguments: &'a [OsString],
     settings: &'a Serve,
     web: Web,
+    logger: Logger,
 }
 
 impl<'a> Reload<'a> {
     /// Listens from now on. `arguments`: the command line, which names the file; `settings`: what holds.
-    pub(super) fn listen(arguments: &'a [OsString], settings: &'a Serve, web: Web) -> Result<Self> {
+    pub(super) fn listen(
+        arguments: &'a [OsString],
+        settings: &'a Serve,
+        web: Web,
+        logger: Logger,
+    ) -> Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-        Ok(Self { hangup, arguments, settings, web })
+        Ok(Self { hangup, arguments, settings, web, logger })
     }
 
     /// Reads the settings whenever it is asked to.
@@ -30,7 +39,7 @@ impl<'a> Reload<'a> {
             service::reloading();
             let said =
                 self.once().unwrap_or_else(|error| format!("{error:#}; all stays as it was"));
-            anstream::eprintln!("ctmon: SIGHUP: {said}");
+            self.logger.log(Level::Notice, &format!("SIGHUP: {said}"), &[]);
             service::reloaded();
         }
         Ok(())

@@ -1,26 +1,33 @@
 //! What is answered under which path.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use conntrack_user::{
-    daemon::latest::Latest,
+    daemon::{flight::files, latest::Latest},
     source::ebpf::monotonic_ns,
     view::{
         history,
         json::Line,
         metrics::{Format, Metrics},
+        page,
     },
 };
 use http::{
     Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+    header::{
+        ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+        HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    },
     request::Parts,
 };
 use serde::Serialize;
 
-use super::Shared;
+use super::{Shared, flight};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const RECORDING: &str = "application/octet-stream";
 
 /// Answers requests from what was told last.
 pub(super) struct Routes {
@@ -28,12 +35,26 @@ pub(super) struct Routes {
     metrics: Metrics,
     /// Age of the last tick beyond which this is not ready, in nanoseconds.
     stale_ns: u64,
+    /// Whoever is sent the last minutes holds it too: one at a time, for each takes as much memory again.
+    lease: Arc<()>,
+}
+
+/// The last minutes while they are sent.
+struct Sent {
+    recording: Vec<u8>,
+    _lease: Arc<()>,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.recording
+    }
 }
 
 impl Routes {
     /// Those of `shared`, whose ticks come at least every `stale_ns` nanoseconds.
-    pub(super) const fn new(shared: Shared, metrics: Metrics, stale_ns: u64) -> Self {
-        Self { shared, metrics, stale_ns }
+    pub(super) fn new(shared: Shared, metrics: Metrics, stale_ns: u64) -> Self {
+        Self { shared, metrics, stale_ns, lease: Arc::default() }
     }
 
     /// What is answered to a request.
@@ -54,11 +75,8 @@ impl Routes {
                 Some(json(&Line::probes(tick, &start.origin)))
             }),
             "/api/v1/history" => self.history(request),
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "there is /, /metrics, /healthz, /readyz, /api/v1/status, /api/v1/history?since=NANOSECONDS \
-                 and /api/v1/probes\n",
-            ),
+            "/api/v1/flight" => self.flight(),
+            path => page::file(path).map_or_else(not_found, file),
         }
     }
 
@@ -75,6 +93,30 @@ impl Routes {
         answer(&self.shared.latest()).unwrap_or_else(|| {
             text(StatusCode::SERVICE_UNAVAILABLE, "nothing was read yet: see /readyz\n")
         })
+    }
+
+    /// The last minutes as a file.
+    fn flight(&self) -> Response<Bytes> {
+        let Some(recorder) = &self.shared.flight else {
+            return text(StatusCode::NOT_FOUND, "none are kept: flight-memory is 0\n");
+        };
+        if Arc::strong_count(&self.lease) > 1 {
+            let busy = "they are being sent to somebody: one at a time\n";
+            let mut busy = text(StatusCode::SERVICE_UNAVAILABLE, busy);
+            busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            return busy;
+        }
+        let Some(snapshot) = flight::lock(recorder).snapshot() else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "nothing was recorded yet\n");
+        };
+        let recording = snapshot.parts().collect::<Vec<_>>().concat();
+        let sent = Sent { recording, _lease: self.lease.clone() };
+        let mut answer = response(StatusCode::OK, RECORDING, Bytes::from_owner(sent));
+        let name = files::name("sent", snapshot.until.unix_ns);
+        if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{name}\"")) {
+            answer.headers_mut().insert(CONTENT_DISPOSITION, value);
+        }
+        answer
     }
 
     fn history(&self, request: &Parts) -> Response<Bytes> {
@@ -107,6 +149,28 @@ fn is_ready(latest: &Latest, now_ns: u64, stale_ns: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// A file of the page. Whoever has it asks whether it is still the same: all are of one version then.
+fn file(file: &'static page::File) -> Response<Bytes> {
+    let mut response =
+        response(StatusCode::OK, file.content_type, Bytes::from_static(file.body.as_bytes()));
+    for (name, value) in [
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_SECURITY_POLICY, page::POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn not_found() -> Response<Bytes> {
+    text(
+        StatusCode::NOT_FOUND,
+        "there is /, /metrics, /healthz, /readyz, /api/v1/status, /api/v1/history?since=NANOSECONDS, \
+         /api/v1/probes and /api/v1/flight\n",
+    )
+}
+
 fn text(status: StatusCode, text: &str) -> Response<Bytes> {
     response(status, TEXT, Bytes::copy_from_slice(text.as_bytes()))
 }
@@ -124,7 +188,14 @@ fn json(value: &impl Serialize) -> Response<Bytes> {
 fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        // It is old when the next tick comes.
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 

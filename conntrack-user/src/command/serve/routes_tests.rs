@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use conntrack_user::{
+    daemon::flight::{Flight, ring::Limits},
     model::{
         counts::{Counted, Totals},
         reading::{NetnsId, NetnsReading, Reading, Time},
@@ -8,6 +9,7 @@ use conntrack_user::{
     source::{
         item::{Item, Origin, Start, Use},
         listener::Listener,
+        recording::reader::Reader,
     },
 };
 use http::Request;
@@ -19,25 +21,44 @@ const TIME: Time = Time { monotonic_ns: 5_000_000_000, unix_ns: 1_764_000_000_00
 
 /// With a tick at [`TIME`], or before any.
 fn routes(with_tick: bool) -> Routes {
-    let shared = Shared { latest: Arc::new(Mutex::new(Latest::new(10))), history: Arc::default() };
+    let limits = Limits { bytes: 4_000_000, ns: 600_000_000_000 };
+    let shared = Shared {
+        latest: Arc::new(Mutex::new(Latest::new(10))),
+        history: Arc::default(),
+        flight: Some(Arc::new(Mutex::new(Flight::new(limits)))),
+    };
     if with_tick {
         let origin = Origin {
             kernel: "6.12".into(),
             source: "procfs".into(),
+            counting_since_ns: None,
             hooks: vec![],
             unavailable: vec![],
         };
         let start = Start { time: TIME, cpus: 1, origin };
         shared.latest().open(&start);
         let mut listener = Listener::default();
-        listener.take(&Item::Start(start));
-        let before = Time { monotonic_ns: 4_000_000_000, ..TIME };
-        listener.take(&Item::Reading(Use::First, Box::new(reading(before))));
-        let tick = listener.take(&Item::Reading(Use::Tick, Box::new(reading(TIME)))).unwrap();
+        let before = Time {
+            monotonic_ns: TIME.monotonic_ns - 1_000_000_000,
+            unix_ns: TIME.unix_ns - 1_000_000_000,
+        };
+        let items = [
+            Item::Start(Start { time: before, ..start }),
+            Item::Reading(Use::First, Box::new(reading(before))),
+            Item::Reading(Use::Tick, Box::new(reading(TIME))),
+        ];
+        let mut tick = None;
+        for item in items {
+            let flight = shared.flight.as_ref().unwrap();
+            flight::lock(flight).take(&item, || listener.standing()).unwrap();
+            tick = listener.take(&item);
+        }
+        let tick = tick.unwrap();
         shared.history().take(&tick);
         shared.latest().take(tick);
     }
-    let metrics = Metrics::new(shared.latest.clone(), Arc::default());
+    let metrics =
+        Metrics::new(shared.latest.clone(), Arc::default()).with_flight(shared.flight.clone());
     Routes::new(shared, metrics, 3_000_000_000)
 }
 
@@ -49,6 +70,7 @@ fn reading(time: Time) -> Reading {
         ended: false,
         idle: false,
         totals: None,
+        missed: false,
         counts: vec![],
         max: Some(1000),
         timeouts: None,
@@ -113,6 +135,56 @@ fn the_node_and_its_last_minutes_are_json() {
     let since = format!("/api/v1/history?since={}", TIME.unix_ns);
     let none: Value = serde_json::from_str(&get(&routes, &since).2).unwrap();
     assert_eq!(none["netns"][0]["points"], serde_json::json!([]));
+}
+
+#[test]
+fn the_page_comes_with_its_policy_and_before_any_tick() {
+    let routes = routes(false);
+    for page::File { path, content_type, body } in &page::FILES {
+        let (parts, ()) = Request::get(*path).body(()).unwrap().into_parts();
+        let answer = routes.answer(&parts);
+        let headers = answer.headers();
+        assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, body.as_bytes()));
+        assert_eq!(headers[CONTENT_TYPE], content_type);
+        assert_eq!(headers[CONTENT_SECURITY_POLICY], page::POLICY, "{path}");
+        assert_eq!(headers[CACHE_CONTROL], "no-cache");
+        assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+}
+
+#[test]
+fn the_last_minutes_are_a_recording_and_sent_to_one_at_a_time() {
+    let (request, ()) = Request::get("/api/v1/flight").body(()).unwrap().into_parts();
+    assert_eq!(routes(false).answer(&request).status(), 503);
+    let mut routes = routes(true);
+    let answer = routes.answer(&request);
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()[CONTENT_TYPE].to_str().unwrap()),
+        (200, RECORDING)
+    );
+    let disposition = &answer.headers()[CONTENT_DISPOSITION];
+    assert_eq!(disposition, "attachment; filename=\"ctmon-20251124T160000Z-sent.mcap\"");
+    let mut recording = Reader::open(&answer.body()[..]).unwrap();
+    let mut items = 0;
+    while recording.next_item().unwrap().is_some() {
+        items += 1;
+    }
+    assert_eq!((items, recording.take_notes()), (3, vec![]));
+
+    let second = routes.answer(&request);
+    assert_eq!(
+        (second.status().as_u16(), second.headers()[RETRY_AFTER].to_str().unwrap()),
+        (503, "10")
+    );
+    drop(recording);
+    drop(answer);
+    assert_eq!(routes.answer(&request).status(), 200);
+    let metrics = get(&routes, "/metrics").2;
+    assert!(metrics.contains("ctmon_flight_dumps_total{outcome=\"written\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("ctmon_flight_seconds 1"), "{metrics}");
+
+    routes.shared.flight = None;
+    assert_eq!(routes.answer(&request).status(), 404);
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::{sync::Arc, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use conntrack_user::http::{Address, Counters, Handler, Limits, Listener, Server, Web};
+use conntrack_user::{
+    daemon::log::{Level, Logger},
+    http::{Address, Counters, Handler, Limits, Listener, Server, Web},
+};
 use http::{Response, request::Parts};
 use tokio::sync::oneshot;
 
@@ -42,14 +45,22 @@ impl Bound {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn answer(self, routes: Routes, counters: Arc<Counters>) -> Result<Answering> {
+    pub(super) fn answer(
+        self,
+        routes: Routes,
+        counters: Arc<Counters>,
+        logger: Logger,
+    ) -> Result<Answering> {
         let server = Server {
             listeners: self.listeners,
             web: self.web,
             limits: Limits::default(),
             handler: Arc::new(routes),
             counters,
-            say: Arc::new(|notice| anstream::eprintln!("ctmon: {notice}")),
+            say: Arc::new(move |notice| {
+                let level = if notice.is_warning() { Level::Warning } else { Level::Notice };
+                logger.log(level, &notice.to_string(), &[]);
+            }),
         };
         let (end, ended) = oneshot::channel::<()>();
         let serve = move || {

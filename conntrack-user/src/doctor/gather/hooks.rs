@@ -24,8 +24,10 @@ pub(super) fn attach(roots: &Roots, observe: Option<Duration>) -> Attach {
         events: false,
         ..ebpf::Options::default()
     };
-    let mut programs = match EbpfSource::attach(&options) {
-        Ok(programs) => programs,
+    let attached = ebpf::attach::attach(&options)
+        .and_then(|(parts, attachment)| Ok((EbpfSource::new(parts)?, attachment)));
+    let (mut programs, _attachment) = match attached {
+        Ok(attached) => attached,
         Err(error) => {
             return Attach {
                 is_refused: ebpf::is_refused(&error),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, path::Path};
 use super::{Roots, file};
 use crate::{
     doctor::facts::{Fact, Namespace, Namespaces, Refused},
-    source::procfs,
+    source::{access::Own, procfs},
 };
 
 /// What the folders of processes show.
@@ -53,7 +53,7 @@ pub(super) fn own(roots: &Roots) -> Fact<u64> {
 /// Visits all that can be found, as `ctmon watch` does.
 pub(super) fn read(roots: &Roots, own: Fact<u64>, processes: Fact<&Processes>) -> Namespaces {
     let mut found = procfs::Namespaces::new(roots.procfs.clone(), roots.pods.clone());
-    found.scan();
+    found.scan(&Own::new(roots.procfs.clone()));
     let number = |result: io::Result<u32>| match result {
         Ok(number) => Fact::Known(number),
         Err(error) => Fact::Unknown(error.to_string()),

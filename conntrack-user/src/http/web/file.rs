@@ -39,6 +39,11 @@ impl Files {
         self.0.push((path.to_owned(), Stamp::at(path)));
     }
 
+    /// Where they are.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.0.iter().map(|(path, _)| path.clone()).collect()
+    }
+
     /// Whether one is not what it was.
     pub(super) fn have_changed(&self) -> bool {
         self.0.iter().any(|(path, stamp)| Stamp::at(path) != *stamp)

@@ -70,6 +70,12 @@ impl Web {
         lock(&self.0.loaded).read(file)
     }
 
+    /// The files that it was read from.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        lock(&self.0.loaded).files.paths()
+    }
+
     /// What is in force; the files are looked at if that was not done within [`LOOK`].
     pub(super) fn current(&self, say: &Say) -> Arc<Config> {
         self.at(Instant::now(), say)

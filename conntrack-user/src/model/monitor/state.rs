@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::{
     baseline::{Baseline, Known},
     counts::{Counted, Totals},
@@ -12,6 +14,7 @@ use super::super::{
 use crate::forecast::snapshot::Timeouts;
 
 /// A namespace at the tick before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) baseline: Baseline,
     /// What stands for the baseline where inserts and deletes are all that is told.
@@ -100,7 +103,7 @@ impl State {
             true => self.baseline.drift(counts),
             false => self.unheard.drift(counts),
         }?;
-        if self.drifts.len() == DRIFT_TICKS {
+        while self.drifts.len() >= DRIFT_TICKS {
             self.drifts.pop_front();
         }
         self.drifts.push_back(now);

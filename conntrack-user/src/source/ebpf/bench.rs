@@ -13,7 +13,8 @@ use conntrack_ebpf::{
 };
 
 use super::{
-    DEFAULT_RING_BYTES, Drained, kernel::possible_cpus, load, mapped::Mapped, rings::Rings, windows,
+    DEFAULT_RING_BYTES, Drained, kernel::possible_cpus, load, mapped::Mapped, maps::Maps,
+    rings::Rings, windows,
 };
 use crate::{model::flow::FlowEvent, source::limits};
 
@@ -22,7 +23,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ct
 
 /// The timed programs, with maps as large as the monitor's.
 pub struct Bench {
-    maps: Ebpf,
+    object: Ebpf,
     rings: Rings,
     _windows: windows::Reader,
     loaded: BTreeSet<String>,
@@ -45,18 +46,20 @@ impl Bench {
             ring_wakeup: DEFAULT_RING_BYTES / 2,
             ..layout()
         };
-        let mut maps = load::create_maps(OBJECT, &config, DEFAULT_RING_BYTES, MAX_NETNS)?;
+        let object = load::create_maps(OBJECT, &config, DEFAULT_RING_BYTES, MAX_NETNS)?;
+        let maps = Maps::of(&object, 1)?;
         Mapped::new(&maps, "THRESHOLD", 1)?.write(0, EVERY_FLOW);
-        let windows = windows::Reader::new(&mut maps, config.cpus, jiffy)?;
-        let rings = Rings::take(&mut maps, 1)?;
-        let mut bench = Self { maps, rings, _windows: windows, loaded: BTreeSet::new() };
+        windows::begin(&maps, config.cpus)?;
+        let windows = windows::Reader::new(&maps, config.cpus, jiffy)?;
+        let rings = Rings::new(&maps, 1)?;
+        let mut bench = Self { object, rings, _windows: windows, loaded: BTreeSet::new() };
         bench.run("bench_set_up", [0, 0])?;
         Ok(bench)
     }
 
     /// Runs the program `name` once with two arguments, and returns what it returned.
     fn run(&mut self, name: &str, [first, second]: [u64; 2]) -> Result<u32> {
-        let program = self.maps.program_mut(name);
+        let program = self.object.program_mut(name);
         let program = program.with_context(|| format!("the object file has no program {name}"))?;
         let program: &mut RawTracePoint = program.try_into()?;
         if self.loaded.insert(name.to_owned()) {

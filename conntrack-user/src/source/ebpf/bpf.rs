@@ -2,9 +2,13 @@
 //! descriptor of the module's BTF at load time. All unsafe code of loading is here.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     io, mem,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use aya_obj::generated::{
@@ -149,6 +153,33 @@ pub fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr) }
 }
 
+/// `BPF_OBJ_PIN`: the object stays as long as the file at `path`, which must be in a BPF file system.
+///
+/// # Errors
+/// The kernel's, and that the path holds a zero byte.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = zeroed();
+    // SAFETY: a field of plain integers in a zeroed union.
+    let u = unsafe { &mut attr.__bindgen_anon_4 };
+    u.pathname = path.as_ptr() as u64;
+    u.bpf_fd = object.as_raw_fd() as u32;
+    // SAFETY: `path` ends with a zero byte and outlives the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr) }.map(drop)
+}
+
+/// `BPF_OBJ_GET`: the object that was pinned at `path`.
+///
+/// # Errors
+/// As [`pin`].
+pub fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    // SAFETY: `path` ends with a zero byte and outlives the call; the command returns a file descriptor.
+    unsafe { bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr) }
+}
+
 /// `BPF_PROG_TEST_RUN`: runs a raw tracepoint program once, without arguments. From 5.10 on.
 ///
 /// # Errors
@@ -289,6 +320,16 @@ pub fn enable_statistics() -> io::Result<OwnedFd> {
     attr.enable_stats.type_ = 0;
     // SAFETY: no address is passed; the command returns a file descriptor.
     unsafe { bpf_fd(bpf_cmd::BPF_ENABLE_STATS, &mut attr) }
+}
+
+/// Whether the kernel refuses every call: asked with a descriptor that there is not.
+#[must_use]
+pub fn is_refused() -> bool {
+    let mut attr = zeroed();
+    attr.info.bpf_fd = u32::MAX;
+    // SAFETY: no address is passed; there is no such descriptor.
+    let outcome = unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) };
+    outcome.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// `BPF_OBJ_GET_INFO_BY_FD`: how many bytes the kernel knows.

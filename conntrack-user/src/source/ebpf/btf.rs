@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// What is wrong with BTF, or what it does not hold.
@@ -108,7 +109,7 @@ pub struct Member {
 }
 
 /// A function's id and number of parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// The id that `attach_btf_id` takes.
     pub id: u32,

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use conntrack_ebpf::COPIES;
+use serde::{Deserialize, Serialize};
 
 /// A place in the kernel where something is counted. Each one can be missing alone; what it counts
 /// is then unavailable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Hook {
     /// Allocated and refused entries.
     Alloc,
@@ -31,7 +32,7 @@ pub enum Hook {
 }
 
 /// The ways to attach programs, of which one is used for all hooks: what they count fits together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Family {
     /// Trampolines on functions whose type the kernel knows (BTF).
     #[value(name = "fentry")]

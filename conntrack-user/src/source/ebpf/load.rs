@@ -8,31 +8,30 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Map, MapData},
-    programs::{KProbe, kprobe::KProbeLink},
-};
+use aya::{Ebpf, EbpfLoader, programs::KProbe};
 use aya_obj::{Object, generated::bpf_attach_type};
 use conntrack_ebpf::{Config, MAX_NETNS, SLOTS, blocks, window_slots};
 use zerocopy::IntoBytes as _;
 
 use super::{
-    bpf::{self, Load, Runs},
+    attach::Link,
+    bpf::{self, Load},
     btf::Function,
     hook::{At, Hook, Program},
+    maps::{Maps, map_data},
     plan::Image,
-    rings, table,
+    probes::{Attached, Misses},
+    rings,
 };
 
 /// The object file, built by build.rs.
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ctmon-ebpf"));
 
-/// Creates the maps of `object` and freezes `config`. Of the programs in the result, only kprobes are used.
+/// Creates the maps of the object file `bytes` and freezes `config`. Of the programs in the result, only kprobes are used.
 /// `netns`: how many namespaces are told apart, at most [`MAX_NETNS`].
 pub(super) fn create_maps(
-    object: &[u8],
+    bytes: &[u8],
     config: &Config,
     ring_bytes: u32,
     netns: u32,
@@ -46,7 +45,7 @@ pub(super) fn create_maps(
     for name in rings::EVENTS.iter().take(config.rings as usize) {
         loader.map_max_entries(name, ring_bytes);
     }
-    let mut maps = loader
+    let object = loader
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("BLOCKS", blocks)
         .map_max_entries("OWNERS", blocks)
@@ -57,7 +56,7 @@ pub(super) fn create_maps(
         .map_max_entries("CPUS", config.cpus)
         .map_max_entries("FREE_WINDOWS", places)
         .map_max_entries("WINDOWS_OF", places * config.cpus)
-        .load(object)
+        .load(bytes)
         .map_err(|error| {
             // aya's words repeat themselves; the kernel's are enough where there are any.
             let error = anyhow::Error::new(error);
@@ -68,9 +67,10 @@ pub(super) fn create_maps(
             }
         })
         .context("cannot create the maps of the kernel programs")?;
-    table::fill(&mut maps, "FREE_SLOTS", 1..=netns.min(MAX_NETNS))?;
-    table::fill(&mut maps, "FREE_BLOCKS", config.cpus..=blocks - 1)?;
-    Ok(maps)
+    let free = Maps::of(&object, config.rings)?;
+    free.fill("FREE_SLOTS", 1..=netns.min(MAX_NETNS))?;
+    free.fill("FREE_BLOCKS", config.cpus..=blocks - 1)?;
+    Ok(object)
 }
 
 /// The programs, relocated against the maps and ready to be loaded one by one.
@@ -81,52 +81,13 @@ pub(super) struct Programs {
     copies: u32,
 }
 
-/// An attached program. It is detached when this is dropped or the process ends, however it ends.
-pub(super) struct Attached {
-    pub(super) hook: Hook,
-    program: OwnedFd,
-    pub(super) is_last: bool,
-    link: Link,
-}
-
-/// What keeps a program attached.
-enum Link {
-    Tracing {
-        _link: OwnedFd,
-    },
-    /// `info`: the same link, where there are links of kprobes (from 5.15 on).
-    Kprobe {
-        _link: KProbeLink,
-        info: Option<OwnedFd>,
-    },
-}
-
-impl Attached {
-    /// What the kernel counts of the program.
-    pub(super) fn runs(&self) -> io::Result<Runs> {
-        bpf::runs(&self.program)
-    }
-
-    /// Calls that the program was skipped for; none when the kernel does not tell.
-    pub(super) fn misses(&self) -> io::Result<Option<u64>> {
-        let skipped = self.runs()?.recursion_misses;
-        match &self.link {
-            Link::Tracing { .. } => Ok(Some(skipped)),
-            Link::Kprobe { info: None, .. } => Ok(None),
-            Link::Kprobe { info: Some(link), .. } => {
-                Ok(bpf::kprobe_misses(link.as_fd())?.map(|missed| missed + skipped))
-            }
-        }
-    }
-}
-
 /// Attaches the kprobe `name` to each of `functions`; all or none.
 pub(super) fn attach_kprobe(
     maps: &mut Ebpf,
     hook: Hook,
     name: &str,
     functions: &[String],
-) -> Result<Vec<Attached>> {
+) -> Result<Vec<(Attached, Link)>> {
     let program =
         maps.program_mut(name).with_context(|| format!("the object file has no program {name}"))?;
     let program: &mut KProbe = program.try_into()?;
@@ -138,11 +99,12 @@ pub(super) fn attach_kprobe(
             let id =
                 attached.with_context(|| format!("the kernel puts no kprobe on {function}"))?;
             let fd = program.fd()?.as_fd().try_clone_to_owned()?;
-            let link = Link::Kprobe {
-                _link: program.take_link(id)?,
-                info: bpf::link_of(fd.as_fd()).unwrap_or_default(),
+            let misses = match bpf::link_of(fd.as_fd()) {
+                Ok(Some(link)) => Misses::Link(link),
+                Ok(None) | Err(_) => Misses::Nowhere,
             };
-            Ok(Attached { hook, program: fd, is_last: true, link })
+            let link = Link::Kprobe { _link: program.take_link(id)? };
+            Ok((Attached { hook, is_last: true, program: fd, misses }, link))
         })
         .collect()
 }
@@ -191,7 +153,7 @@ impl Programs {
         hook: Hook,
         image: Image,
         function: Function,
-    ) -> Result<Vec<Attached>> {
+    ) -> Result<Vec<(Attached, Link)>> {
         let programs = hook.programs(self.copies);
         programs.map(|program| self.attach_one(hook, program, image, function)).collect()
     }
@@ -202,7 +164,7 @@ impl Programs {
         program: &Program,
         image: Image,
         function: Function,
-    ) -> Result<Attached> {
+    ) -> Result<(Attached, Link)> {
         let missing = || anyhow!("the object file has no program {}", program.name);
         let parsed = self.object.programs.get(program.name).ok_or_else(missing)?;
         let code = self.object.functions.get(&parsed.function_key()).ok_or_else(missing)?;
@@ -230,24 +192,8 @@ impl Programs {
         })?;
         let link = bpf::attach(loaded.as_fd())
             .with_context(|| format!("the kernel does not attach the program {}", program.name))?;
-        Ok(Attached {
-            hook,
-            is_last: program.is_last(self.copies),
-            program: loaded,
-            link: Link::Tracing { _link: link },
-        })
-    }
-}
-
-/// The data of a map, whatever its type.
-pub(super) fn map_data(map: &Map) -> Result<&MapData> {
-    match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::Queue(data)
-        | Map::RingBuf(data) => Ok(data),
-        other => Err(anyhow!("a map of an unexpected type: {other:?}")),
+        let is_last = program.is_last(self.copies);
+        let attached = Attached { hook, is_last, program: loaded, misses: Misses::Program };
+        Ok((attached, Link::Tracing(link)))
     }
 }

@@ -6,11 +6,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::Ebpf;
 use conntrack_ebpf::{Activity, Clock, Counters, Netns, NetnsWindows, Reread};
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::load;
+use super::maps::Maps;
 
 /// A map value, or the beginning of one, that is integers only.
 pub(super) trait Plain: Copy {}
@@ -21,6 +20,7 @@ impl Plain for NetnsWindows {}
 impl Plain for Clock {}
 impl Plain for Reread {}
 impl Plain for u32 {}
+impl Plain for u64 {}
 
 /// An array map in memory.
 #[derive(Debug)]
@@ -36,9 +36,8 @@ impl<T: Plain> Mapped<T> {
     ///
     /// # Errors
     /// Those of mmap(2).
-    pub(super) fn new(maps: &Ebpf, name: &str, len: usize) -> Result<Self> {
-        let found = maps.map(name).with_context(|| format!("the object has no map {name}"))?;
-        let found = load::map_data(found)?;
+    pub(super) fn new(maps: &Maps, name: &str, len: usize) -> Result<Self> {
+        let found = maps.data(name)?;
         // `array_map_alloc`, kernel/bpf/arraymap.c
         let stride = found.info()?.value_size().next_multiple_of(8) as usize;
         ensure!(

@@ -2,14 +2,12 @@
 
 use std::{collections::HashSet, io, os::fd::BorrowedFd, path::PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::{
-    Ebpf,
-    maps::{MapData, RingBuf},
-};
-use conntrack_ebpf::{EVERY_FLOW, MAX_NETNS, Netns, OVERFLOW_SLOT, RINGS, Reread};
+use anyhow::{Result, bail};
+use aya::maps::{MapData, RingBuf};
+use conntrack_ebpf::{EVERY_FLOW, Netns, OVERFLOW_SLOT, Reread};
 
 mod asked;
+pub mod attach;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod bpf;
@@ -20,25 +18,30 @@ mod kernel;
 pub mod layout;
 mod load;
 mod mapped;
+mod maps;
+pub mod parts;
+mod pins;
 pub mod plan;
 mod preemption;
+mod probes;
 mod rings;
 pub mod symbols;
 mod table;
 mod windows;
 
-use super::limits;
 use crate::model::{
     counts::{Balance, Totals},
     flow::FlowEvent,
-    probe::{Probe, Run},
+    probe::Probe,
     windows::Windows,
 };
 use asked::Asked;
+pub use attach::is_refused;
 use hook::{Family, Hook};
-use kernel::{Kernel, MODULE};
 use mapped::Mapped;
-use plan::{HookReport, Lack, NotAttached, State, Way};
+use parts::{Open, Parts};
+use plan::{HookReport, State};
+use probes::Attached;
 use rings::Rings;
 use table::Table;
 
@@ -47,7 +50,7 @@ use table::Table;
 pub const DEFAULT_RING_BYTES: u32 = 2 << 20;
 
 /// What to attach and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Where procfs is mounted.
     pub procfs: PathBuf,
@@ -57,12 +60,15 @@ pub struct Options {
     pub family: Option<Family>,
     /// Bytes of the ring buffers together: a power of two and at least a page.
     pub ring_bytes: u32,
-    /// How many ring buffers: a power of two, at most [`RINGS`]. None: one for 16 CPUs.
+    /// How many ring buffers: a power of two, at most [`conntrack_ebpf::RINGS`]. None: one for 16 CPUs.
     pub rings: Option<u32>,
     /// Whether each insert and destroy is also sent as an event.
     pub events: bool,
     /// Whether the programs write their debug log.
     pub debug_log: bool,
+    /// A folder in a BPF file system in which the programs are pinned, so that they stay attached, and from which they
+    /// are taken over; none: they end with this process.
+    pub pins: Option<PathBuf>,
     /// Faults for tests.
     pub fault: Fault,
 }
@@ -77,13 +83,14 @@ impl Default for Options {
             rings: None,
             events: true,
             debug_log: false,
+            pins: None,
             fault: Fault::default(),
         }
     }
 }
 
 /// What is to go wrong on purpose, so that tests can show that it would be seen.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fault {
     /// Leave out the last of every so many frees; 0: none.
     pub skip_frees: u32,
@@ -95,29 +102,21 @@ pub struct Fault {
     pub max_netns: u32,
 }
 
-/// The programs, attached, and what they count.
+/// The programs, attached by whoever may, and what they count.
 pub struct EbpfSource {
     table: Table,
     rings: Rings,
     threshold: Mapped<u32>,
     windows: Option<windows::Reader>,
-    asked: Result<Asked>,
+    asked: Result<Asked, String>,
     victims: RingBuf<MapData>,
     family: Family,
     cookie_is_address: bool,
     hooks: Vec<HookReport>,
-    attached: Vec<load::Attached>,
-    /// Keeps the maps.
-    maps: Ebpf,
-}
-
-/// Why the programs are attached in neither way.
-#[derive(Debug, thiserror::Error)]
-#[error("by fentry: {fentry}; by kprobe: {kprobe}")]
-struct NeitherWay {
-    fentry: String,
-    kprobe: String,
-    is_refused: bool,
+    since_ns: u64,
+    not_pinned: Option<String>,
+    received: Mapped<u64>,
+    attached: Vec<Attached>,
 }
 
 /// What a call of [`EbpfSource::drain`] found.
@@ -130,105 +129,37 @@ pub struct Drained {
 }
 
 impl EbpfSource {
-    /// Loads and attaches.
+    /// Reads programs that are attached. One at a time may: it takes events away, and sets the tick.
     ///
     /// # Errors
-    /// Says what is missing and what it was for: BTF, a function, a capability, the kernel's consent.
-    pub fn attach(options: &Options) -> Result<Self> {
-        ensure!(
-            options.rings.is_none_or(|rings| rings.is_power_of_two() && rings as usize <= RINGS),
-            "there are 1, 2, 4 or {RINGS} ring buffers"
-        );
-        // Before 5.11 maps count as locked memory.
-        limits::raise(libc::RLIMIT_MEMLOCK);
-        let kernel = Kernel::read(options)?;
-        if let Some(family) = options.family {
-            return Self::attach_family(options, &kernel, family);
-        }
-        let by_fentry = match Self::attach_family(options, &kernel, Family::Tracing) {
-            Ok(source) => return Ok(source),
-            Err(error) => error,
+    /// Those of mmap(2), and of bpf(2) where that takes CAP_BPF (before 5.19).
+    pub fn new(parts: Parts) -> Result<Self> {
+        let Open { facts, maps, asked, attached } = parts.open()?;
+        let asked = match asked {
+            Ok(programs) => Ok(Asked::new(programs, &maps)?),
+            Err(why) => Err(why),
         };
-        Self::attach_family(options, &kernel, Family::Kprobe).map_err(|by_kprobe| {
-            let (fentry, kprobe) = (format!("{by_fentry:#}"), format!("{by_kprobe:#}"));
-            if fentry == kprobe {
-                return by_fentry;
-            }
-            let is_refused = is_refused(&by_fentry) || is_refused(&by_kprobe);
-            NeitherWay { fentry, kprobe, is_refused }.into()
-        })
-    }
-
-    fn attach_family(options: &Options, kernel: &Kernel, family: Family) -> Result<Self> {
-        let mut ways = Vec::new();
-        for hook in Hook::ALL {
-            let module = kernel.module.as_deref();
-            let found = plan::needed(family, hook, kernel.has_reasons)
-                .and_then(|()| plan::ways(family, hook, &kernel.vmlinux, module, &kernel.symbols));
-            require(hook, family, &found)?;
-            ways.push((hook, found));
-        }
-        let config = kernel::config(options, kernel, family)?;
-        let netns = Some(options.fault.max_netns).filter(|netns| *netns > 0).unwrap_or(MAX_NETNS);
-        let ring_bytes = kernel::ring_bytes(options.ring_bytes, config.rings);
-        let mut maps = load::create_maps(load::OBJECT, &config, ring_bytes, netns)?;
-        // Before the programs are attached: they note the number of the tick.
-        let table = Table::map(&maps, config.cpus, family)?;
-        let threshold = Mapped::new(&maps, "THRESHOLD", 1)?;
-        threshold.write(0, EVERY_FLOW);
-        let asked = Asked::load(&mut maps);
-        // When a window was is told by the clocks that are asked for.
         let windows = match (&asked, windows::jiffy()) {
-            (Ok(_), Some(jiffy)) => Some(windows::Reader::new(&mut maps, config.cpus, jiffy)?),
+            (Ok(_), Some(jiffy)) => Some(windows::Reader::new(&maps, facts.cpus, jiffy)?),
             _ => None,
         };
-        let programs = match family {
-            Family::Tracing => {
-                let module = kernel.module.as_ref().map(|_| MODULE);
-                Some(load::Programs::prepare(&maps, module, config.copies)?)
-            }
-            Family::Kprobe => None,
-        };
-        let mut hooks = Vec::new();
-        let mut attached = Vec::new();
-        for (hook, ways) in ways {
-            let without = options.fault.without.contains(&hook);
-            let outcome = ways.and_then(|ways| {
-                plan::first_that_attaches(&ways, |way| match (way, &programs) {
-                    _ if without => Ok(Vec::new()),
-                    (Way::Tracing { image, function }, Some(programs)) => {
-                        programs.attach(hook, *image, *function)
-                    }
-                    (Way::Kprobe { functions }, _) => match hook.kprobe() {
-                        Some((name, _)) => load::attach_kprobe(&mut maps, hook, name, functions),
-                        None => bail!("there is no kprobe for {hook}"),
-                    },
-                    (Way::Tracing { .. }, None) => bail!("there is no program for {hook}"),
-                })
-            });
-            let outcome = outcome.map(|(way, links)| {
-                attached.extend(links);
-                way
-            });
-            require(hook, family, &outcome)?;
-            hooks.push(HookReport { hook, outcome });
-        }
-
-        let rings = Rings::take(&mut maps, config.rings)?;
-        let victims = rings::take(&mut maps, "VICTIMS")?;
-        let cookie_is_address = config.cookie_is_address == 1;
+        let threshold = Mapped::new(&maps, "THRESHOLD", 1)?;
+        // Whoever read them before may have left another one.
+        threshold.write(0, EVERY_FLOW);
         Ok(Self {
-            table,
-            rings,
+            table: Table::map(&maps, facts.cpus, facts.family)?,
+            rings: Rings::new(&maps, facts.rings)?,
             threshold,
             windows,
             asked,
-            victims,
-            family,
-            cookie_is_address,
-            hooks,
+            victims: maps.ring("VICTIMS")?,
+            family: facts.family,
+            cookie_is_address: facts.cookie_is_address,
+            hooks: facts.hooks,
+            since_ns: facts.since_ns,
+            not_pinned: facts.not_pinned,
+            received: Mapped::new(&maps, "RECEIVED", 1)?,
             attached,
-            maps,
         })
     }
 
@@ -251,6 +182,24 @@ impl EbpfSource {
         self.hooks.iter().find(is_confirm).is_some_and(|report| report.state() == State::Unneeded)
     }
 
+    /// When the programs were attached, in nanoseconds since 1970 UTC: everything is counted since then.
+    #[must_use]
+    pub const fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    /// Why the programs are not pinned although that was asked for; none where they are, or it was not.
+    #[must_use]
+    pub fn not_pinned(&self) -> Option<&str> {
+        self.not_pinned.as_deref()
+    }
+
+    /// How many events were taken out of the rings since then, by whomever.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.read(0)
+    }
+
     /// How each hook is attached, or why it is not.
     #[must_use]
     pub fn hooks(&self) -> &[HookReport] {
@@ -263,17 +212,7 @@ impl EbpfSource {
     /// # Errors
     /// The kernel's.
     pub fn missed_at_most(&self) -> io::Result<Option<u64>> {
-        let mut sum = Some(0);
-        for copies in self.copies() {
-            let misses = misses(copies)?;
-            sum = sum.zip(misses).map(|(sum, misses)| sum + misses);
-        }
-        Ok(sum)
-    }
-
-    /// The programs, with the copies of one together.
-    fn copies(&self) -> impl Iterator<Item = &[load::Attached]> {
-        self.attached.chunk_by(|_, next| !next.is_last)
+        probes::missed_at_most(&self.attached)
     }
 
     /// How each hook does; a system call a program.
@@ -281,32 +220,13 @@ impl EbpfSource {
     /// # Errors
     /// The kernel's.
     pub fn probes(&self) -> io::Result<Vec<Probe>> {
-        let probe = |report: &HookReport| {
-            let own = self.attached.iter().filter(|one| one.hook == report.hook);
-            let mut runs = Run::default();
-            for one in own {
-                let one = one.runs()?;
-                runs.count += one.count;
-                runs.time_ns += one.time_ns;
-            }
-            let mut sum = Some(0);
-            for copies in self.copies().filter(|copies| copies[0].hook == report.hook) {
-                sum = sum.zip(misses(copies)?).map(|(sum, misses)| sum + misses);
-            }
-            Ok(Probe {
-                hook: report.hook.name().into(),
-                hits: None,
-                misses: report.is_attached().then_some(sum).flatten(),
-                runs: Some(runs).filter(|runs| runs.count > 0),
-            })
-        };
-        self.hooks.iter().map(probe).collect()
+        probes::all(&self.hooks, &self.attached)
     }
 
     /// Sets the hits of `probes` to what was counted in `totals`; costs no system call.
     pub fn set_hits(&self, probes: &mut [Probe], totals: &Totals) {
         for (probe, report) in probes.iter_mut().zip(&self.hooks) {
-            probe.hits = report.is_attached().then(|| hits(report.hook, totals)).flatten();
+            probe.hits = report.is_attached().then(|| probes::hits(report.hook, totals)).flatten();
         }
     }
 
@@ -340,9 +260,9 @@ impl EbpfSource {
     /// Those of bpf(2).
     pub fn release(&mut self, slot: u32) -> Result<()> {
         if let Some(windows) = &mut self.windows {
-            windows.release(&mut self.maps, slot)?;
+            windows.release(slot)?;
         }
-        self.table.release(&mut self.maps, slot)
+        self.table.release(slot)
     }
 
     /// Blocks of counters that namespaces hold, and how many there are.
@@ -367,8 +287,17 @@ impl EbpfSource {
     }
 
     /// Hands at most `limit` waiting events to `take`. Fewer were there if fewer were received.
-    pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> Drained {
-        self.rings.drain(limit, monotonic_ns(), take)
+    pub fn drain(&mut self, limit: u64, mut take: impl FnMut(FlowEvent)) -> Drained {
+        let before = self.received.read(0);
+        let mut taken = before;
+        let drained = self.rings.drain(limit, monotonic_ns(), |event| {
+            // Each by itself: whoever goes on after a kill misses one at most.
+            taken += 1;
+            self.received.write(0, taken);
+            take(event);
+        });
+        self.received.write(0, before + drained.received);
+        drained
     }
 
     /// Descriptors that are readable when a ring buffer should be drained before its time.
@@ -404,22 +333,14 @@ impl EbpfSource {
     pub fn reread(&self, entries: &mut [Reread]) -> Result<()> {
         match &self.asked {
             Ok(asked) => asked.reread(entries),
-            Err(error) => bail!("{error:#}"),
+            Err(why) => bail!("{why}"),
         }
     }
 
     /// Why live entries cannot be read again, and windows not be told; none where they can.
     #[must_use]
     pub fn not_asked(&self) -> Option<String> {
-        self.asked.as_ref().err().map(|error| format!("{error:#}"))
-    }
-
-    /// Connects the programs' debug log with the crate `log`; the caller polls and flushes it.
-    ///
-    /// # Errors
-    /// Those of aya-log.
-    pub fn debug_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
-        aya_log::EbpfLogger::init(&mut self.maps).context("cannot read the programs' debug log")
+        self.asked.as_ref().err().cloned()
     }
 }
 
@@ -436,50 +357,4 @@ pub fn monotonic_ns() -> u64 {
     // SAFETY: the kernel writes the structure that it is given. It cannot fail: the clock is always there.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// Calls that none of `copies` saw, at most: a call is missed when all copies are skipped, so not more
-/// often than any one of them is.
-fn misses(copies: &[load::Attached]) -> io::Result<Option<u64>> {
-    let mut least = None;
-    for one in copies {
-        let Some(misses) = one.misses()? else {
-            return Ok(None);
-        };
-        least = Some(least.map_or(misses, |least: u64| least.min(misses)));
-    }
-    Ok(Some(least.unwrap_or(0)))
-}
-
-/// Calls of a hook's function that were counted; none where its programs count nothing themselves.
-const fn hits(hook: Hook, totals: &Totals) -> Option<u64> {
-    Some(match hook {
-        Hook::Alloc => totals.allocs + totals.allocs_failed,
-        Hook::Insert => totals.inserts_packet.sum(),
-        Hook::HashInsert => totals.inserts_ctnetlink.sum(),
-        Hook::Delete => totals.deletes.sum(),
-        Hook::Free => totals.frees,
-        Hook::Clash => totals.clashes,
-        Hook::DeleteCause | Hook::EarlyDrop | Hook::Confirm | Hook::NetnsEnd => return None,
-    })
-}
-
-/// An error where a hook is not attached that everything rests on.
-fn require<T>(hook: Hook, family: Family, outcome: &Result<T, NotAttached>) -> Result<()> {
-    match outcome {
-        Err(error) if hook.is_required(family) => Err(anyhow::Error::new(error.clone())
-            .context(format!("cannot attach to {}, which every count needs", hook.function()))),
-        _ => Ok(()),
-    }
-}
-
-/// Whether the kernel said no for want of permission.
-#[must_use]
-pub fn is_refused(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>();
-        io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied)
-            || cause.downcast_ref::<NeitherWay>().is_some_and(|error| error.is_refused)
-            || cause.downcast_ref::<NotAttached>().is_some_and(|error| error.kind == Lack::Refused)
-    })
 }

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Which BTF the function is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Image {
     /// The kernel itself.
     Vmlinux,
@@ -21,7 +21,7 @@ pub enum Image {
 }
 
 /// A way to attach a hook's programs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Way {
     /// Trampolines (fentry, fexit) on a function found in BTF.
     Tracing {
@@ -48,7 +48,7 @@ impl fmt::Display for Way {
 }
 
 /// What became of a hook.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookReport {
     /// The hook.
     pub hook: Hook,
@@ -57,7 +57,7 @@ pub struct HookReport {
 }
 
 /// Why a hook is not attached.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("{reason}")]
 pub struct NotAttached {
     /// A sentence for the reader.
@@ -67,7 +67,7 @@ pub struct NotAttached {
 }
 
 /// What a hook lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lack {
     /// This kernel has not what it takes.
     Unsupported,

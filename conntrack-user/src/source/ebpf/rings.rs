@@ -2,13 +2,10 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf,
-    maps::{MapData, RingBuf},
-};
+use anyhow::Result;
+use aya::maps::{MapData, RingBuf};
 
-use super::{Drained, flow};
+use super::{Drained, flow, maps::Maps};
 use crate::model::flow::FlowEvent;
 
 /// The names of the rings that events come through, of which the first ones are used.
@@ -24,12 +21,6 @@ pub(super) fn number(cpus: u32) -> u32 {
     (cpus / 16).clamp(1, EVENTS.len() as u32).next_power_of_two().min(EVENTS.len() as u32)
 }
 
-/// Takes the ring buffer `name` out of the maps.
-pub(super) fn take(maps: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>> {
-    let map = maps.take_map(name).with_context(|| format!("the object has no map {name}"))?;
-    RingBuf::try_from(map).with_context(|| format!("cannot map the ring buffer {name}"))
-}
-
 /// The rings of events, in the order of time: an entry may be inserted on one CPU and deleted on another.
 pub(super) struct Rings {
     rings: Vec<Ring>,
@@ -43,9 +34,9 @@ struct Ring {
 
 impl Rings {
     /// The first `number` rings.
-    pub(super) fn take(maps: &mut Ebpf, number: u32) -> Result<Self> {
+    pub(super) fn new(maps: &Maps, number: u32) -> Result<Self> {
         let names = EVENTS.iter().take(number as usize);
-        let rings = names.map(|name| Ok(Ring { ring: take(maps, name)?, head: None }));
+        let rings = names.map(|name| Ok(Ring { ring: maps.ring(name)?, head: None }));
         Ok(Self { rings: rings.collect::<Result<_>>()? })
     }
 

@@ -4,16 +4,13 @@
 
 use std::mem::offset_of;
 
-use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf,
-    maps::{HashMap, MapData, Queue},
-};
+use anyhow::Result;
+use aya::maps::{HashMap, MapData, Queue};
 use conntrack_ebpf::{
     Activity, COPIES, Counters, GROUP, GROUPS, Netns, OVERFLOW_SLOT, SLOTS, blocks,
 };
 
-use super::{hook::Family, mapped::Mapped};
+use super::{hook::Family, mapped::Mapped, maps::Maps};
 use crate::model::counts::{Balance, ByProtocol, ByStatus, Totals};
 
 /// Ticks back to which activity is looked at. What was noted in one tick may be counted in the next, so
@@ -28,17 +25,21 @@ const REVIEW: u32 = GROUPS as u32;
 type Sums = [u64; size_of::<Counters>() / 8];
 
 /// The maps of the counters.
-#[derive(Debug)]
 pub(super) struct Table {
     blocks: Mapped<Counters>,
     netns: Mapped<Netns>,
     owners: Mapped<u32>,
     block_of: Mapped<u32>,
     activity: Mapped<Activity>,
+    free_blocks: Queue<MapData, u32>,
+    free_slots: Queue<MapData, u32>,
+    slot_of: HashMap<MapData, u64, u32>,
     cpus: usize,
     family: Family,
     /// The number of the tick, as the programs see it.
     now: u32,
+    /// Nothing was looked at yet: something may have been counted long ago.
+    is_first: bool,
     /// The owner of each block, as last read.
     owner_of: Vec<u32>,
     /// The blocks of each slot.
@@ -50,7 +51,7 @@ impl Table {
     ///
     /// # Errors
     /// Those of mmap(2).
-    pub(super) fn map(maps: &Ebpf, cpus: u32, family: Family) -> Result<Self> {
+    pub(super) fn map(maps: &Maps, cpus: u32, family: Family) -> Result<Self> {
         let all_blocks = blocks(cpus) as usize;
         let cpus = cpus as usize;
         let slots = SLOTS as usize;
@@ -63,9 +64,13 @@ impl Table {
             block_of: Mapped::new(maps, "BLOCK_OF", slots * cpus)?,
             // It comes first of what the programs keep.
             activity: Mapped::new(maps, "CPUS", cpus)?,
+            free_blocks: maps.queue("FREE_BLOCKS")?,
+            free_slots: maps.queue("FREE_SLOTS")?,
+            slot_of: maps.hash("SLOT_OF")?,
             cpus,
             family,
             now: LOOK_BACK,
+            is_first: true,
             owner_of: vec![0; all_blocks],
             blocks_of,
         };
@@ -76,9 +81,7 @@ impl Table {
     fn next_tick(&mut self) {
         // 0 is never a tick.
         self.now = self.now.checked_add(1).unwrap_or(1);
-        for cpu in 0..self.cpus {
-            self.activity.set_field(cpu, offset_of!(Activity, tick), self.now);
-        }
+        set_tick(&self.activity, self.cpus, self.now);
     }
 
     /// Begins a tick: the slots in which something may have been counted since the one before last,
@@ -86,8 +89,9 @@ impl Table {
     pub(super) fn active(&mut self) -> Vec<(u32, Netns)> {
         self.next_tick();
         let is_recent = |tick: u32| tick != 0 && self.now.wrapping_sub(tick) <= LOOK_BACK;
-        let mut groups = [false; GROUPS];
-        let mut has_new_blocks = false;
+        let is_first = std::mem::take(&mut self.is_first);
+        let mut groups = [is_first; GROUPS];
+        let mut has_new_blocks = is_first;
         for cpu in 0..self.cpus {
             let activity = self.activity.read(cpu);
             has_new_blocks |= is_recent(activity.blocks);
@@ -166,46 +170,41 @@ impl Table {
     ///
     /// # Errors
     /// Those of bpf(2); what could not be given back stays taken.
-    pub(super) fn release(&mut self, maps: &mut Ebpf, slot: u32) -> Result<()> {
+    pub(super) fn release(&mut self, slot: u32) -> Result<()> {
         self.find_blocks();
         let netns = self.netns.read(slot as usize);
-        let mut free = queue(maps, "FREE_BLOCKS")?;
         for block in std::mem::take(&mut self.blocks_of[slot as usize]) {
             self.blocks.write(block as usize, Counters::default());
             self.owners.write(block as usize, 0);
             self.owner_of[block as usize] = 0;
-            free.push(block, 0)?;
+            self.free_blocks.push(block, 0)?;
         }
         let first = slot as usize * self.cpus;
         (first..first + self.cpus).for_each(|place| self.block_of.write(place, 0));
         // Left by the program when the namespace is one that it did not see end.
-        let slot_of = maps.map_mut("SLOT_OF").context("the object has no map SLOT_OF")?;
-        let mut slot_of = HashMap::<_, u64, u32>::try_from(slot_of)?;
-        if slot_of.get(&netns.cookie, 0).is_ok_and(|found| found == slot) {
-            slot_of.remove(&netns.cookie)?;
+        if self.slot_of.get(&netns.cookie, 0).is_ok_and(|found| found == slot) {
+            self.slot_of.remove(&netns.cookie)?;
         }
         self.netns.write(slot as usize, Netns::default());
-        queue(maps, "FREE_SLOTS")?.push(slot, 0)?;
+        self.free_slots.push(slot, 0)?;
         Ok(())
     }
 }
 
-pub(super) fn queue<'a>(maps: &'a mut Ebpf, name: &str) -> Result<Queue<&'a mut MapData, u32>> {
-    let map = maps.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
-    Ok(Queue::try_from(map)?)
+/// Tells the programs, which are not attached yet, the number of the tick that [`Table::map`] begins with.
+///
+/// # Errors
+/// Those of mmap(2).
+pub(super) fn begin(maps: &Maps, cpus: u32) -> Result<()> {
+    let cpus = cpus as usize;
+    set_tick(&Mapped::new(maps, "CPUS", cpus)?, cpus, LOOK_BACK + 1);
+    Ok(())
 }
 
-/// Puts `numbers` into the queue `name`.
-pub(super) fn fill(
-    maps: &mut Ebpf,
-    name: &str,
-    numbers: std::ops::RangeInclusive<u32>,
-) -> Result<()> {
-    let mut queue = queue(maps, name)?;
-    for number in numbers {
-        queue.push(number, 0).with_context(|| format!("cannot fill the map {name}"))?;
+fn set_tick(activity: &Mapped<Activity>, cpus: usize, tick: u32) {
+    for cpu in 0..cpus {
+        activity.set_field(cpu, offset_of!(Activity, tick), tick);
     }
-    Ok(())
 }
 
 /// What the copies of a program have counted together.

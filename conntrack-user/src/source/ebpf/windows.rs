@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::Ebpf;
+use aya::maps::{MapData, Queue};
 use conntrack_ebpf::{
     Bucket, Clock, NetnsWindows, SLOTS, WINDOWS, Windows as OneWindows, window_slots,
 };
 use zerocopy::FromZeros as _;
 
-use super::{mapped::Mapped, table};
+use super::{mapped::Mapped, maps::Maps};
 use crate::model::windows::{Pile, Windows};
 
 /// What a window is to be as long as, nearly.
@@ -37,12 +37,17 @@ pub(super) fn jiffies(jiffy: Duration) -> u32 {
     ((2 * width + jiffy - 1) / (2 * jiffy)).max(1) as u32
 }
 
+/// Lets the programs use all places.
+pub(super) fn begin(maps: &Maps, cpus: u32) -> Result<()> {
+    maps.fill("FREE_WINDOWS", 1..=window_slots(cpus))
+}
+
 /// The windows of those namespaces that have a place for them.
-#[derive(Debug)]
 pub(super) struct Reader {
     windows: Mapped<NetnsWindows>,
     /// The place of each slot, counted from 1.
     place_of: Mapped<u32>,
+    free: Queue<MapData, u32>,
     cpus: usize,
     jiffy_ns: u64,
     window_jiffies: u64,
@@ -64,13 +69,13 @@ struct Kept {
 }
 
 impl Reader {
-    /// Maps them, and lets the programs use all places.
-    pub(super) fn new(maps: &mut Ebpf, cpus: u32, jiffy: Duration) -> Result<Self> {
+    /// Maps them.
+    pub(super) fn new(maps: &Maps, cpus: u32, jiffy: Duration) -> Result<Self> {
         let places = window_slots(cpus);
-        table::fill(maps, "FREE_WINDOWS", 1..=places)?;
         Ok(Self {
             windows: Mapped::new(maps, "WINDOWS_OF", (places * cpus) as usize)?,
             place_of: Mapped::new(maps, "WINDOW_SLOT", SLOTS as usize)?,
+            free: maps.queue("FREE_WINDOWS")?,
             cpus: cpus as usize,
             jiffy_ns: jiffy.as_nanos() as u64,
             window_jiffies: jiffies(jiffy).into(),
@@ -160,12 +165,10 @@ impl Reader {
     ///
     /// # Errors
     /// Those of bpf(2).
-    pub(super) fn release(&mut self, maps: &mut Ebpf, slot: u32) -> Result<()> {
+    pub(super) fn release(&mut self, slot: u32) -> Result<()> {
         if let Some(place) = self.let_go(slot) {
             self.clear(place);
-            table::queue(maps, "FREE_WINDOWS")?
-                .push(place, 0)
-                .context("cannot give windows back")?;
+            self.free.push(place, 0).context("cannot give windows back")?;
         }
         Ok(())
     }

@@ -5,10 +5,11 @@ use anyhow::{Result, bail};
 use super::{
     super::{
         Lost,
+        access::Access,
         netlink::{self, NetlinkSource},
         procfs::Namespaces,
     },
-    Selection,
+    Options, Selection,
 };
 use crate::model::counts::Counted;
 
@@ -36,13 +37,13 @@ const NAMED: usize = 4;
 /// # Errors
 /// Nowhere, or not in the only one that is wanted, can be listened, and why.
 pub(super) fn open(
-    options: &netlink::Options,
+    options: &Options,
     namespaces: &Namespaces,
     selection: Selection,
     own: Option<u64>,
 ) -> Result<NetlinkSource> {
-    let mut source = NetlinkSource::new(options.clone())?;
-    follow(&mut source, namespaces, selection, own);
+    let mut source = NetlinkSource::new(options.netlink.clone())?;
+    follow(&mut source, options.access.as_ref(), namespaces, selection, own);
     if source.listeners() == 0
         && let Some((inode, why)) = source.refused().next()
     {
@@ -56,11 +57,12 @@ pub(super) fn open(
 /// Listens in those that came, and no more in those that nobody is in.
 pub(super) fn follow(
     source: &mut NetlinkSource,
+    access: &dyn Access,
     namespaces: &Namespaces,
     selection: Selection,
     own: Option<u64>,
 ) {
-    source.follow(namespaces, own, |inode| selection.has(inode));
+    source.follow(access, namespaces, own, |inode| selection.has(inode));
 }
 
 /// What cannot be told, what it costs first of all.

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -16,6 +17,7 @@ mod slots;
 
 use super::{
     Lost,
+    access::{Access, Attachment},
     ebpf::{
         self, EbpfSource,
         hook::Hook,
@@ -85,6 +87,8 @@ pub struct Options {
     pub procfs: PathBuf,
     /// The folder that has the names of pods, /var/log/pods on a node of Kubernetes.
     pub pods: PathBuf,
+    /// Who has the privileges.
+    pub access: Arc<dyn Access>,
     /// For the kernel programs.
     pub ebpf: ebpf::Options,
     /// For listening.
@@ -96,7 +100,10 @@ pub struct Live {
     /// What counts, beside the kernel itself, is one of these two or none.
     programs: Option<EbpfSource>,
     listeners: Option<NetlinkSource>,
+    /// The programs are attached as long as it is there.
+    attachment: Option<Box<dyn Attachment>>,
     lost: Vec<Lost>,
+    access: Arc<dyn Access>,
     namespaces: Namespaces,
     selection: Selection,
     idle_too: bool,
@@ -120,8 +127,8 @@ pub struct Live {
     scans: u64,
     missed_at_most: Option<u64>,
     probes: Vec<Probe>,
-    /// Events taken out of the rings; none without programs or without events.
-    received: Option<u64>,
+    /// Whether events are sent.
+    has_events: bool,
     threshold: u32,
     rereads: Option<Batch>,
     victims: VecDeque<FlowEvent>,
@@ -147,7 +154,7 @@ impl Live {
         // Three descriptors a namespace are kept open.
         limits::raise(libc::RLIMIT_NOFILE);
         let mut namespaces = Namespaces::new(options.procfs.clone(), options.pods.clone());
-        namespaces.scan();
+        namespaces.scan(options.access.as_ref());
         require_conntrack(&options.procfs)?;
         let own = namespaces.own();
         let own_inode = own.as_ref().ok().copied();
@@ -158,35 +165,36 @@ impl Live {
             other => other,
         };
         let listeners = (options.choice == Choice::Netlink)
-            .then(|| listening::open(&options.netlink, &namespaces, selection, own_inode))
+            .then(|| listening::open(options, &namespaces, selection, own_inode))
             .transpose()?;
         let attached = match options.choice {
             Choice::Procfs => Err("procfs was asked for".to_owned()),
             Choice::Netlink => Err("netlink was asked for".to_owned()),
-            Choice::Ebpf => Ok(EbpfSource::attach(&options.ebpf)
+            Choice::Ebpf => Ok(attach(options)
                 .context("no kernel programs (--source procfs polls without them)")?),
-            Choice::Auto => {
-                EbpfSource::attach(&options.ebpf).map_err(|error| super::explain(&error))
-            }
+            Choice::Auto => attach(options).map_err(|error| super::explain(&error)),
         };
-        let (programs, lost) = match attached {
-            Ok(programs) => {
+        let (programs, attachment, lost) = match attached {
+            Ok((programs, attachment)) => {
                 let mut lost = lost_hooks(programs.hooks());
                 lost.extend(programs.not_asked().map(|why| Lost {
                     what: "peaks within a tick, and the state of live entries".into(),
                     why,
                 }));
-                (Some(programs), lost)
+                lost.extend(programs.not_pinned().map(|why| Lost {
+                    what: "the counts after a restart of ctmon".into(),
+                    why: why.to_owned(),
+                }));
+                (Some(programs), Some(attachment), lost)
             }
             Err(why) => {
                 let what = "insert and delete rates, drops, evictions, drift and events".into();
                 let polling = || vec![Lost { what, why }];
-                (None, listeners.as_ref().map_or_else(polling, listening::lost))
+                (None, None, listeners.as_ref().map_or_else(polling, listening::lost))
             }
         };
-        let received = (programs.is_some() && options.ebpf.events).then_some(0);
         let probe_stats = (programs.is_some() && options.probe_stats)
-            .then(ebpf::bpf::enable_statistics)
+            .then(|| options.access.time_programs())
             .transpose()
             .context(
                 "cannot time the programs (--probe-stats needs CAP_SYS_ADMIN and Linux 5.8)",
@@ -195,7 +203,9 @@ impl Live {
         let live = Self {
             programs,
             listeners,
+            attachment,
             lost,
+            access: Arc::clone(&options.access),
             namespaces,
             selection,
             idle_too: options.idle_too,
@@ -214,7 +224,7 @@ impl Live {
             scans: 0,
             missed_at_most: None,
             probes: Vec::new(),
-            received,
+            has_events: options.ebpf.events,
             threshold: EVERY_FLOW,
             rereads: None,
             victims: VecDeque::new(),
@@ -243,6 +253,22 @@ impl Live {
             (None, Some(_)) => "netlink",
             (None, None) => "procfs",
         }
+    }
+
+    /// Has the programs detached, also where they are pinned: what is dropped leaves those attached.
+    ///
+    /// # Errors
+    /// They are pinned, and the pins cannot be removed.
+    pub fn let_go(mut self) -> Result<()> {
+        // Descriptors of links are among what it reads.
+        self.programs = None;
+        self.attachment.take().map_or(Ok(()), Attachment::detach)
+    }
+
+    /// Since when everything is counted, in nanoseconds since 1970 UTC; none where nothing is.
+    #[must_use]
+    pub fn counting_since_ns(&self) -> Option<u64> {
+        self.programs.as_ref().map(EbpfSource::since_ns)
     }
 
     /// How each hook is attached; empty without programs.
@@ -331,15 +357,11 @@ impl Live {
 
     /// Hands at most `limit` waiting events to `take`; how many there were.
     pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> u64 {
-        if let Some(listeners) = &mut self.listeners {
-            return listeners.drain(limit, take);
+        match (&mut self.programs, &mut self.listeners) {
+            (Some(programs), _) if self.has_events => programs.drain(limit, take).received,
+            (None, Some(listeners)) => listeners.drain(limit, take),
+            _ => 0,
         }
-        let (Some(programs), Some(received)) = (&mut self.programs, &mut self.received) else {
-            return 0;
-        };
-        let drained = programs.drain(limit, take);
-        *received += drained.received;
-        drained.received
     }
 
     /// Puts at most `limit` waiting events into `flows`, in place of what was there; how many there were.
@@ -358,7 +380,7 @@ impl Live {
     /// # Errors
     /// Those of aya-log.
     pub fn debug_log(&mut self) -> Result<Option<aya_log::EbpfLogger<&'static dyn log::Log>>> {
-        self.programs.as_mut().map(EbpfSource::debug_log).transpose()
+        self.attachment.as_mut().map(|attachment| attachment.debug_log()).transpose()
     }
 
     /// This moment.
@@ -378,6 +400,12 @@ impl Live {
         own.is_some_and(|own| own.count().is_err())
     }
 
+    /// Whether who has the privileges is gone, and with it the programs, where there are some.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        !self.access.is_there()
+    }
+
     /// The namespace that an event is of.
     #[must_use]
     pub fn netns_of(&self, event: &FlowEvent) -> NetnsId {
@@ -394,6 +422,11 @@ impl Live {
         let is_address = self.programs.as_ref().is_some_and(EbpfSource::cookie_is_address);
         (!is_address).then_some(cookie)
     }
+}
+
+fn attach(options: &Options) -> Result<(EbpfSource, Box<dyn Attachment>)> {
+    let (parts, attachment) = options.access.attach(&options.ebpf)?;
+    Ok((EbpfSource::new(parts)?, attachment))
 }
 
 /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.

@@ -126,7 +126,7 @@ impl Live {
     }
 
     fn events(&self, overflow: &Totals) -> Option<Events> {
-        let received = self.received?;
+        let received = self.programs.as_ref().filter(|_| self.has_events)?.received();
         let totals = self.slots.total().plus(overflow);
         Some(Events {
             seen: totals.inserts() + totals.deletes.sum(),
@@ -410,7 +410,7 @@ impl Live {
             self.has_ended = false;
             self.slots.forget_new();
             self.scans += 1;
-            let ended = self.namespaces.scan();
+            let ended = self.namespaces.scan(self.access.as_ref());
             // One with a slot is told by the programs, after its last count.
             let gone = ended.into_iter().filter(|netns| match netns.cookie {
                 Some(cookie) => self.slots.of_cookie(cookie).is_none(),
@@ -422,7 +422,8 @@ impl Live {
                 self.gone.push(id);
             }
             if let Some(listeners) = &mut self.listeners {
-                listening::follow(listeners, &self.namespaces, self.selection, self.own);
+                let access = self.access.as_ref();
+                listening::follow(listeners, access, &self.namespaces, self.selection, self.own);
             }
         }
     }

@@ -4,10 +4,8 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
-    io,
     net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -20,8 +18,9 @@ pub mod message;
 pub mod socket;
 
 use super::{
+    access::Access,
     ebpf::monotonic_ns,
-    procfs::{Namespace, Namespaces},
+    procfs::{Namespace, Namespaces, enter::Visit},
 };
 use crate::model::{
     counts::{Balance, Totals},
@@ -44,8 +43,6 @@ const AT_ONCE: u64 = 8192;
 /// How to listen.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where procfs is mounted.
-    pub procfs: PathBuf,
     /// Room for messages that wait in each socket, in bytes.
     pub receive_bytes: u32,
     /// Whether events are handed on, not only counted.
@@ -116,6 +113,7 @@ impl NetlinkSource {
     /// was seen any more: a socket keeps them alive.
     pub(super) fn follow(
         &mut self,
+        access: &dyn Access,
         all: &Namespaces,
         first: Option<u64>,
         wanted: impl Fn(u64) -> bool,
@@ -145,20 +143,30 @@ impl NetlinkSource {
         new.sort_by_key(|id| (Some(id.inode) != first, id.inode));
         new.truncate(MOST.saturating_sub(self.listeners.len()));
         let inodes: Vec<u64> = new.iter().map(|id| id.inode).collect();
-        let Options { procfs, receive_bytes, .. } = &self.options;
-        for (inode, opened) in all.within(&inodes, || socket::open(procfs, *receive_bytes)) {
+        if inodes.is_empty() {
+            return;
+        }
+        let visits = match access.listen(&inodes, self.options.receive_bytes) {
+            Ok(visits) => visits,
+            Err(error) => {
+                let why = format!("{error:#}");
+                return self.refused.extend(inodes.iter().map(|inode| (*inode, why.clone())));
+            }
+        };
+        for Visit { inode, outcome } in visits {
             let Some(id) = new.iter().find(|id| id.inode == inode) else { continue };
-            match opened.and_then(|socket| self.watch(*id, socket)) {
+            match outcome.and_then(|socket| self.watch(*id, socket)) {
                 Ok(listener) => drop(self.listeners.insert(inode, listener)),
                 // One that has ended meanwhile is forgotten the next time.
-                Err(error) => drop(self.refused.insert(inode, error.to_string())),
+                Err(why) => drop(self.refused.insert(inode, why)),
             }
         }
     }
 
-    fn watch(&self, id: NetnsId, socket: OwnedFd) -> io::Result<Listener> {
+    fn watch(&self, id: NetnsId, socket: OwnedFd) -> Result<Listener, String> {
         let data = epoll::EventData::new_u64(id.inode);
-        epoll::add(&self.poll, &socket, data, epoll::EventFlags::IN)?;
+        epoll::add(&self.poll, &socket, data, epoll::EventFlags::IN)
+            .map_err(|error| format!("cannot wait for its events: {error}"))?;
         Ok(Listener::new(id, socket))
     }
 

@@ -7,18 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::seen::Seen;
+
 /// Where `ip netns` keeps names.
 const NAMED: &str = "/run/netns";
 
-/// A network namespace that was seen.
-#[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub(super) inode: u64,
+/// A network namespace that was found.
+#[derive(Debug)]
+pub(in crate::source) struct Found {
+    pub(in crate::source) seen: Seen,
     /// What to open to enter it; none: this process is in it.
-    pub(super) path: Option<PathBuf>,
-    pub(super) name: Option<String>,
-    /// The folder of a process that is in it.
-    pub(super) process: Option<PathBuf>,
+    pub(in crate::source) path: Option<PathBuf>,
 }
 
 /// The inode of the namespace this process is in.
@@ -31,25 +30,29 @@ pub(super) fn own(procfs: &Path) -> io::Result<u64> {
 
 /// All namespaces that can be seen. What cannot be read is passed over: processes end meanwhile, and
 /// those of others are hidden from whoever may not trace them.
-pub(super) fn all(procfs: &Path) -> Vec<Found> {
+pub(in crate::source) fn all(procfs: &Path) -> Vec<Found> {
+    let first = inode_of_link(&procfs.join("1/ns/net"));
+    let seen = |inode, process| Seen {
+        inode,
+        is_own: false,
+        is_first: first == Some(inode),
+        process,
+        name: None,
+    };
     let mut found: HashMap<u64, Found> = HashMap::new();
     if let Ok(inode) = own(procfs) {
-        let process = Some(procfs.join("self"));
-        found.insert(inode, Found { inode, path: None, name: None, process });
+        let own = Seen { is_own: true, ..seen(inode, None) };
+        found.insert(inode, Found { seen: own, path: None });
     }
     for entry in fs::read_dir(procfs).into_iter().flatten().flatten() {
-        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
-        }
-        let process = entry.path();
-        let link = process.join("ns/net");
+        };
+        let link = entry.path().join("ns/net");
         if let Some(inode) = inode_of_link(&link) {
-            found.entry(inode).or_insert_with(|| Found {
-                inode,
-                path: Some(link),
-                name: None,
-                process: Some(process),
-            });
+            found
+                .entry(inode)
+                .or_insert_with(|| Found { seen: seen(inode, Some(process)), path: Some(link) });
         }
     }
     for entry in fs::read_dir(NAMED).into_iter().flatten().flatten() {
@@ -57,19 +60,17 @@ pub(super) fn all(procfs: &Path) -> Vec<Found> {
         let Ok(inode) = fs::metadata(&path).map(|metadata| metadata.ino()) else {
             continue;
         };
-        let named = found.entry(inode).or_insert_with(|| Found {
-            inode,
-            path: Some(path),
-            name: None,
-            process: None,
-        });
-        named.name.get_or_insert_with(|| entry.file_name().to_string_lossy().into_owned());
+        let named = found
+            .entry(inode)
+            .or_insert_with(|| Found { seen: seen(inode, None), path: Some(path) });
+        let name = || entry.file_name().to_string_lossy().into_owned();
+        named.seen.name.get_or_insert_with(name);
     }
     found.into_values().collect()
 }
 
 /// The number in a link such as `net:[4026531840]`.
-pub(super) fn inode_of_link(link: &Path) -> Option<u64> {
+fn inode_of_link(link: &Path) -> Option<u64> {
     let target = fs::read_link(link).ok()?;
     target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }

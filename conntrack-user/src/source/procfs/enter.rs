@@ -4,56 +4,84 @@ use std::{
     fs::File,
     io,
     net::UdpSocket,
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     thread,
 };
 
-use super::{discover::Found, timeouts::Folder};
+use super::{seen, timeouts::Folder};
 
-/// What is brought back from a namespace.
-pub(super) struct Entered {
-    pub(super) cookie: Option<u64>,
-    pub(super) count: File,
-    pub(super) max: File,
-    pub(super) folder: Folder,
+/// What came of a visit to a namespace.
+#[derive(Debug)]
+pub struct Visit<T> {
+    /// Which one.
+    pub inode: u64,
+    /// What is brought back, or why nothing is.
+    pub outcome: Result<T, String>,
 }
 
+impl<T> From<(u64, io::Result<T>)> for Visit<T> {
+    fn from((inode, done): (u64, io::Result<T>)) -> Self {
+        Self { inode, outcome: done.map_err(|error| error.to_string()) }
+    }
+}
+
+/// What is brought back from a namespace.
+#[derive(Debug)]
+pub struct Entered {
+    /// `net->net_cookie`, from 5.14 on (`SO_NETNS_COOKIE`).
+    pub cookie: Option<u64>,
+    /// The inode of /proc/net/stat in it.
+    pub mark: Option<u64>,
+    /// `nf_conntrack_count`
+    pub count: OwnedFd,
+    /// `nf_conntrack_max`
+    pub max: OwnedFd,
+    /// The folder that they are in (`O_PATH`).
+    pub folder: OwnedFd,
+}
+
+/// What to enter: an inode, and what stands for it (none: the own namespace).
+pub(in crate::source) type Target = (u64, Option<PathBuf>);
+
 /// Opens the files of all of `targets`. One whose files are not there, because conntrack is not, is left out.
-pub(super) fn all(targets: Vec<Found>, procfs: &Path) -> Vec<(Found, Result<Entered, String>)> {
+pub(in crate::source) fn all(targets: Vec<Target>, procfs: &Path) -> Vec<Visit<Entered>> {
     let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
     within(targets, || open(procfs))
         .into_iter()
         .filter(|(_, entered)| entered.as_ref().err().is_none_or(is_there))
-        .map(|(target, entered)| (target, entered.map_err(|error| error.to_string())))
+        .map(Visit::from)
         .collect()
 }
 
 /// Does `work` in all of `targets`, in a thread of its own: only that thread changes its namespace, and it ends with the
 /// visit.
-pub(super) fn within<T: Send>(
-    targets: Vec<Found>,
+pub(in crate::source) fn within<T: Send>(
+    targets: Vec<Target>,
     work: impl Fn() -> io::Result<T> + Send,
-) -> Vec<(Found, io::Result<T>)> {
+) -> Vec<(u64, io::Result<T>)> {
     if targets.is_empty() {
         return Vec::new();
     }
     let visit = move || {
         // The own namespace first: the thread is still in it.
         let (own, others): (Vec<_>, Vec<_>) =
-            targets.into_iter().partition(|target| target.path.is_none());
-        let visited = own.into_iter().chain(others).map(|target| {
-            let done = enter(&target).and_then(|()| work());
-            (target, done)
+            targets.into_iter().partition(|(_, path)| path.is_none());
+        let visited = own.into_iter().chain(others).map(|(inode, path)| {
+            let done = enter(inode, path.as_deref()).and_then(|()| work());
+            (inode, done)
         });
         visited.collect::<Vec<_>>()
     };
     thread::scope(|scope| scope.spawn(visit).join()).unwrap_or_default()
 }
 
-/// Puts this thread into a namespace.
-fn enter(target: &Found) -> io::Result<()> {
-    let Some(path) = &target.path else { return Ok(()) };
+/// Puts this thread into the namespace that `path` stands for.
+fn enter(inode: u64, path: Option<&Path>) -> io::Result<()> {
+    let Some(path) = path else { return Ok(()) };
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
             io::Error::other(format!("entering it takes CAP_SYS_ADMIN: {error}"))
@@ -62,7 +90,7 @@ fn enter(target: &Found) -> io::Result<()> {
     };
     let netns = File::open(path).map_err(explain)?;
     // A process may have gone and its number been given to another one.
-    if netns.metadata()?.ino() != target.inode {
+    if netns.metadata()?.ino() != inode {
         return Err(io::ErrorKind::NotFound.into());
     }
     // SAFETY: a valid descriptor; only this thread's namespace changes.
@@ -76,10 +104,11 @@ fn enter(target: &Found) -> io::Result<()> {
 fn open(procfs: &Path) -> io::Result<Entered> {
     let folder: PathBuf = procfs.join("sys/net/netfilter");
     Ok(Entered {
-        count: File::open(folder.join("nf_conntrack_count"))?,
-        max: File::open(folder.join("nf_conntrack_max"))?,
-        folder: Folder::open(&folder)?,
+        count: File::open(folder.join("nf_conntrack_count"))?.into(),
+        max: File::open(folder.join("nf_conntrack_max"))?.into(),
+        folder: Folder::open(&folder)?.into(),
         cookie: cookie(),
+        mark: seen::mark(&procfs.join("thread-self")),
     })
 }
 

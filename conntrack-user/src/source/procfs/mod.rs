@@ -1,8 +1,9 @@
 //! The kernel's own numbers of each network namespace, from procfs.
 
-mod discover;
-mod enter;
+pub(super) mod discover;
+pub mod enter;
 pub mod names;
+pub mod seen;
 pub mod stat;
 mod timeouts;
 
@@ -16,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::access::Access;
 use crate::{
     forecast::snapshot::Timeouts,
     model::{
@@ -23,8 +25,9 @@ use crate::{
         reading::KernelStat,
     },
 };
-use discover::Found;
+use enter::{Entered, Visit};
 use names::Pods;
+use seen::Seen;
 
 /// All network namespaces that this process can find, with files open on each one's numbers.
 #[derive(Debug)]
@@ -45,12 +48,14 @@ pub struct Namespace {
     /// What it is called.
     pub name: Option<Name>,
     found: Instant,
-    /// How the last scan saw it; none: no process is in it any more, and no name stands for it.
-    seen: Option<Found>,
+    /// Whether the last scan saw it.
+    is_seen: bool,
     files: Files,
     timeouts: timeouts::Told,
-    /// Where the statistics are, through a process that is in the namespace.
-    stat: Option<PathBuf>,
+    /// The folder of a process that is in the namespace.
+    process: Option<PathBuf>,
+    /// How to tell whether it still is.
+    mark: Option<u64>,
 }
 
 /// The sysctls of a namespace. A file under /proc/sys belongs to the namespace it was opened in, may
@@ -88,57 +93,67 @@ impl Namespaces {
     }
 
     /// Looks for namespaces that came, and forgets those that ended; these it returns. Costs a
-    /// readlink(2) a process and a read(2) a namespace; entering another namespace takes
-    /// `CAP_SYS_ADMIN`.
-    pub fn scan(&mut self) -> Vec<Namespace> {
-        let found = discover::all(&self.procfs);
+    /// readlink(2) a process and a read(2) a namespace. `access` is for seeing processes of other users
+    /// (`CAP_SYS_PTRACE`) and for entering namespaces (`CAP_SYS_ADMIN`); where it is gone, none comes.
+    pub fn scan(&mut self, access: &dyn Access) -> Vec<Namespace> {
+        let found = access.discover().unwrap_or_default();
         // An inode number is reused at once: what can no longer be read has ended, even if the
         // number is there again. And one that no process is in any more may be alive.
         let ended = self.known.extract_if(|_, netns| netns.count().is_err());
         let ended = ended.map(|(_, netns)| netns).collect();
         self.problems.clear();
-        self.known.values_mut().for_each(|netns| netns.seen = None);
+        self.known.values_mut().for_each(|netns| netns.is_seen = false);
         for one in &found {
             if let Some(netns) = self.known.get_mut(&one.inode) {
-                netns.seen = Some(one.clone());
+                netns.is_seen = true;
             }
         }
         self.name(&found);
-        let new: Vec<Found> =
-            found.into_iter().filter(|one| !self.known.contains_key(&one.inode)).collect();
+        let new: HashMap<u64, Seen> = found
+            .into_iter()
+            .filter(|one| !self.known.contains_key(&one.inode))
+            .map(|one| (one.inode, one))
+            .collect();
+        let inodes: Vec<u64> = new.keys().copied().collect();
         let mut pods = None;
-        for (found, entered) in enter::all(new, &self.procfs) {
-            match entered {
-                Ok(entered) => {
-                    let netns = Namespace {
-                        inode: found.inode,
-                        cookie: entered.cookie,
-                        name: self.name_of(&found, &mut pods),
-                        found: Instant::now(),
-                        seen: Some(found.clone()),
-                        files: Files { count: entered.count, max: entered.max },
-                        timeouts: timeouts::Told::new(entered.folder),
-                        stat: found.process.map(|process| process.join("net/stat/nf_conntrack")),
-                    };
-                    self.known.insert(found.inode, netns);
-                }
-                Err(reason) => self.problems.push(Problem { inode: found.inode, reason }),
+        for visit in access.enter(&inodes).unwrap_or_default() {
+            if let Some(seen) = new.get(&visit.inode) {
+                self.take_in(seen, visit, &mut pods);
             }
         }
         ended
     }
 
+    fn take_in(&mut self, seen: &Seen, visit: Visit<Entered>, pods: &mut Option<Pods>) {
+        let entered = match visit.outcome {
+            Ok(entered) => entered,
+            Err(reason) => return self.problems.push(Problem { inode: seen.inode, reason }),
+        };
+        let netns = Namespace {
+            inode: seen.inode,
+            cookie: entered.cookie,
+            name: self.name_of(seen, entered.mark, pods),
+            found: Instant::now(),
+            is_seen: true,
+            files: Files { count: entered.count.into(), max: entered.max.into() },
+            timeouts: timeouts::Told::new(timeouts::Folder::new(entered.folder.into())),
+            process: seen.folder(&self.procfs),
+            mark: entered.mark,
+        };
+        self.known.insert(seen.inode, netns);
+    }
+
     /// Gives better names to those that came lately: a process may be about to become another program,
     /// and a container's namespace is there before anybody is in it.
-    fn name(&mut self, found: &[Found]) {
+    fn name(&mut self, found: &[Seen]) {
         let mut pods = None;
         for one in found {
-            let is_due = self.known.get(&one.inode).is_some_and(|netns| {
+            let due = self.known.get(&one.inode).filter(|netns| {
                 netns.found.elapsed() < NAMED_BY
                     && netns.name.as_ref().is_none_or(|name| name.kind >= NameKind::Generated)
             });
-            if is_due {
-                let name = self.name_of(one, &mut pods);
+            if let Some(mark) = due.map(|netns| netns.mark) {
+                let name = self.name_of(one, mark, &mut pods);
                 if let Some(netns) = self.known.get_mut(&one.inode) {
                     netns.name = name.or(netns.name.take());
                 }
@@ -146,19 +161,17 @@ impl Namespaces {
         }
     }
 
-    /// What `found` is called. Nobody is asked for the own namespace and that of process 1: nearly
+    /// What `seen` is called. Nobody is asked for the own namespace and that of process 1: nearly
     /// every service is in it.
-    fn name_of(&self, found: &Found, pods: &mut Option<Pods>) -> Option<Name> {
-        let first = discover::inode_of_link(&self.procfs.join("1/ns/net"));
-        let is_host = found.path.is_none() || first == Some(found.inode);
-        let process = found.process.as_deref().filter(|_| !is_host).and_then(|process| {
+    fn name_of(&self, seen: &Seen, mark: Option<u64>, pods: &mut Option<Pods>) -> Option<Name> {
+        let is_host = seen.is_own || seen.is_first;
+        let process = seen.folder(&self.procfs).filter(|_| !is_host).and_then(|process| {
             let pods = pods.get_or_insert_with(|| Pods::read(&self.pods));
-            let name = names::of_process(process, pods)?;
+            let name = names::of_process(&process, pods)?;
             // The process may have gone and its number been given to another one.
-            let inode = discover::inode_of_link(&process.join("ns/net"));
-            (inode == Some(found.inode)).then_some(name)
+            (mark.is_some() && seen::mark(&process) == mark).then_some(name)
         });
-        names::best(found.name.as_deref(), process)
+        names::best(seen.name.as_deref(), process)
     }
 
     /// The namespace with this inode, and with this cookie where both are known.
@@ -173,18 +186,6 @@ impl Namespaces {
     /// they have changed since. None otherwise, and where they cannot be read. To ask costs nothing but every 10 s.
     pub fn changed_timeouts(&mut self, inode: u64, now: Instant) -> Option<Timeouts> {
         self.known.get_mut(&inode)?.timeouts.changed(now, inode)
-    }
-
-    /// Does `work` in each of the namespaces with these inodes that the last scan saw, in a thread that has entered it. An
-    /// error of the kind [`io::ErrorKind::NotFound`] may be that it is gone.
-    pub fn within<T: Send>(
-        &self,
-        inodes: &[u64],
-        work: impl Fn() -> io::Result<T> + Send,
-    ) -> Vec<(u64, io::Result<T>)> {
-        let targets = inodes.iter().filter_map(|inode| self.known.get(inode)?.seen.clone());
-        let done = enter::within(targets.collect(), work).into_iter();
-        done.map(|(target, done)| (target.inode, done)).collect()
     }
 
     /// How many are known.
@@ -224,7 +225,7 @@ impl Namespace {
     /// else keeps it.
     #[must_use]
     pub const fn is_seen(&self) -> bool {
-        self.seen.is_some()
+        self.is_seen
     }
 
     /// `nf_conntrack_count`: entries in the table. One system call.
@@ -247,13 +248,12 @@ impl Namespace {
     /// is left in the namespace. Opened anew each time: this file would keep the namespace alive.
     #[must_use]
     pub fn stat(&self) -> Option<KernelStat> {
-        let path = self.stat.as_ref()?;
+        let process = self.process.as_ref()?;
         // The process may have gone and its number been given to another one.
-        let netns = path.ancestors().nth(3)?.join("ns/net");
-        if discover::inode_of_link(&netns) != Some(self.inode) {
+        if self.mark.is_none() || seen::mark(process) != self.mark {
             return None;
         }
-        stat::parse(&std::fs::read_to_string(path).ok()?)
+        stat::parse(&std::fs::read_to_string(process.join("net/stat/nf_conntrack")).ok()?)
     }
 }
 
@@ -274,12 +274,13 @@ fn parse_number(text: &str) -> io::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::access::Own;
 
     /// Needs no privilege: a process may read its own namespace.
     #[test]
     fn the_own_namespace_is_found_and_read() {
         let mut all = Namespaces::new("/proc".into(), "/var/log/pods".into());
-        all.scan();
+        all.scan(&Own::new("/proc".into()));
         let own = all.own().unwrap();
         match std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max") {
             Ok(max) => {

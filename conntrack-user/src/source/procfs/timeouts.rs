@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _},
     os::{
-        fd::{AsRawFd as _, FromRawFd as _},
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::fs::OpenOptionsExt as _,
     },
     path::Path,
@@ -27,6 +27,11 @@ impl Folder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         OpenOptions::new().read(true).custom_flags(flags).open(path).map(Self)
+    }
+
+    /// One that was opened so.
+    pub(super) const fn new(folder: File) -> Self {
+        Self(folder)
     }
 
     /// The timeouts as they are now.
@@ -51,6 +56,12 @@ impl Folder {
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         super::parse_number(&text)
+    }
+}
+
+impl From<Folder> for OwnedFd {
+    fn from(folder: Folder) -> Self {
+        folder.0.into()
     }
 }
 

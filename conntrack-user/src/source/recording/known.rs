@@ -39,10 +39,10 @@ impl Identity {
         }
     }
 
-    fn digest(&self) -> u64 {
+    fn digest(&self) -> u32 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
-        hasher.finish()
+        hasher.finish() as u32
     }
 }
 
@@ -51,13 +51,14 @@ pub(super) const fn is_insert(kind: EventKind) -> bool {
     matches!(kind, EventKind::InsertPacket | EventKind::InsertCtnetlink)
 }
 
-/// Entries that the writer remembers, at the most: more than a table has, but for one of the largest.
-const ENTRIES: usize = 1 << 20;
-
 /// The writer's side: what stands for the kernel's address of an entry in the file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Numbers {
+    /// Entries that are remembered, at the most.
+    most: usize,
     next: u64,
+    /// Inserts before this one are not referred to.
+    since: u64,
     by_entry: HashMap<u64, Last>,
 }
 
@@ -65,13 +66,34 @@ pub(super) struct Numbers {
 #[derive(Debug, Clone, Copy)]
 struct Last {
     number: u64,
-    digest: u64,
-    /// What stands for the entry: the number of the first flow that had it, and 1 more, as long as no destroy
-    /// came between them.
-    alias: u64,
+    digest: u32,
+    /// The first flow that had the entry, as long as no destroy came between them, counted back from this one.
+    first_ago: u32,
+}
+
+impl Last {
+    /// What stands for the entry: its first flow does.
+    const fn alias(self) -> u64 {
+        alias(self.number - self.first_ago as u64)
+    }
 }
 
 impl Numbers {
+    /// None yet; `most` entries are remembered.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, next: 0, since: 0, by_entry: HashMap::new() }
+    }
+
+    /// What comes from now on is told without reference to what came before, but for what stands for its entry.
+    pub(super) const fn begin_part(&mut self) {
+        self.since = self.next;
+    }
+
+    /// Bytes that they take, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.by_entry.capacity() * ENTRY_BYTES
+    }
+
     /// The number that the next insert gets.
     pub(super) const fn next(&self) -> u64 {
         self.next
@@ -82,13 +104,17 @@ impl Numbers {
     pub(super) fn insert(&mut self, entry: u64, identity: &Identity) -> Option<u64> {
         let number = self.next;
         self.next += 1;
-        if self.by_entry.len() >= ENTRIES && !self.by_entry.contains_key(&entry) {
-            self.by_entry.clear();
+        if self.by_entry.len() >= self.most && !self.by_entry.contains_key(&entry) {
+            let half = self.most as u64 / 2;
+            self.by_entry.retain(|_, last| number - last.number < half);
         }
-        let before = self.by_entry.get(&entry).map(|last| last.alias);
-        let alias = before.unwrap_or_else(|| alias(number));
-        self.by_entry.insert(entry, Last { number, digest: identity.digest(), alias });
-        before
+        let before = self.by_entry.get(&entry).copied();
+        // Beyond so many inserts the entry is taken for another one.
+        let first_ago = before.map(|last| number - last.number + u64::from(last.first_ago));
+        let first_ago = first_ago.and_then(|ago| u32::try_from(ago).ok());
+        let last = Last { number, digest: identity.digest(), first_ago: first_ago.unwrap_or(0) };
+        self.by_entry.insert(entry, last);
+        first_ago.map(|_| last.alias())
     }
 
     /// The number of a flow, if its insert is among the last [`WINDOW`] and said the same, and what stands
@@ -106,15 +132,18 @@ impl Numbers {
         if ends && same {
             self.by_entry.remove(&entry);
         }
-        let is_recent = self.next - last.number <= WINDOW;
-        ((same && is_recent).then_some(last.number), Some(last.alias))
+        let is_recent = self.next - last.number <= WINDOW && last.number >= self.since;
+        ((same && is_recent).then_some(last.number), Some(last.alias()))
     }
 
     /// What stands for an entry.
     pub(super) fn alias_of(&self, entry: u64) -> Option<u64> {
-        self.by_entry.get(&entry).map(|last| last.alias)
+        self.by_entry.get(&entry).map(|last| last.alias())
     }
 }
+
+/// Bytes that an entry takes in a table that is as full as it gets: 7 of 8 places, with a byte beside each.
+pub const ENTRY_BYTES: usize = (size_of::<(u64, Last)>() + 1) * 8 / 7 + 1;
 
 /// What stands for the entry of the flow `number`, if nothing did before. 0 is no entry.
 pub(super) const fn alias(number: u64) -> u64 {

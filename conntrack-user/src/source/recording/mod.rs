@@ -1,6 +1,7 @@
 //! Recordings: files that hold what a source told. docs/recording.md describes them.
 
 mod batch;
+pub mod encoder;
 mod known;
 pub mod part;
 pub mod reader;
@@ -49,10 +50,12 @@ enum Channel {
     Flow = 3,
     Notice = 4,
     Threshold = 5,
+    Standing = 6,
 }
 
 impl Channel {
-    const ALL: [Self; 5] = [Self::Start, Self::Reading, Self::Flow, Self::Notice, Self::Threshold];
+    const ALL: [Self; 6] =
+        [Self::Start, Self::Reading, Self::Flow, Self::Notice, Self::Threshold, Self::Standing];
 
     const fn topic(self) -> &'static str {
         match self {
@@ -61,6 +64,7 @@ impl Channel {
             Self::Flow => "flow",
             Self::Notice => "notice",
             Self::Threshold => "threshold",
+            Self::Standing => "standing",
         }
     }
 }

@@ -150,7 +150,7 @@ mod tests {
                 _ if place == Place::Behind => break,
                 Item::Flows(_) => events += 1,
                 Item::Reading(_, reading) => ticks.push(reading.time.monotonic_ns / SECOND),
-                Item::Start(_) | Item::Notice(_) | Item::Threshold(_) => {}
+                _ => {}
             }
         }
         assert_eq!(events, ticks.len());

@@ -358,6 +358,7 @@ fn item(channel: Channel, data: &[u8], known: &mut Flows) -> Result<(Item, u64),
         Channel::Start => (Item::Start(cbor(data)?), 0),
         Channel::Notice => (Item::Notice(cbor(data)?), 0),
         Channel::Threshold => (Item::Threshold(cbor(data)?), 0),
+        Channel::Standing => (Item::Standing(cbor(data)?), 0),
         Channel::Reading => {
             let UsedReading { purpose, reading } = cbor(data)?;
             (Item::Reading(purpose, reading), 0)

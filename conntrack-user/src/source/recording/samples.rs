@@ -48,6 +48,7 @@ pub(crate) fn start() -> Item {
         origin: Origin {
             kernel: "6.12.117".into(),
             source: "ebpf".into(),
+            counting_since_ns: None,
             hooks: vec![hook("free", None), hook("confirm", Some("no BTF for it"))],
             unavailable: vec![Lost { what: "clashes".into(), why: "no hook".into() }],
         },
@@ -140,7 +141,7 @@ pub(crate) fn event(ns: u64, entry: u64, kind: EventKind, original: Tuple) -> Ne
     NetnsFlow { netns: INIT, flow }
 }
 
-const DESTROY: EventKind = EventKind::Destroy(Cause::Kernel);
+pub(crate) const DESTROY: EventKind = EventKind::Destroy(Cause::Kernel);
 /// Addresses of entries.
 pub(crate) const ENTRY: u64 = 0xffff_8881_0000_0000;
 

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     model::monitor::Monitor,
-    source::item::{Item, NetnsFlow},
+    source::{
+        item::{Item, NetnsFlow},
+        listener::Listener,
+    },
     view::json::Line,
 };
 
@@ -58,6 +61,7 @@ fn json(items: &[Item]) -> Vec<String> {
             Item::Threshold(set) => {
                 monitor.observe_threshold(set.threshold, set.time.monotonic_ns);
             }
+            Item::Standing(standing) => monitor.resume(standing),
             Item::Notice(n) => {
                 lines.push(serde_json::to_string(&Line::notice(n.time, &n.text)).unwrap());
             }
@@ -94,7 +98,7 @@ fn without_addresses(items: &[Item]) -> Vec<Item> {
                     batch.rereads.iter_mut().for_each(|reread| reread.entry = 0);
                 }
             }
-            Item::Start(_) | Item::Notice(_) | Item::Threshold(_) => {}
+            Item::Start(_) | Item::Notice(_) | Item::Threshold(_) | Item::Standing(_) => {}
         }
     }
     items
@@ -361,13 +365,14 @@ fn seeds() {
         std::fs::write(std::path::Path::new(CORPUS).join(name), bytes).unwrap();
     };
     write("seed-whole", &record(&items, &[4, 6, 8, 11]));
-    let mut numbers = known::Numbers::default();
+    let mut numbers = known::Numbers::new(1 << 20);
     for (at, item) in items.iter().enumerate() {
         let (channel, mut message) = (item_channel(item), Vec::new());
         match item {
             Item::Start(start) => ciborium::into_writer(start, &mut message),
             Item::Notice(notice) => ciborium::into_writer(notice, &mut message),
             Item::Threshold(set) => ciborium::into_writer(set, &mut message),
+            Item::Standing(standing) => ciborium::into_writer(standing, &mut message),
             Item::Reading(purpose, reading) => {
                 ciborium::into_writer(&UsedReading { purpose: *purpose, reading }, &mut message)
             }
@@ -379,6 +384,12 @@ fn seeds() {
         message.insert(0, channel as u8 - 1);
         write(&format!("seed-message-{at}"), &message);
     }
+    let mut listener = Listener::default();
+    items[..10].iter().for_each(|item| drop(listener.take(item)));
+    let Some(Item::Standing(standing)) = listener.standing().pop() else { panic!() };
+    let mut message = vec![Channel::Standing as u8 - 1];
+    ciborium::into_writer(&standing, &mut message).unwrap();
+    write("seed-message-standing", &message);
 }
 
 const fn item_channel(item: &Item) -> Channel {
@@ -388,6 +399,7 @@ const fn item_channel(item: &Item) -> Channel {
         Item::Flows(_) => Channel::Flow,
         Item::Notice(_) => Channel::Notice,
         Item::Threshold(_) => Channel::Threshold,
+        Item::Standing(_) => Channel::Standing,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Metrics for Prometheus, as text of either format: docs/metrics.md says what each means.
 
 mod family;
+mod flight;
 mod http;
 mod netns;
 mod node;
 mod own;
+mod warned;
 
 use std::{
     fmt,
@@ -22,7 +24,7 @@ use prometheus_client::{
 pub use family::{Family, Kind, Label, Sample, Value};
 
 use crate::{
-    daemon::{latest::Latest, process::Process},
+    daemon::{flight::Flight, latest::Latest, process::Process},
     http::Counters,
 };
 
@@ -79,7 +81,8 @@ impl Collector for Tables {
         // Whoever panicked meanwhile has left it whole: each call changes it at once.
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         node::write(&latest, &mut encoder)?;
-        netns::write(&latest, &mut encoder)
+        netns::write(&latest, &mut encoder)?;
+        warned::write(latest.told(), &mut encoder)
     }
 }
 
@@ -116,6 +119,15 @@ impl Metrics {
         Self { registry }
     }
 
+    /// The same, and those of the flight recorder where there is one.
+    #[must_use]
+    pub fn with_flight(mut self, flight: Option<Arc<Mutex<Flight>>>) -> Self {
+        if let Some(flight) = flight {
+            self.registry.register_collector(Box::new(flight::Recorder(flight)));
+        }
+        self
+    }
+
     /// All of them in one text.
     ///
     /// # Errors
@@ -132,8 +144,9 @@ impl Metrics {
 
 /// Every metric that there may be.
 pub fn families() -> impl Iterator<Item = Family> {
-    let own = http::FAMILIES.into_iter().chain(own::FAMILIES);
-    node::FAMILIES.into_iter().chain(netns::families()).chain(own)
+    let netns = netns::families().chain(warned::FAMILIES);
+    let node = node::FAMILIES.into_iter().chain(netns).chain(flight::FAMILIES);
+    node.chain(http::FAMILIES).chain(own::FAMILIES)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::family::{Family, Sample};
 use crate::{
-    daemon::latest::Latest,
+    daemon::{latest::Latest, warning::Level},
     forecast::outlook::{Quantiles, State, WITHIN},
     model::{
         counts::{ByProtocol, Counted, Totals},
@@ -257,6 +257,10 @@ const ENTRIES: Family = Family::gauge(
 );
 const INFO: Family =
     Family::gauge("ctmon_netns_info", "1, with the name of the namespace, where one is known.");
+const WARNING: Family = Family::gauge(
+    "ctmon_warning_state",
+    "0: nothing to warn of, 1: warning, 2: critical; of those that are not told apart the worst.",
+);
 const OTHERS_NETNS: Family = Family::gauge(
     "ctmon_netns_not_told_apart",
     "Network namespaces that have no series of their own: netns=\"others\" is all of them.",
@@ -290,7 +294,7 @@ fn seconds_to_full(netns: &NetnsTick) -> Vec<Sample<'static>> {
 pub(super) fn families() -> impl Iterator<Item = Family> {
     let counters = COUNTERS.iter().map(|metric| metric.family);
     let gauges = GAUGES.iter().map(|metric| metric.family);
-    [ENTRIES, INFO, OTHERS_NETNS].into_iter().chain(counters).chain(gauges)
+    [ENTRIES, INFO, OTHERS_NETNS, WARNING].into_iter().chain(counters).chain(gauges)
 }
 
 /// `samples` of the namespace with this label.
@@ -330,6 +334,15 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
     INFO.write(encoder, &infos)?;
     let not_apart = others.map(|others| Sample::of(others.netns));
     OTHERS_NETNS.write(encoder, not_apart.as_slice())?;
+
+    let level = |netns: &NetnsTick| latest.told().levels.get(&netns.id.inode);
+    let state = |level: &Level| Sample::of(u64::from(level.number()));
+    let mut states: Vec<Sample<'_>> = live()
+        .filter_map(|(label, netns)| Some(state(level(netns)?).with("netns", label.clone())))
+        .collect();
+    let worst = latest.not_apart().filter_map(level).max();
+    states.extend(worst.map(|level| state(level).with("netns", OTHERS)));
+    WARNING.write(encoder, &states)?;
 
     let mut counts: Vec<(Cow<'_, str>, Counts)> = apart
         .iter()

@@ -16,6 +16,10 @@ const OPENED: Family = Family::counter(
     "ctmon_sources_opened",
     "How often a source was opened: with each, all counters begin anew.",
 );
+const SINCE: Family = Family::gauge(
+    "ctmon_counting_since_timestamp_seconds",
+    "Since when the counters count, in seconds since 1970 UTC: before the start where pinned programs were taken over.",
+);
 const TICKS: Family = Family::counter("ctmon_ticks", "Ticks.");
 const INTERVAL: Family =
     Family::gauge("ctmon_tick_interval_seconds", "Seconds from the tick before to the last one.");
@@ -64,10 +68,11 @@ const RUN_TIME: Family = Family::counter(
     "Seconds that a hook's programs ran in all; with --probe-stats only.",
 );
 
-pub(super) const FAMILIES: [Family; 21] = [
+pub(super) const FAMILIES: [Family; 22] = [
     BUILD,
     SOURCE,
     OPENED,
+    SINCE,
     TICKS,
     INTERVAL,
     LAST,
@@ -99,6 +104,8 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
     let origin = &source.origin;
     let info = Sample::of(1u64).with("source", origin.source.as_str());
     SOURCE.write(encoder, &[info.with("kernel", origin.kernel.as_str())])?;
+    let maybe_since = origin.counting_since_ns.map(|ns| Sample::of(ns as f64 / 1e9));
+    SINCE.write(encoder, maybe_since.as_slice())?;
     let Some(tick) = latest.tick() else {
         return Ok(());
     };

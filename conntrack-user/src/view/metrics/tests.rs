@@ -16,6 +16,7 @@ fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
         let origin = Origin {
             kernel: "6.12.1".into(),
             source: "ebpf".into(),
+            counting_since_ns: None,
             hooks: vec![],
             unavailable: vec![],
         };

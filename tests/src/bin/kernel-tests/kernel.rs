@@ -83,7 +83,12 @@ fn parse_stat(text: &str) -> Result<BTreeMap<String, i64>> {
 
 /// Names of the loaded BPF programs that are ctmon's.
 pub(crate) fn ctmon_programs() -> Result<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
+    Ok(ctmon_programs_by_id()?.into_values().collect())
+}
+
+/// The same by their numbers, which no two programs have.
+pub(crate) fn ctmon_programs_by_id() -> Result<BTreeMap<u32, String>> {
+    let mut names = BTreeMap::new();
     for program in loaded_programs() {
         let program = match program {
             Ok(program) => program,
@@ -91,9 +96,8 @@ pub(crate) fn ctmon_programs() -> Result<BTreeSet<String>> {
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error).context("cannot list the loaded BPF programs"),
         };
-        names.extend(
-            program.name_as_str().filter(|name| name.starts_with("ctmon_")).map(str::to_owned),
-        );
+        let name = program.name_as_str().filter(|name| name.starts_with("ctmon_"));
+        names.extend(name.map(|name| (program.id(), name.to_owned())));
     }
     Ok(names)
 }

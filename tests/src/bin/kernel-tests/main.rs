@@ -8,6 +8,7 @@ mod checks;
 mod command;
 mod ctmon;
 mod expression;
+mod half;
 mod kernel;
 mod netlink;
 mod netns;
@@ -59,13 +60,21 @@ struct Cli {
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
+    /// Be a monitor in two halves instead, which says what it may: see the tests of `privilege`.
+    #[arg(long, hide = true, value_enum)]
+    half: Option<half::Half>,
     /// Print the numbers that each scenario compared, too.
     #[arg(long, short)]
     verbose: bool,
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli = Cli::parse();
+    let outcome = match cli.half {
+        Some(half) => half::run(half).map(|()| true),
+        None => run(&cli),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

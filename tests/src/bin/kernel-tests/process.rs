@@ -61,11 +61,17 @@ impl Process {
     ) -> Result<Self> {
         let line = format!("ctmon {}", arguments.join(" "));
         let mut command = Command::new(&env.ctmon);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments);
         prepare(&mut command);
+        Self::spawn(command, line)
+    }
+
+    /// Starts another program; `line`: what it is called in messages.
+    pub(crate) fn spawn(mut command: Command, line: String) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
             .spawn()
-            .with_context(|| format!("cannot start {line:?} ({})", env.ctmon.display()))?;
+            .with_context(|| format!("cannot start {line:?} ({:?})", command.get_program()))?;
         let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
             bail!("{line:?} has no pipes");
         };
@@ -159,10 +165,13 @@ impl Process {
         Ok(Duration::from_nanos(sum))
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> Result<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let pid =
-            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        kill_process(pid, signal)
+        kill_process(self.id()?, signal)
             .with_context(|| format!("cannot send {signal:?} to {:?}", self.line))
     }
 

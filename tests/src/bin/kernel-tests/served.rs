@@ -104,6 +104,16 @@ impl Served {
         &mut self.process
     }
 
+    /// What it has said on standard error.
+    pub(crate) fn said(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(self) -> Result<Ended> {
+        self.process.end_by(Signal::KILL)
+    }
+
     /// Ends it with SIGTERM.
     pub(crate) fn terminate(self) -> Result<Ended> {
         self.process.end_by(Signal::TERM)

@@ -36,7 +36,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// Programs of an earlier ctmon may take a moment to go.
-fn none_loaded() -> Result<()> {
+pub(super) fn none_loaded() -> Result<()> {
     wait::until("no BPF program called ctmon_* is loaded", wait::SHORT, || {
         Ok(kernel::ctmon_programs()?.is_empty().then_some(()))
     })

@@ -9,6 +9,7 @@ mod ctnetlink;
 mod doctor;
 mod endings;
 mod events;
+mod flight;
 mod flows;
 mod forecast;
 mod kill;
@@ -20,12 +21,15 @@ mod netlink;
 mod offload;
 mod outlook;
 mod output;
+mod pin;
+mod privilege;
 mod privileges;
 mod probes;
 mod recording;
 mod serve;
 mod status;
 mod victims;
+mod warnings;
 mod ways;
 
 use anyhow::{Context as _, Result};
@@ -79,9 +83,13 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(output::tests());
     tests.extend(recording::tests());
     tests.extend(serve::tests());
+    tests.extend(pin::tests());
+    tests.extend(flight::tests());
+    tests.extend(warnings::tests());
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
+    tests.extend(privilege::tests());
     tests.extend(doctor::tests());
     tests.extend(modules::tests());
     Ok(tests)

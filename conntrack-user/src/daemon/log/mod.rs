@@ -1,0 +1,213 @@
+//! What a daemon says of itself: structured lines, one a change of state, not one a tick. As text or JSON lines to the
+//! standard error, or to the journal with its fields.
+
+mod journald;
+mod line;
+
+use std::{
+    env,
+    fs::File,
+    io::{self, Write},
+    os::{fd::AsFd, linux::fs::MetadataExt as _},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::warning::{self, Change};
+use crate::view;
+use journald::Journal;
+
+/// How grave a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Worth knowing.
+    Info,
+    /// Worth knowing, and rare.
+    Notice,
+    /// Something may go wrong, or went wrong and does no harm yet.
+    Warning,
+    /// Something went wrong.
+    Error,
+    /// Somebody must act.
+    Critical,
+}
+
+impl Level {
+    /// Its name in text and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// Its priority in syslog(3).
+    const fn priority(self) -> u8 {
+        match self {
+            Self::Critical => 2,
+            Self::Error => 3,
+            Self::Warning => 4,
+            Self::Notice => 5,
+            Self::Info => 6,
+        }
+    }
+}
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The journal where the standard error goes there, else text.
+    #[default]
+    Auto,
+    /// `TIME LEVEL MESSAGE KEY=VALUE ...`
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// To the journal, each field by itself.
+    Journald,
+}
+
+/// One line.
+#[derive(Debug)]
+struct Line<'a> {
+    time: SystemTime,
+    level: Level,
+    /// A sentence for people.
+    message: &'a str,
+    /// What it is about: `warning` of a change of level, else `log`.
+    kind: &'a str,
+    /// Lower-case names; null: it is left out.
+    fields: &'a [(&'a str, Value)],
+}
+
+/// Writes lines; its clones write to the same place.
+#[derive(Clone)]
+pub struct Logger(Arc<Inner>);
+
+struct Inner {
+    /// Where the others go: the standard error but for tests.
+    out: Mutex<Box<dyn Write + Send>>,
+    with_json: bool,
+    journal: Option<Journal>,
+}
+
+impl Logger {
+    /// Opens what `format` asks for.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal is asked for by name and does not answer.
+    pub fn open(format: Format) -> io::Result<Self> {
+        let journal = match format {
+            Format::Journald => Some(Journal::open(journald::SOCKET.as_ref())?),
+            Format::Auto if stderr_is_journal() => Journal::open(journald::SOCKET.as_ref()).ok(),
+            Format::Auto | Format::Text | Format::Json => None,
+        };
+        Ok(Self::new(Box::new(io::stderr()), format == Format::Json, journal))
+    }
+
+    fn new(out: Box<dyn Write + Send>, with_json: bool, journal: Option<Journal>) -> Self {
+        Self(Arc::new(Inner { out: Mutex::new(out), with_json, journal }))
+    }
+
+    /// Says something. `fields`: names in lower case and their values; null is left out.
+    pub fn log(&self, level: Level, message: &str, fields: &[(&str, Value)]) {
+        self.write(&Line { time: SystemTime::now(), level, message, kind: "log", fields });
+    }
+
+    /// Says that a namespace is on another level.
+    pub fn change(&self, change: &Change) {
+        let level = match change.to {
+            warning::Level::Ok => Level::Notice,
+            warning::Level::Warning => Level::Warning,
+            warning::Level::Critical => Level::Critical,
+        };
+        let (message, kind, time) = (change.reason.as_str(), "warning", SystemTime::now());
+        self.write(&Line { time, level, message, kind, fields: &view::warning::fields(change) });
+    }
+
+    fn write(&self, line: &Line<'_>) {
+        let Inner { out, with_json, journal } = &*self.0;
+        if journal.as_ref().is_some_and(|journal| journal.send(line).is_ok()) {
+            return;
+        }
+        let text = if *with_json { line::json(line) } else { line::text(line) };
+        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody is left to be told that nobody listens.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+/// Whether the standard error is what systemd connected to its journal (systemd.exec(5), `JOURNAL_STREAM`).
+fn stderr_is_journal() -> bool {
+    let is_it = || {
+        let stream = env::var("JOURNAL_STREAM").ok()?;
+        let (device, inode) = stream.split_once(':')?;
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
+        let is_device = device.parse() == Ok(stderr.st_dev());
+        Some(is_device && inode.parse() == Ok(stderr.st_ino()))
+    };
+    is_it().unwrap_or(false)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// What a logger wrote.
+    #[derive(Clone, Default)]
+    pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        pub(crate) fn logger(&self) -> Logger {
+            Logger::new(Box::new(self.clone()), false, None)
+        }
+
+        pub(crate) fn lines(&self) -> Vec<String> {
+            let bytes = self.0.lock().unwrap();
+            String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_the_journal_does_not_take_is_written_as_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let server = UnixDatagram::bind(&path).unwrap();
+        let written = Written::default();
+        let journal = Journal::open(&path).unwrap();
+        let logger = Logger::new(Box::new(written.clone()), false, Some(journal));
+        logger.log(Level::Warning, "first", &[("netns", json!(7))]);
+        let mut bytes = [0; 4096];
+        let len = server.recv(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
+        assert!(text.contains("MESSAGE=first\n") && text.contains("CTMON_NETNS=7\n"), "{text}");
+        assert_eq!(written.lines(), Vec::<String>::new());
+        drop(server);
+        logger.log(Level::Warning, "second", &[("netns", json!(7))]);
+        let lines = written.lines();
+        assert!(lines.len() == 1 && lines[0].ends_with(" warning second netns=7"), "{lines:?}");
+    }
+}

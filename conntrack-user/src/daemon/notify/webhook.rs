@@ -1,0 +1,164 @@
+//! An HTTP server that is sent each change.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use ureq::{
+    Agent,
+    http::{Uri, header::HeaderValue},
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
+};
+
+use super::{Failure, Message, Target, config};
+use crate::view::warning::object;
+
+/// What the requests say they come from.
+const USER_AGENT: &str = concat!("ctmon/", env!("CARGO_PKG_VERSION"));
+
+/// The server.
+#[derive(Debug)]
+pub struct Webhook {
+    agent: Agent,
+    uri: Uri,
+    authorization: Option<HeaderValue>,
+}
+
+/// Why there can be no webhook as configured.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct Invalid {
+    key: &'static str,
+    why: String,
+}
+
+fn invalid(key: &'static str, why: impl Into<String>) -> Invalid {
+    Invalid { key, why: why.into() }
+}
+
+impl Webhook {
+    /// None where none is configured. Reads the files that it needs, and none later.
+    ///
+    /// # Errors
+    ///
+    /// Which key makes no sense, and why.
+    pub fn new(config: &config::Webhook) -> Result<Option<Self>, Invalid> {
+        if config.url.is_empty() {
+            return Ok(None);
+        }
+        let uri: Uri =
+            config.url.parse().map_err(|error| invalid("notify.webhook", format!("{error}")))?;
+        let is_encrypted = match (uri.scheme_str(), uri.host()) {
+            (Some("http"), Some(_)) => false,
+            (Some("https"), Some(_)) => true,
+            _ => {
+                return Err(invalid(
+                    "notify.webhook",
+                    "expected http://HOST/PATH or https://HOST/PATH",
+                ));
+            }
+        };
+        let timeout = Duration::try_from_secs_f64(config.timeout_seconds).ok();
+        let builder = Agent::config_builder()
+            .timeout_global(timeout)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(USER_AGENT)
+            // Changes are rare: a connection that is kept would be closed by the other side.
+            .max_idle_connections(0);
+        let builder = if is_encrypted {
+            builder.tls_config(
+                TlsConfig::builder()
+                    .unversioned_rustls_crypto_provider(Arc::new(
+                        tokio_rustls::rustls::crypto::ring::default_provider(),
+                    ))
+                    .root_certs(RootCerts::Specific(Arc::new(trusted(config)?)))
+                    .build(),
+            )
+        } else {
+            builder
+        };
+        let authorization = authorization(config)?;
+        Ok(Some(Self { agent: builder.build().new_agent(), uri, authorization }))
+    }
+
+    /// Where it is, without the path, which is often a secret.
+    fn place(&self) -> String {
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        format!("{}://{host}", self.uri.scheme_str().unwrap_or_default())
+    }
+}
+
+/// The certificates of `ca_file`, else those that this machine trusts.
+fn trusted(config: &config::Webhook) -> Result<Vec<Certificate<'static>>, Invalid> {
+    let Some(path) = &config.ca_file else {
+        let found = rustls_native_certs::load_native_certs();
+        let certificates: Vec<_> =
+            found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        if certificates.is_empty() {
+            let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+            let why = format!(
+                "this machine trusts no certificate ({}): install ca-certificates, or name a file",
+                errors.join("; ")
+            );
+            return Err(invalid("notify.webhook-ca", why));
+        }
+        return Ok(certificates);
+    };
+    let why = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let pem = fs::read(path).map_err(|error| invalid("notify.webhook-ca", why(&error)))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(one) =
+            item.map_err(|error| invalid("notify.webhook-ca", why(&error)))?
+        {
+            certificates.push(one);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(invalid(
+            "notify.webhook-ca",
+            why(&"no certificate in it, which begins with -----BEGIN CERTIFICATE-----"),
+        ));
+    }
+    Ok(certificates)
+}
+
+fn authorization(config: &config::Webhook) -> Result<Option<HeaderValue>, Invalid> {
+    let Some(path) = &config.authorization_file else { return Ok(None) };
+    let key = "notify.webhook-authorization";
+    let text = fs::read_to_string(path)
+        .map_err(|error| invalid(key, format!("{}: {error}", path.display())))?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    let mut value = HeaderValue::from_str(line)
+        .map_err(|_| invalid(key, format!("{}: its first line is no header", path.display())))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+impl Target for Webhook {
+    fn name(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn deliver(&self, message: &Message, _: &dyn Fn() -> bool) -> Result<(), Failure> {
+        let mut request = self.agent.post(&self.uri).header("content-type", "application/json");
+        if let Some(value) = &self.authorization {
+            request = request.header("authorization", value);
+        }
+        let response = request.send(object(&message.fields)).map_err(|error| Failure {
+            why: format!("{}: {error}", self.place()),
+            is_temporary: true,
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        // Of all others the same request would be answered in the same way.
+        let is_temporary = status.is_server_error() || [408, 429].contains(&status.as_u16());
+        Err(Failure { why: format!("{} answers {status}", self.place()), is_temporary })
+    }
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

@@ -1,0 +1,251 @@
+//! Which table needs somebody's attention: from ticks to changes of a namespace's [`Level`]. Pure: time comes in with
+//! the ticks. docs/warnings.md has the table of [`Sign`]s.
+
+pub mod change;
+pub mod config;
+mod facts;
+mod hysteresis;
+pub mod sign;
+mod words;
+
+use std::collections::{HashMap, HashSet, hash_map::Entry};
+
+pub use change::{Change, Level};
+pub use config::Config;
+pub use sign::Sign;
+
+use change::Lost;
+use facts::Facts;
+use hysteresis::Signal;
+
+use crate::{
+    forecast::outlook::Outlook,
+    model::{
+        name::Name,
+        reading::{KernelStat, NetnsId, Time},
+        tick::{Entries, Limit, NetnsTick, Tick},
+    },
+};
+
+/// Namespaces that are watched at a time; more than the kernel programs tell apart.
+const MAX_NETNS: usize = 8192;
+
+/// Watches all namespaces.
+#[derive(Debug)]
+pub struct Warnings {
+    config: Config,
+    /// By inode: the source may change meanwhile, and not each of them knows cookies.
+    netns: HashMap<u64, Watched>,
+    overlooked: u64,
+}
+
+/// A namespace as it was at the last tick.
+#[derive(Debug)]
+struct Watched {
+    cookie: Option<u64>,
+    name: Option<Name>,
+    level: Level,
+    /// Since when it is on this level, on the monotonic clock.
+    since_ns: u64,
+    signals: [Signal; Sign::ALL.len()],
+    entries: Entries,
+    limit: Limit,
+    kernel: Option<KernelStat>,
+    /// Since it was last [`Level::Ok`].
+    lost: Lost,
+}
+
+impl Warnings {
+    /// Of which nothing is known yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, netns: HashMap::new(), overlooked: 0 }
+    }
+
+    /// The level of each namespace that is watched.
+    pub fn levels(&self) -> impl Iterator<Item = (NetnsId, Level)> {
+        let id = |inode: u64, watched: &Watched| NetnsId { cookie: watched.cookie, inode };
+        self.netns.iter().map(move |(inode, watched)| (id(*inode, watched), watched.level))
+    }
+
+    /// Namespaces of the last tick that are not watched, because there are too many.
+    #[must_use]
+    pub const fn overlooked(&self) -> u64 {
+        self.overlooked
+    }
+
+    /// Takes in a tick; ticks come in the order of time. One change a namespace at the most, but for an inode that was
+    /// given to another namespace since the tick before: of that the end of the first one is told, too.
+    pub fn observe(&mut self, tick: &Tick) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let ended = tick.netns.iter().filter(|netns| netns.ended).map(|netns| netns.id);
+        for id in ended.chain(tick.gone.iter().copied()) {
+            changes.extend(self.end(id, tick.time));
+        }
+        let mut seen = HashSet::new();
+        self.overlooked = 0;
+        for netns in tick.netns.iter().filter(|netns| !netns.ended) {
+            seen.insert(netns.id.inode);
+            changes.extend(self.observe_netns(netns, tick));
+        }
+        // Where none is left out as idle, those that are missing are not known to be.
+        if tick.idle > 0 {
+            for (inode, watched) in &mut self.netns {
+                if !seen.contains(inode) {
+                    changes.extend(watched.observe_idle(*inode, tick.time, &self.config));
+                }
+            }
+        }
+        changes
+    }
+
+    fn observe_netns(&mut self, netns: &NetnsTick, tick: &Tick) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let inode = netns.id.inode;
+        if self.netns.get(&inode).is_some_and(|known| is_other(known.cookie, netns.id.cookie)) {
+            let known = self.netns.get(&inode).and_then(|known| known.cookie);
+            changes.extend(self.end(NetnsId { cookie: known, inode }, tick.time));
+        }
+        if self.netns.len() >= MAX_NETNS && !self.netns.contains_key(&inode) {
+            self.netns.retain(|_, watched| !watched.is_at_rest());
+        }
+        let has_room = self.netns.len() < MAX_NETNS;
+        let watched = match self.netns.entry(inode) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) if has_room => place.insert(Watched::new(netns, tick.time)),
+            Entry::Vacant(_) => {
+                self.overlooked += 1;
+                return changes;
+            }
+        };
+        watched.cookie = netns.id.cookie.or(watched.cookie);
+        watched.name.clone_from(&netns.name);
+        (watched.entries, watched.limit) = (netns.entries, netns.limit);
+        let facts = Facts::of(netns, tick, watched.kernel.as_ref(), &self.config);
+        watched.kernel = netns.kernel.or(watched.kernel);
+        let outlook = Some(&netns.outlook);
+        if let Some(after) = watched.judge(&facts, tick.time, &self.config) {
+            let text = words::of_change(&after, watched, inode, outlook);
+            changes.push(watched.change(after, inode, tick.time, outlook, text));
+        }
+        changes
+    }
+
+    /// Forgets a namespace; what it was warned of is over.
+    fn end(&mut self, id: NetnsId, time: Time) -> Option<Change> {
+        let known = self.netns.get(&id.inode)?;
+        if is_other(known.cookie, id.cookie) {
+            return None;
+        }
+        let mut watched = self.netns.remove(&id.inode)?;
+        let after = watched.turn(Level::Ok, vec![], time)?;
+        let text = words::of_end(&after, &watched, id.inode);
+        let change = watched.change(after, id.inode, time, None, text);
+        Some(Change { ended: true, ..change })
+    }
+}
+
+/// Whether the cookies are of two namespaces; one that is not known may be any.
+fn is_other(one: Option<u64>, other: Option<u64>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}
+
+/// A level that was left.
+#[derive(Debug)]
+struct Left {
+    from: Level,
+    /// How long it lasted.
+    seconds: f64,
+    to: Level,
+    signs: Vec<Sign>,
+    /// Since it was last [`Level::Ok`].
+    lost: Lost,
+}
+
+impl Watched {
+    fn new(netns: &NetnsTick, time: Time) -> Self {
+        Self {
+            cookie: netns.id.cookie,
+            name: None,
+            level: Level::Ok,
+            since_ns: time.monotonic_ns,
+            signals: Default::default(),
+            entries: netns.entries,
+            limit: netns.limit,
+            kernel: None,
+            lost: Lost::default(),
+        }
+    }
+
+    /// Whether nothing would be forgotten with it but what the kernel has counted.
+    fn is_at_rest(&self) -> bool {
+        self.level == Level::Ok && self.signals.iter().all(Signal::is_at_rest)
+    }
+
+    /// A tick in which nothing was counted in it: it is as full as before, and nothing comes.
+    fn observe_idle(&mut self, inode: u64, time: Time, config: &Config) -> Option<Change> {
+        let facts = Facts::idle(self.entries, self.limit);
+        let after = self.judge(&facts, time, config)?;
+        let text = words::of_change(&after, self, inode, None);
+        Some(self.change(after, inode, time, None, text))
+    }
+
+    /// Moves to the level that the signs amount to; none where that is the one it is on.
+    fn judge(&mut self, facts: &Facts, time: Time, config: &Config) -> Option<Left> {
+        self.lost.add(facts.lost);
+        let mut raised = Vec::new();
+        for (sign, signal) in Sign::ALL.into_iter().zip(&mut self.signals) {
+            let says = sign.says(facts, config);
+            if signal.observe(says, time.monotonic_ns, sign.timing(config)) {
+                raised.push(sign);
+            }
+        }
+        let level = raised.iter().map(|sign| sign.level()).max().unwrap_or(Level::Ok);
+        let left = self.turn(level, raised, time);
+        if self.level == Level::Ok {
+            self.lost = Lost::default();
+        }
+        left
+    }
+
+    fn turn(&mut self, to: Level, signs: Vec<Sign>, time: Time) -> Option<Left> {
+        if to == self.level {
+            return None;
+        }
+        let seconds = time.monotonic_ns.saturating_sub(self.since_ns) as f64 / 1e9;
+        self.since_ns = time.monotonic_ns;
+        let from = std::mem::replace(&mut self.level, to);
+        Some(Left { from, seconds, to, signs, lost: self.lost })
+    }
+
+    fn change(
+        &self,
+        left: Left,
+        inode: u64,
+        time: Time,
+        outlook: Option<&Outlook>,
+        reason: String,
+    ) -> Change {
+        Change {
+            time,
+            id: NetnsId { cookie: self.cookie, inode },
+            name: self.name.clone(),
+            from: left.from,
+            seconds: left.seconds,
+            to: left.to,
+            signs: left.signs,
+            entries: self.entries,
+            limit: self.limit,
+            full: outlook.and_then(|outlook| outlook.full),
+            full_within: outlook.and_then(|outlook| outlook.full_within),
+            lost: left.lost,
+            ended: false,
+            reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Scenarios: `tests/scenarios/warnings/*.toml`, a reading a second and the changes that come of them.
+
+use serde::Deserialize;
+
+use super::*;
+use crate::{
+    forecast::outlook::{Quantiles, State},
+    model::{
+        counts::{Counted, Totals},
+        name::NameKind,
+        tick::Rates,
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    /// Entries that the table may have; 0: as many as memory holds.
+    max: u32,
+    /// Where no program counts, the kernel's own numbers tell what was lost.
+    #[serde(default)]
+    by_kernel: bool,
+    #[serde(default)]
+    config: Config,
+    reading: Vec<Series>,
+    #[serde(default)]
+    change: Vec<Expected>,
+}
+
+/// The same reading a few times.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Series {
+    times: u64,
+    /// None: they cannot be told.
+    entries: Option<u64>,
+    /// None: nothing is forecast.
+    full_within: Option<[f64; 4]>,
+    /// In each of them; none: they cannot be told.
+    dropped: Option<u64>,
+    evicted: Option<u64>,
+    cookie: Option<u64>,
+    #[serde(default)]
+    is_idle: bool,
+    #[serde(default)]
+    is_gone: bool,
+    #[serde(default)]
+    has_ended: bool,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    /// The number of the reading, from 0.
+    at: u64,
+    to: Level,
+    signs: Vec<String>,
+    reason: String,
+}
+
+/// What was lost in all readings up to this one.
+#[derive(Default)]
+struct Counters {
+    dropped: u64,
+    evicted: u64,
+}
+
+fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) -> Tick {
+    let id = NetnsId { cookie: series.cookie, inode: 4_026_531_840 };
+    let outlook = match series.full_within {
+        None => Outlook::unknown(State::Unknown, "not enough is known yet"),
+        Some(within) => Outlook {
+            full: Some(Quantiles { low: Some(7200.0), median: None, high: None }),
+            full_within: Some(within),
+            ..Outlook::unknown(State::Filling, "arrivals stay as they are")
+        },
+    };
+    counters.dropped += series.dropped.unwrap_or(0);
+    counters.evicted += series.evicted.unwrap_or(0);
+    let kernel = KernelStat {
+        drop: series.dropped.map(|_| counters.dropped),
+        early_drop: series.evicted.map(|_| counters.evicted),
+        ..KernelStat::default()
+    };
+    let change = Totals {
+        table_full: series.dropped.unwrap_or(0),
+        evictions: series.evicted.unwrap_or(0),
+        ..Totals::default()
+    };
+    let is_counted = series.dropped.is_some() && !scenario.by_kernel;
+    let netns = NetnsTick {
+        id,
+        name: Some(Name { text: "host".into(), kind: NameKind::IpNetns }),
+        ended: series.has_ended,
+        entries: series.entries.map_or(Entries::Unavailable, Entries::Exact),
+        limit: if scenario.max == 0 { Limit::Unlimited } else { Limit::Entries(scenario.max) },
+        change: is_counted.then_some(change),
+        rates: Rates::default(),
+        windows: None,
+        totals: None,
+        baseline: None,
+        drift: None,
+        outlook,
+        timeouts_known: false,
+        count: None,
+        kernel: scenario.by_kernel.then_some(kernel),
+    };
+    let is_there = !series.is_idle && !series.is_gone;
+    Tick {
+        time: Time { monotonic_ns: at * 1_000_000_000, unix_ns: at },
+        idle: u64::from(series.is_idle),
+        gone: if series.is_gone { vec![id] } else { vec![] },
+        counted: Counted { deletes: series.evicted.is_some(), ..Counted::ALL },
+        ..Tick::example(if is_there { vec![netns] } else { vec![] })
+    }
+}
+
+fn play(scenario: &Scenario) -> Vec<Expected> {
+    let mut warnings = Warnings::new(scenario.config);
+    let (mut counters, mut at, mut changes) = (Counters::default(), 0, Vec::new());
+    for series in &scenario.reading {
+        for _ in 0..series.times {
+            for change in warnings.observe(&tick(scenario, series, at, &mut counters)) {
+                changes.push(Expected {
+                    at,
+                    to: change.to,
+                    signs: change.signs.iter().map(|sign| sign.name().to_owned()).collect(),
+                    reason: change.reason,
+                });
+            }
+            at += 1;
+        }
+    }
+    changes
+}
+
+#[test]
+fn scenarios_come_out_as_they_say() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios/warnings");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    assert!(files.len() >= 10, "{files:?}");
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let scenario: Scenario =
+            toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        scenario.config.check().unwrap();
+        assert_eq!(play(&scenario), scenario.change, "{}", path.display());
+    }
+}
+
+#[test]
+fn namespaces_are_bounded_and_those_at_rest_make_room() {
+    let one = |inode: u64, entries: u64| {
+        let scenario: Scenario = toml::from_str("max = 100\nreading = []").unwrap();
+        let series = Series {
+            times: 1,
+            entries: Some(entries),
+            full_within: None,
+            dropped: None,
+            evicted: None,
+            cookie: None,
+            is_idle: false,
+            is_gone: false,
+            has_ended: false,
+        };
+        let mut tick = tick(&scenario, &series, 0, &mut Counters::default());
+        tick.netns[0].id.inode = inode;
+        tick.netns.remove(0)
+    };
+    let mut warnings = Warnings::new(Config::default());
+    let full = (0..MAX_NETNS as u64 - 1).map(|inode| one(inode, 100));
+    assert_eq!(warnings.observe(&Tick::example(full.collect())).len(), MAX_NETNS - 1);
+    warnings.observe(&Tick::example(vec![one(1_000_000, 1)]));
+    assert_eq!((warnings.levels().count(), warnings.overlooked()), (MAX_NETNS, 0));
+    // Room for one, where one was at rest, and not for two.
+    let more = vec![one(1_000_001, 100), one(1_000_002, 100)];
+    assert_eq!(warnings.observe(&Tick::example(more)).len(), 1);
+    assert_eq!((warnings.levels().count(), warnings.overlooked()), (MAX_NETNS, 1));
+}

@@ -1,0 +1,120 @@
+//! The socket pair between the halves: whole messages, with descriptors beside them.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::{
+    cmsg_space,
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+        sendmsg, socketpair,
+        sockopt::{Timeout, set_socket_timeout},
+    },
+};
+
+/// Descriptors beside one message, at most; the kernel allows 253 (`SCM_MAX_FD`, include/net/scm.h).
+pub(super) const DESCRIPTORS: usize = 192;
+
+/// One end.
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+/// A message.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    pub(super) bytes: Vec<u8>,
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+impl Channel {
+    /// Both ends, which a program that is executed does not inherit.
+    pub(super) fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// From now on, waiting for a message, or for room for one, takes so long at the most.
+    pub(super) fn wait_at_most(&self, time: Duration) -> io::Result<()> {
+        set_socket_timeout(&self.0, Timeout::Recv, Some(time))?;
+        Ok(set_socket_timeout(&self.0, Timeout::Send, Some(time))?)
+    }
+
+    /// Sends a message.
+    pub(super) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} descriptors are too many for a message", descriptors.len()),
+            ));
+        }
+        loop {
+            match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL) {
+                Err(Errno::INTR) => {}
+                other => return Ok(other.map(drop)?),
+            }
+        }
+    }
+
+    /// The next message of at most `most` bytes; none once the other end is closed. `with_descriptors`: else one that
+    /// has some is an error, and they are not taken.
+    pub(super) fn receive(
+        &self,
+        most: usize,
+        with_descriptors: bool,
+    ) -> io::Result<Option<Message>> {
+        let mut bytes = vec![0; most];
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut beside = match with_descriptors {
+            true => RecvAncillaryBuffer::new(&mut space),
+            false => RecvAncillaryBuffer::default(),
+        };
+        let received = loop {
+            let room = &mut [IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.0, room, &mut beside, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                other => break other?,
+            }
+        };
+        let mut descriptors = Vec::new();
+        for message in beside.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                descriptors.extend(received);
+            }
+        }
+        let lost = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
+        if received.flags.intersects(lost) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "a message is longer than {most} bytes, or has descriptors that it may not have"
+                ),
+            ));
+        }
+        bytes.truncate(received.bytes);
+        // No half sends an empty message.
+        Ok((received.bytes > 0).then_some(Message { bytes, descriptors }))
+    }
+
+    /// Whether the other end is open.
+    pub(super) fn is_open(&self) -> bool {
+        let mut ends = [PollFd::new(&self.0, PollFlags::empty())];
+        let polled = poll(&mut ends, Some(&Timespec::default()));
+        polled.is_err() || !ends[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,229 @@
+//! The half that keeps privileges. It parses [`Request`]s and nothing else.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    process,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+
+use super::{
+    capabilities,
+    channel::Channel,
+    filter,
+    message::{ANSWER_BYTES, Answer, Known, NETNS, REQUEST_BYTES, Request, Visited},
+    remote::Remote,
+};
+use crate::source::{
+    access::{Access, Attachment, Own},
+    ebpf, limits,
+};
+
+/// Time in which a request is answered: attaching in an emulated machine takes seconds. A helper that takes longer
+/// is as good as gone.
+const ANSWERED_IN: Duration = Duration::from_secs(30);
+
+/// What the helper is for. It cannot be told otherwise later.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What to attach, and where procfs and sysfs are mounted.
+    pub ebpf: ebpf::Options,
+    /// Whether the programs may be timed.
+    pub probe_stats: bool,
+    /// Room for messages in each socket for the events of ctnetlink, in bytes; none: it opens none.
+    pub listen: Option<u32>,
+}
+
+/// Starts the helper: a copy of this process, which keeps its capabilities, as far as they are needed, when this one
+/// gives them up. It ends with this process.
+///
+/// # Errors
+/// There are other threads already, or those of fork(2).
+pub fn start(options: Options) -> Result<Remote> {
+    let procfs = &options.ebpf.procfs;
+    let threads = fs::read_dir(procfs.join("self/task")).map_or(1, Iterator::count);
+    ensure!(threads == 1, "the privileged helper must be started before other threads are");
+    // Inherited; raising it later takes CAP_SYS_RESOURCE.
+    limits::raise(libc::RLIMIT_NOFILE);
+    limits::raise(libc::RLIMIT_MEMLOCK);
+    let (ours, theirs) = Channel::pair().context("cannot make a socket pair")?;
+    let client = getpid();
+    // SAFETY: there is no other thread, so nothing that the child uses is held by one.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()).context("cannot start the privileged helper"),
+        0 => {
+            drop(ours);
+            let outcome = run(&theirs, &options, client);
+            if let Err(error) = &outcome {
+                anstream::eprintln!("ctmon: the privileged helper ends: {error:#}");
+            }
+            process::exit(i32::from(outcome.is_err()))
+        }
+        child => {
+            drop(theirs);
+            ours.wait_at_most(ANSWERED_IN).context("cannot set up the socket pair")?;
+            Ok(Remote::new(ours, options, Pid::from_raw(child)))
+        }
+    }
+}
+
+/// The child's life.
+fn run(channel: &Channel, options: &Options, client: Pid) -> Result<()> {
+    rustix::thread::set_name(c"ctmon-helper")?;
+    leave_terminal()?;
+    capabilities::pass_none_on()?;
+    capabilities::keep(&capabilities::helper(options.listen.is_some()))?;
+    rustix::thread::set_no_new_privs(true)?;
+    // After the capabilities, because a change of them takes it back.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != Some(client) {
+        return Ok(());
+    }
+    filter::install(&filter::helper(options.ebpf.pins.is_some(), options.listen.is_some())?)?;
+    serve(channel, options, &Own::new(options.ebpf.procfs.clone()))
+}
+
+/// Signals of a terminal or of a service manager are for the client, whose end ends the helper.
+fn leave_terminal() -> Result<()> {
+    for signal in
+        [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2]
+    {
+        // SAFETY: no handler is set that could run.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    // Who waits for the end of the client's output is not to wait for the helper.
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    let null = null.context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(())
+}
+
+/// Answers until the other end is closed.
+///
+/// # Errors
+/// What came was no request.
+pub(super) fn serve(channel: &Channel, options: &Options, access: &dyn Access) -> Result<()> {
+    let mut helper = Helper { options, access, attachment: None };
+    while let Some(message) =
+        channel.receive(REQUEST_BYTES, false).context("cannot receive a request")?
+    {
+        let request: Request = serde_json::from_slice(&message.bytes)
+            .context("the serving half has sent what is no request")?;
+        for (answer, descriptors) in helper.answer(&request) {
+            let descriptors: Vec<BorrowedFd<'_>> =
+                descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
+            let bytes = encode(&answer)?;
+            match channel.send(&bytes, &descriptors) {
+                // It does not wait for the answer.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                sent => sent.context("cannot send an answer")?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn encode(answer: &Answer) -> Result<Vec<u8>> {
+    let bytes = serde_json::to_vec(answer)?;
+    ensure!(bytes.len() <= ANSWER_BYTES, "an answer has {} bytes", bytes.len());
+    Ok(bytes)
+}
+
+/// What lasts from one request to the next.
+struct Helper<'a> {
+    options: &'a Options,
+    access: &'a dyn Access,
+    attachment: Option<Box<dyn Attachment>>,
+}
+
+/// An answer and what is beside it.
+type Sent = (Answer, Vec<OwnedFd>);
+
+impl Helper<'_> {
+    /// One message, or for namespaces as many as it takes.
+    fn answer(&mut self, request: &Request) -> Vec<Sent> {
+        let answers = match request {
+            Request::Attach => self.attach().map(|sent| vec![sent]),
+            Request::Detach => {
+                let detached = self.attachment.take().map_or(Ok(()), Attachment::detach);
+                detached.map(|()| vec![(Answer::Detached, vec![])])
+            }
+            Request::Leave => {
+                self.attachment = None;
+                Ok(vec![(Answer::Detached, vec![])])
+            }
+            Request::Time => self.time().map(|sent| vec![sent]),
+            Request::Discover => self.discover(),
+            Request::Enter(inodes) => self.enter(inodes).map(|sent| vec![sent]),
+            Request::Listen(inodes) => self.listen(inodes).map(|sent| vec![sent]),
+        };
+        answers.unwrap_or_else(|error| vec![(Answer::Failed((&error).into()), vec![])])
+    }
+
+    fn attach(&mut self) -> Result<Sent> {
+        ensure!(self.attachment.is_none(), "the programs are attached already");
+        let (parts, attachment) = self.access.attach(&self.options.ebpf)?;
+        self.attachment = Some(attachment);
+        Ok((Answer::Attached(Box::new(parts.facts)), parts.descriptors))
+    }
+
+    fn time(&self) -> Result<Sent> {
+        if !self.options.probe_stats {
+            bail!("the privileged helper was started without --probe-stats");
+        }
+        Ok((Answer::Timed, vec![self.access.time_programs()?]))
+    }
+
+    fn discover(&self) -> Result<Vec<Sent>> {
+        let seen = self.access.discover()?;
+        let last = seen.len().div_ceil(NETNS).saturating_sub(1);
+        let mut parts: Vec<_> = seen.chunks(NETNS).map(<[_]>::to_vec).collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let answer = |(at, seen)| (Answer::Seen { seen, more: at < last }, vec![]);
+        Ok(parts.into_iter().enumerate().map(answer).collect())
+    }
+
+    fn enter(&self, inodes: &[u64]) -> Result<Sent> {
+        require_few(inodes)?;
+        let mut descriptors = Vec::new();
+        let visited = self.access.enter(inodes)?.into_iter().map(|visit| {
+            let outcome = visit.outcome.map(|entered| {
+                descriptors.extend([entered.count, entered.max, entered.folder]);
+                Known { cookie: entered.cookie, mark: entered.mark }
+            });
+            Visited { inode: visit.inode, outcome }
+        });
+        let answer = Answer::Entered(visited.collect());
+        Ok((answer, descriptors))
+    }
+
+    fn listen(&self, inodes: &[u64]) -> Result<Sent> {
+        require_few(inodes)?;
+        let Some(receive_bytes) = self.options.listen else {
+            bail!("the privileged helper was started without --source netlink");
+        };
+        let mut descriptors = Vec::new();
+        let visits = self.access.listen(inodes, receive_bytes)?.into_iter();
+        let visited = visits.map(|visit| {
+            let outcome = visit.outcome.map(|socket| descriptors.push(socket));
+            Visited { inode: visit.inode, outcome }
+        });
+        let answer = Answer::Listening(visited.collect());
+        Ok((answer, descriptors))
+    }
+}
+
+fn require_few(inodes: &[u64]) -> Result<()> {
+    ensure!(inodes.len() <= NETNS, "{} namespaces are too many for a request", inodes.len());
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "helper_tests.rs"]
+mod tests;

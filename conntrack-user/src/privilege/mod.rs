@@ -1,0 +1,17 @@
+//! Two halves of one program: what faces the network or parses what others wrote has no capabilities; a small
+//! [`helper`] process, started before any other thread, keeps those that attaching the kernel programs and entering
+//! network namespaces take. It answers a fixed list of requests ([`message`]) with descriptors and plain data, and
+//! ends with whom it was started for.
+
+mod capabilities;
+mod channel;
+mod ended;
+mod filter;
+pub mod helper;
+pub mod message;
+mod remote;
+pub mod sandbox;
+
+pub use ended::Ended;
+pub use helper::start;
+pub use remote::Remote;

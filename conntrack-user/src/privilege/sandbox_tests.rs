@@ -1,0 +1,198 @@
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    thread,
+};
+
+use aya_obj::generated::bpf_cmd;
+
+use super::*;
+
+/// Lines of the status of this thread.
+fn status() -> HashMap<String, String> {
+    let text = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_owned(), value.trim().to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// Runs `work` in a thread of its own, which alone is restricted.
+fn apart(work: impl FnOnce() + Send + 'static) {
+    thread::spawn(work).join().unwrap();
+}
+
+/// What a call that takes numbers only fails with.
+fn error_of(call: libc::c_long, arguments: [u64; 4]) -> Option<i32> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: the filter has to refuse it; else the kernel finds no memory at these addresses.
+    let result = unsafe { libc::syscall(call, a, b, c, d) };
+    (result < 0).then(|| io::Error::last_os_error().raw_os_error()).flatten()
+}
+
+#[test]
+fn what_a_service_does_not_need_is_refused() {
+    apart(|| {
+        enter(&Sandbox { read: vec!["/proc".into()], ..Sandbox::default() }).unwrap();
+        let status = status();
+        for (name, value) in [
+            ("CapInh", "0000000000000000"),
+            ("CapPrm", "0000000000000000"),
+            ("CapEff", "0000000000000000"),
+            ("CapAmb", "0000000000000000"),
+            ("NoNewPrivs", "1"),
+            ("Seccomp", "2"),
+        ] {
+            assert_eq!(status[name], value, "{name}");
+        }
+        let namespace = libc::CLONE_NEWUSER as u64;
+        let own = u64::from(std::process::id());
+        let refused: [(&str, libc::c_long, [u64; 4]); 24] = [
+            ("ptrace", libc::SYS_ptrace, [libc::PTRACE_TRACEME as u64, 0, 0, 0]),
+            ("process_vm_readv", libc::SYS_process_vm_readv, [own, 0, 0, 0]),
+            ("pidfd_getfd", libc::SYS_pidfd_getfd, [0, 0, 0, 0]),
+            ("kill", libc::SYS_kill, [own, 0, 0, 0]),
+            ("mount", libc::SYS_mount, [0, 0, 0, 0]),
+            ("umount2", libc::SYS_umount2, [0, 0, 0, 0]),
+            ("pivot_root", libc::SYS_pivot_root, [0, 0, 0, 0]),
+            ("chroot", libc::SYS_chroot, [0, 0, 0, 0]),
+            ("setns", libc::SYS_setns, [0, 0, 0, 0]),
+            ("unshare", libc::SYS_unshare, [namespace, 0, 0, 0]),
+            ("clone in a namespace", libc::SYS_clone, [namespace, 0, 0, 0]),
+            ("clone3", libc::SYS_clone3, [0, 0, 0, 0]),
+            ("init_module", libc::SYS_init_module, [0, 0, 0, 0]),
+            ("finit_module", libc::SYS_finit_module, [0, 0, 0, 0]),
+            ("kexec_load", libc::SYS_kexec_load, [0, 0, 0, 0]),
+            ("keyctl", libc::SYS_keyctl, [0, 0, 0, 0]),
+            ("perf_event_open", libc::SYS_perf_event_open, [0, 0, 0, 0]),
+            ("io_uring_setup", libc::SYS_io_uring_setup, [1, 0, 0, 0]),
+            ("userfaultfd", libc::SYS_userfaultfd, [0, 0, 0, 0]),
+            ("open_by_handle_at", libc::SYS_open_by_handle_at, [0, 0, 0, 0]),
+            ("execveat", libc::SYS_execveat, [0, 0, 0, 0]),
+            ("bpf: load a program", libc::SYS_bpf, [bpf_cmd::BPF_PROG_LOAD as u64, 0, 0, 0]),
+            ("bpf: walk programs", libc::SYS_bpf, [bpf_cmd::BPF_PROG_GET_NEXT_ID as u64, 0, 0, 0]),
+            ("a packet socket", libc::SYS_socket, [libc::AF_PACKET as u64, 3, 0, 0]),
+        ];
+        for (what, call, arguments) in refused {
+            assert_eq!(error_of(call, arguments), Some(libc::ENOSYS), "{what}");
+        }
+        let error = Command::new("/bin/true").status().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "execve");
+        // On what is not there: the kernel itself answers.
+        let info = bpf_cmd::BPF_OBJ_GET_INFO_BY_FD as u64;
+        assert_ne!(error_of(libc::SYS_bpf, [info, 0, 0, 0]), Some(libc::ENOSYS));
+    });
+}
+
+#[test]
+fn what_a_service_needs_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    apart(move || {
+        let sandbox =
+            Sandbox { read: vec!["/proc".into()], write: vec![path.clone()], ..Sandbox::default() };
+        enter(&sandbox).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let client = tokio::net::TcpStream::connect(address);
+            let (client, server) = tokio::join!(client, listener.accept());
+            assert_eq!(client.unwrap().local_addr().unwrap(), server.unwrap().1);
+            let read = tokio::task::spawn_blocking(|| fs::read_to_string("/proc/loadavg"));
+            assert!(read.await.unwrap().is_ok());
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sender = thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"hello").unwrap();
+        });
+        let mut text = String::new();
+        listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+        sender.join().unwrap();
+        assert_eq!(text, "hello");
+
+        let written = path.join("recording");
+        fs::write(&written, "kept").unwrap();
+        fs::rename(&written, path.join("done")).unwrap();
+        assert_eq!(fs::read_to_string(path.join("done")).unwrap(), "kept");
+        fs::remove_file(path.join("done")).unwrap();
+    });
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn files_that_were_not_named_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["read", "other"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("file"), "text").unwrap();
+    }
+    let path = folder.path().to_owned();
+    apart(move || {
+        let sandbox = Sandbox { read: vec![path.join("read")], ..Sandbox::default() };
+        let missing = enter(&sandbox).unwrap();
+        if let Some(why) = missing.first() {
+            println!("skipped: {why}");
+            return;
+        }
+        assert_eq!(fs::read_to_string(path.join("read/file")).unwrap(), "text");
+        let refused = [
+            fs::write(path.join("read/file"), "other"),
+            fs::write(path.join("read/new"), "other"),
+            fs::remove_file(path.join("read/file")),
+            fs::read_to_string(path.join("other/file")).map(drop),
+            fs::read_dir(path.join("other")).map(drop),
+            // A file of its user.
+            fs::write("/proc/self/comm", "other"),
+        ];
+        for (number, outcome) in refused.into_iter().enumerate() {
+            let kind = outcome.err().map(|error| error.kind());
+            assert_eq!(kind, Some(io::ErrorKind::PermissionDenied), "number {number}");
+        }
+    });
+}
+
+#[test]
+fn commands_run_only_where_they_are_configured() {
+    apart(|| {
+        let sandbox = Sandbox { commands: true, ..Sandbox::default() };
+        enter(&sandbox).unwrap();
+        assert!(Command::new("/bin/true").status().unwrap().success());
+        let output = Command::new("/bin/grep").args(["NoNewPrivs", "/proc/self/status"]).output();
+        let output = output.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "NoNewPrivs:\t1\n");
+        assert_eq!(error_of(libc::SYS_ptrace, [0; 4]), Some(libc::ENOSYS));
+    });
+}
+
+#[test]
+fn another_user_is_taken_for_good() {
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("skipped: becoming another user takes root");
+        return;
+    }
+    apart(|| {
+        let sandbox = Sandbox {
+            read: vec!["/proc".into(), "/etc".into()],
+            user: Some((65_534, 65_533)),
+            ..Sandbox::default()
+        };
+        enter(&sandbox).unwrap();
+        let status = status();
+        let all = |id: &str| [id; 4].join("\t");
+        assert_eq!(status["Uid"], all("65534"));
+        assert_eq!(status["Gid"], all("65533"));
+        assert_eq!(status["Groups"], "");
+        assert_eq!(status["CapPrm"], "0000000000000000");
+        let shadow = fs::read("/etc/shadow").map_err(|error| error.kind());
+        assert_eq!(shadow.unwrap_err(), io::ErrorKind::PermissionDenied);
+    });
+}

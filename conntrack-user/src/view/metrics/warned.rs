@@ -1,0 +1,101 @@
+//! What was warned of, and who was told.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::family::{Family, Sample};
+use crate::daemon::{alerts::Told, notify::Counts};
+
+const CHANGES: Family = Family::counter(
+    "ctmon_warning_changes",
+    "Changes of a namespace's level, by the level that it changed to.",
+);
+const OVERLOOKED: Family = Family::gauge(
+    "ctmon_warning_netns_overlooked",
+    "Network namespaces that are not watched for warnings, because there are too many.",
+);
+const NOTIFICATIONS: Family = Family::counter(
+    "ctmon_notifications",
+    "Changes that a command or a webhook was to be told, by what became of them.",
+);
+const FAILED: Family = Family::counter(
+    "ctmon_notification_attempts_failed",
+    "Attempts to tell a change that failed, most of which are made again.",
+);
+
+pub(super) const FAMILIES: [Family; 4] = [CHANGES, OVERLOOKED, NOTIFICATIONS, FAILED];
+
+/// Writes them all.
+pub(super) fn write(told: &Told, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let changes: Vec<Sample<'_>> =
+        told.changes.iter().map(|(to, n)| Sample::of(*n).with("to", to.name())).collect();
+    CHANGES.write(encoder, &changes)?;
+    if !told.changes.is_empty() {
+        OVERLOOKED.write(encoder, &[Sample::of(told.overlooked)])?;
+    }
+    let outcomes = |counts: &Counts| {
+        [
+            ("delivered", counts.delivered),
+            ("given_up", counts.given_up),
+            ("superseded", counts.superseded),
+            ("dropped", counts.dropped),
+        ]
+    };
+    let of_each = |(target, counts): &(&'static str, Counts)| {
+        let target = *target;
+        outcomes(counts)
+            .map(|(result, n)| Sample::of(n).with("target", target).with("result", result))
+    };
+    let notifications: Vec<Sample<'_>> = told.notifications.iter().flat_map(of_each).collect();
+    NOTIFICATIONS.write(encoder, &notifications)?;
+    let failed: Vec<Sample<'_>> = told
+        .notifications
+        .iter()
+        .map(|(target, counts)| Sample::of(counts.failed_attempts).with("target", *target))
+        .collect();
+    FAILED.write(encoder, &failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+    };
+
+    use super::super::{Format, Metrics};
+    use super::*;
+    use crate::{
+        daemon::{latest::Latest, warning::Level},
+        model::tick::{NetnsTick, Tick},
+    };
+
+    #[test]
+    fn levels_and_what_became_of_notifications_are_numbers() {
+        let mut latest = Latest::new(1);
+        let tables = [7, 8, 9].map(|inode| NetnsTick::example(inode, 96, 100));
+        latest.take(Tick::example(tables.into()));
+        let counts = Counts { delivered: 2, failed_attempts: 5, ..Counts::default() };
+        latest.warn(Told {
+            levels: BTreeMap::from([(7, Level::Warning), (8, Level::Ok), (9, Level::Critical)]),
+            changes: BTreeMap::from([(Level::Critical, 1)]),
+            overlooked: 0,
+            notifications: vec![("webhook", counts)],
+        });
+        let text = Metrics::new(Arc::new(Mutex::new(latest)), Arc::default())
+            .text(Format::Prometheus)
+            .unwrap();
+        for line in [
+            "ctmon_warning_state{netns=\"7\"} 1",
+            "ctmon_warning_state{netns=\"others\"} 2",
+            "ctmon_warning_changes_total{to=\"critical\"} 1",
+            "ctmon_warning_netns_overlooked 0",
+            "ctmon_notifications_total{target=\"webhook\",result=\"delivered\"} 2",
+            "ctmon_notifications_total{target=\"webhook\",result=\"given_up\"} 0",
+            "ctmon_notification_attempts_failed_total{target=\"webhook\"} 5",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}: {text}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The two halves: what each may, and what becomes of one without the other.
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use conntrack_tests::traffic::{Family, Plan, Protocol};
+use conntrack_user::model::reading::NetnsReading;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{TRACK, expect_no_panic, kill::none_loaded, namespaces::Inhabited};
+use crate::{
+    checks::Checks,
+    half::{CHANGE_SETTING, MAKE_FILE, OPEN_NAMESPACE, READ_OF_ROOT, Said, WRITE_OF_ROOT},
+    kernel,
+    netns::Netns,
+    process::Process,
+    runner::{Env, Test},
+    served::Served,
+    stage::{self, Running},
+    wait,
+};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::new(
+            "halves-as-root",
+            "A serving half without capabilities counts exactly, and what is forbidden fails",
+            |_, checks| as_root(checks),
+        ),
+        Test::new(
+            "halves-as-nobody",
+            "A serving half of another user counts exactly, and may not even what root's files allow",
+            |_, checks| as_nobody(checks),
+        ),
+        Test::new(
+            "halves-garbage-ends-the-helper",
+            "What is no request ends the helper, and the programs with it",
+            |_, checks| garbage(checks),
+        ),
+        Test::new(
+            "serve-has-two-halves",
+            "Both halves of ctmon serve have the capabilities that are documented, and no more",
+            serve,
+        ),
+        Test::new(
+            "serve-kill-9-ends-the-helper",
+            "After kill -9 of the serving half the helper ends, and no program stays loaded",
+            kill_serving,
+        ),
+        Test::new(
+            "serve-without-its-helper",
+            "After kill -9 of the helper no program stays loaded; serve says so and goes on with procfs",
+            kill_helper,
+        ),
+    ]
+}
+
+const FLOWS: u64 = 500;
+/// `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN`, `CAP_SYSLOG`, `CAP_PERFMON`, `CAP_BPF`
+const HELPER: u64 = 1 << 19 | 1 << 21 | 1 << 34 | 1 << 38 | 1 << 39;
+const BPF: u64 = 1 << 39;
+
+/// The monitor of `half.rs`.
+struct Half {
+    process: Process,
+    helper: Pid,
+    /// What the kernel has nothing for.
+    missing: Vec<String>,
+}
+
+impl Half {
+    fn start(half: &str) -> Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["--half", half]);
+        let process = Process::spawn(command, format!("a monitor in two halves, {half}"))?;
+        let Said::Begun(helper, missing) = said(&process)? else {
+            bail!("it does not say that it has begun");
+        };
+        let helper = Pid::from_raw(helper).context("the helper has no number")?;
+        Ok(Self { process, helper, missing })
+    }
+
+    /// Reads until `wanted` finds what it wants in what is told of a namespace.
+    fn netns<T>(&self, what: &str, wanted: impl Fn(&NetnsReading) -> Option<T>) -> Result<T> {
+        wait::until(what, wait::SHORT, || {
+            let reading = match said(&self.process)? {
+                Said::Read(reading) => reading,
+                other => bail!("it says {other:?}"),
+            };
+            Ok(reading.netns.iter().find_map(&wanted))
+        })
+    }
+}
+
+fn said(process: &Process) -> Result<Said> {
+    let line = process.next_line(wait::SHORT)?.with_context(|| process.said())?;
+    serde_json::from_str(&line).with_context(|| format!("not understood: {line}"))
+}
+
+/// Lines of `/proc/PID/status`.
+fn status(process: Pid) -> Result<BTreeMap<String, String>> {
+    let path = format!("/proc/{}/status", process.as_raw_nonzero());
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_owned(), value.trim().to_owned()))
+    };
+    Ok(text.lines().filter_map(line).collect())
+}
+
+/// What the serving half keeps: before 5.19 bpf(2) asks for a capability where it is not for everybody.
+fn serving() -> u64 {
+    let sysctl = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
+    let is_restricted = sysctl.is_ok_and(|text| text.trim() != "0");
+    if kernel::is_before((5, 19)) && is_restricted { BPF } else { 0 }
+}
+
+fn expect_status(checks: &mut Checks, whose: &str, process: Pid, capabilities: u64) -> Result<()> {
+    let status = status(process)?;
+    for (name, value) in [
+        ("CapInh", 0),
+        ("CapPrm", capabilities),
+        ("CapEff", capabilities),
+        ("CapBnd", 0),
+        ("CapAmb", 0),
+    ] {
+        let seen = status.get(name).map(String::as_str);
+        checks.equal(&format!("{name} of {whose}"), seen, Some(&*format!("{value:016x}")));
+    }
+    for (name, value) in [("NoNewPrivs", "1"), ("Seccomp", "2")] {
+        let seen = status.get(name).map(String::as_str);
+        checks.equal(&format!("{name} of {whose}"), seen, Some(value));
+    }
+    Ok(())
+}
+
+fn expect_both(checks: &mut Checks, serving_half: Pid, helper: Pid) -> Result<()> {
+    expect_status(checks, "the serving half", serving_half, serving())?;
+    expect_status(checks, "the helper", helper, HELPER)
+}
+
+fn as_root(checks: &mut Checks) -> Result<()> {
+    let by_landlock = [OPEN_NAMESPACE, READ_OF_ROOT, WRITE_OF_ROOT, MAKE_FILE, CHANGE_SETTING];
+    halves("root", checks, &by_landlock)
+}
+
+fn as_nobody(checks: &mut Checks) -> Result<()> {
+    halves("nobody", checks, &[])
+}
+
+/// `by_landlock`: what works where there is no landlock.
+fn halves(half: &str, checks: &mut Checks, by_landlock: &[&str]) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let own = Netns::own()?.inode();
+    let other = Inhabited::new()?;
+    let half = Half::start(half)?;
+    checks.note(format!("missing: {:?}", half.missing));
+    expect_both(checks, half.process.id()?, half.helper)?;
+
+    let of = |inode| move |netns: &NetnsReading| (netns.id.inode == inode).then(|| netns.clone());
+    let mut tried = 0;
+    let first = loop {
+        match said(&half.process)? {
+            Said::Tried(what, None) => {
+                let expected = !half.missing.is_empty() && by_landlock.contains(&&*what);
+                checks.that(&format!("to {what} fails"), expected, "it worked");
+                checks.note(format!("{what}: worked"));
+            }
+            Said::Tried(what, Some(why)) => checks.note(format!("{what}: {why}")),
+            Said::Read(reading) => break reading,
+            other => bail!("it says {other:?}"),
+        }
+        tried += 1;
+    };
+    checks.equal("attempts", tried, 20);
+    let first = first.netns.iter().find_map(of(own)).context("the own namespace is not read")?;
+    checks.that("timeouts", first.timeouts.is_some(), first.timeouts);
+
+    let plan = || Plan::new(Protocol::Udp, Family::Ipv4, FLOWS);
+    let sent = Running::start("own", plan(), None).join(checks)?.sent;
+    checks.equal("flows", sent, FLOWS);
+    other.send(FLOWS, checks)?;
+    for (whose, inode) in [("the own namespace", own), ("the other one", other.netns.inode())] {
+        let netns = half.netns(&format!("all inserts of {whose}"), |netns| {
+            let totals = netns.totals?;
+            (netns.id.inode == inode && totals.inserts() == FLOWS).then(|| netns.clone())
+        })?;
+        let counts: Vec<_> = netns.counts.iter().filter(|read| read.agrees()).collect();
+        checks.that(
+            &format!("{whose}: the kernel's count is ours"),
+            counts.iter().any(|read| {
+                u64::from(read.count) == FLOWS && read.after.allocs - read.after.frees == FLOWS
+            }),
+            &netns.counts,
+        );
+        let has_stat = fs::exists("/proc/net/stat/nf_conntrack")?;
+        let stat = half.netns("the kernel's statistics", |netns| {
+            (netns.id.inode == inode)
+                .then_some(netns.kernel.is_some() || !has_stat)
+                .filter(|is| *is)
+        });
+        checks.that(&format!("{whose}: the kernel's statistics"), stat.is_ok(), stat);
+    }
+
+    let inode = other.netns.inode();
+    drop(other);
+    let ended = half.netns("the other namespace's end", |netns| {
+        (netns.id.inode == inode && netns.ended).then(|| netns.clone())
+    })?;
+    checks.equal("its frees", ended.totals.map(|totals| totals.frees), Some(FLOWS));
+    let ended = half.process.end_by(Signal::KILL)?;
+    expect_no_panic(checks, "the halves", &ended.stderr);
+    none_loaded()
+}
+
+fn garbage(checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let half = Half::start("garbage")?;
+    wait::until("word that the helper is gone", wait::SHORT, || {
+        Ok(matches!(said(&half.process)?, Said::CutOff).then_some(()))
+    })?;
+    let stderr = half.process.stderr();
+    checks.that("the helper says why", stderr.contains("no request"), &stderr);
+    expect_no_panic(checks, "the helper", &stderr);
+    none_loaded()
+}
+
+/// A ctmon serve with its programs attached, and its helper.
+fn start(env: &Env) -> Result<(Served, Pid)> {
+    stage::prepare(TRACK)?;
+    none_loaded()?;
+    let mut served = Served::start(env, &[])?;
+    let id = served.process().id()?.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+    let helper = children.trim().parse().ok().and_then(Pid::from_raw);
+    let helper = helper.with_context(|| format!("{children:?} is not one helper"))?;
+    ensure!(!kernel::ctmon_programs()?.is_empty(), "no program is loaded");
+    Ok((served, helper))
+}
+
+fn serve(env: &Env, checks: &mut Checks) -> Result<()> {
+    let (mut served, helper) = start(env)?;
+    expect_both(checks, served.process().id()?, helper)?;
+    let name = status(helper)?.remove("Name");
+    checks.equal("the helper's name", name.as_deref(), Some("ctmon-helper"));
+    let sockets = format!("/proc/{}/fd", helper.as_raw_nonzero());
+    let is_socket = |entry: std::io::Result<fs::DirEntry>| {
+        let target = fs::read_link(entry?.path())?;
+        Ok(target.to_string_lossy().starts_with("socket:"))
+    };
+    let sockets = fs::read_dir(sockets)?.map(is_socket).collect::<Result<Vec<bool>>>()?;
+    let sockets = sockets.into_iter().filter(|is_socket| *is_socket).count();
+    checks.equal("sockets of the helper", sockets, 1);
+    let ended = served.terminate()?;
+    checks.equal("exit code", ended.status.code(), Some(0));
+    expect_no_panic(checks, "serve", &ended.stderr);
+    none_loaded()
+}
+
+fn kill_serving(env: &Env, checks: &mut Checks) -> Result<()> {
+    let (mut served, helper) = start(env)?;
+    served.process().signal(Signal::KILL)?;
+    wait::until("the helper's end", wait::SHORT, || {
+        let state = status(helper).ok().and_then(|mut status| status.remove("State"));
+        // Whoever adopted it may leave a zombie.
+        Ok(state.is_none_or(|state| state.starts_with('Z')).then_some(()))
+    })?;
+    expect_no_panic(checks, "serve", &served.process().stderr());
+    none_loaded()
+}
+
+fn kill_helper(env: &Env, checks: &mut Checks) -> Result<()> {
+    let (mut served, helper) = start(env)?;
+    kill_process(helper, Signal::KILL)?;
+    none_loaded()?;
+    wait::until("word of it", wait::SHORT, || {
+        let stderr = served.process().stderr();
+        let words = ["the privileged helper has ended", "source procfs"];
+        Ok(words.iter().all(|word| stderr.contains(word)).then_some(()))
+    })
+    .with_context(|| served.process().said())?;
+    checks.that("no zombie is left", status(helper).is_err(), status(helper));
+    served.until_ready()?;
+    let inode = Netns::own()?.inode();
+    let metrics = served.metrics()?;
+    checks.equal("entries", metrics.of("ctmon_entries", inode), Some(0.0));
+    checks.equal("allocs are not told", metrics.of("ctmon_allocs_total", inode), None);
+    let ended = served.terminate()?;
+    checks.equal("exit code", ended.status.code(), Some(0));
+    expect_no_panic(checks, "serve", &ended.stderr);
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! A ctmon that answers, and a Prometheus that asks it; both on the loopback, and only as long as they are needed.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::tools::Tools;
+use crate::process::{line, text};
+
+/// Longest time until one of them answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A process that ends with what holds it.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().with_context(|| format!("cannot start {}", line(command)))?;
+        Ok(Self(child))
+    }
+
+    /// An error once it has ended.
+    fn still(&mut self) -> Result<()> {
+        match self.0.try_wait().context("cannot look after a process")? {
+            Some(status) => bail!("it ended ({status}); its own messages are above"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    Ok(listener.local_addr().context("no port is free")?.port())
+}
+
+/// Tries until it works, as long as the process runs.
+fn until<T>(process: &mut Running, what: &str, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) if started.elapsed() > PATIENCE => {
+                return Err(error.context(format!("{what} after {} s", PATIENCE.as_secs())));
+            }
+            Err(_) => process.still().context(what.to_owned())?,
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// `ctmon serve`, which polls procfs: that works on every machine.
+pub(super) struct Monitor {
+    _process: Running,
+    port: u16,
+}
+
+impl Monitor {
+    pub(super) fn start(program: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command.args(["serve", "--source", "procfs", "--log-format", "text", "--listen"]);
+        command.arg(format!("127.0.0.1:{port}"));
+        let mut process = Running::start(&mut command)?;
+        until(&mut process, "ctmon does not answer", || get(port, "/readyz"))?;
+        Ok(Self { _process: process, port })
+    }
+
+    /// As Prometheus has it in the label `instance`.
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What it answers.
+    pub(super) fn metrics(&self) -> Result<String> {
+        get(self.port, "/metrics")
+    }
+}
+
+/// What is answered with 200.
+fn get(port: u16, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    // Version 1.0, so that the answer comes in one piece and ends with the connection.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer in HTTP")?;
+    if !head.contains(" 200 ") {
+        bail!("{path} answers {}: {body}", head.lines().next().unwrap_or_default());
+    }
+    Ok(body.to_owned())
+}
+
+/// That rules have been evaluated on several scrapes, in which there was a forecast.
+const ENOUGH: &str = "count_over_time(instance:ctmon_seconds_to_full:min[1m]) >= 3 \
+                      and count_over_time(instance:ctmon_fill:max[1m]) >= 3";
+
+/// Prometheus.
+pub(super) struct Server<'a> {
+    tools: &'a Tools,
+    _process: Running,
+    address: String,
+}
+
+impl<'a> Server<'a> {
+    /// Starts one that scrapes `monitor` every second with these rules, and waits until it has a few scrapes.
+    pub(super) fn start(
+        tools: &'a Tools,
+        monitor: &Monitor,
+        rules: &Path,
+        scratch: &Path,
+    ) -> Result<Self> {
+        let port = free_port()?;
+        let (config, data) = (scratch.join("prometheus.yml"), scratch.join("data"));
+        let text = format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
+             rule_files: [{:?}]\n\
+             scrape_configs:\n  - job_name: ctmon\n    static_configs: [{{ targets: [{:?}] }}]\n",
+            rules.display().to_string(),
+            monitor.address()
+        );
+        fs::write(&config, text).context("cannot write the configuration of Prometheus")?;
+        let mut command = tools.command("prometheus");
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("--storage.tsdb.path={}", data.display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        command.arg("--log.level=error");
+        let mut process = Running::start(&mut command)?;
+        let address = format!("http://127.0.0.1:{port}");
+        until(&mut process, "Prometheus has not scraped ctmon", || {
+            let answer = ask(tools, &address, ENOUGH)?;
+            ensure!(!answer.trim().is_empty(), "there are not enough scrapes yet");
+            Ok(())
+        })?;
+        Ok(Self { tools, _process: process, address })
+    }
+
+    /// What a query gives now: a line for each series.
+    pub(super) fn ask(&self, query: &str) -> Result<String> {
+        ask(self.tools, &self.address, query)
+    }
+}
+
+fn ask(tools: &Tools, address: &str, query: &str) -> Result<String> {
+    let mut promtool = tools.command("promtool");
+    text(promtool.args(["query", "instant", address, query]), "to ask Prometheus")
+}
