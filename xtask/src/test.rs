@@ -185,8 +185,13 @@ fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
         // Its trial of KVM is for all.
         let _ = vm::accelerator(&args.machine, kernel);
     }
-    let work = |(_, kernel): &(_, Result<Kernel>), sink: Sink<'_>| match kernel {
-        Ok(kernel) => one_kernel(kernel, args, &binaries, sink),
+    // The service is the same on all of the usual kernels: one has its tests.
+    let is_usual = args.kernel.is_empty() && args.arguments.is_empty();
+    let work = |(name, kernel): &(&String, Result<Kernel>), sink: Sink<'_>| match kernel {
+        Ok(kernel) => {
+            let without_service = is_usual && *name != arch.kernel;
+            one_kernel(kernel, args, without_service, &binaries, sink)
+        }
         Err(error) => Err(anyhow!("{error:#}")),
     };
     let results = match ordered::run(&kernels, args.jobs(), work, vm::print) {
@@ -215,10 +220,14 @@ fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
 fn one_kernel(
     kernel: &Kernel,
     args: &KernelArgs,
+    without_service: bool,
     binaries: &[PathBuf],
     sink: Sink<'_>,
 ) -> Result<Tally> {
-    let words = [&["/bin/kernel-tests".to_owned()], args.arguments.as_slice()].concat();
+    let mut words = [&["/bin/kernel-tests".to_owned()], args.arguments.as_slice()].concat();
+    if without_service {
+        words.push("--without-service".to_owned());
+    }
     let script = quoted(&words);
     let guest = Guest { repeatable: true, ..Guest::command(&script, binaries) };
     let (mut output, mut files) = (Vec::new(), Files::default());

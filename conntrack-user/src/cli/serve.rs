@@ -129,7 +129,10 @@ impl Serve {
         let network = network.iter().filter(|_| !webhook.url.is_empty()).map(PathBuf::from);
         Ok(Sandbox {
             read: system.chain(files.map(|file| folder(&file))).chain(network).collect(),
-            write: sockets.chain(self.flight.dir().cloned()).collect(),
+            write: sockets
+                .chain(self.flight.dir().cloned())
+                .chain(self.warn.command_writes().iter().cloned())
+                .collect(),
             commands: !command.run.is_empty(),
             user: self.user,
         })

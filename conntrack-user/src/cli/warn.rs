@@ -64,6 +64,9 @@ struct Notify {
     /// A program and its arguments, one each time this is given, started at each change of level
     #[arg(long = "notify.command", value_name = "WORD")]
     command: Vec<String>,
+    /// A folder in which that program may write; without it, it may write nowhere where the kernel has landlock
+    #[arg(long = "notify.command-writes", value_name = "DIR")]
+    command_writes: Vec<PathBuf>,
     /// The time after which it is killed
     #[arg(long = "notify.command-timeout", value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     command_timeout: Duration,
@@ -114,6 +117,11 @@ impl Warn {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// The folders in which the command may write.
+    pub(super) fn command_writes(&self) -> &[PathBuf] {
+        &self.notify.command_writes
     }
 
     /// Who is told, and how often it is tried.

@@ -114,6 +114,8 @@ impl Latest {
         let Some(last) = self.netns.remove(&id).map(|before| last.unwrap_or(before)) else {
             return;
         };
+        // Also where its last tick was of when it was there.
+        let last = NetnsTick { ended: true, ..last };
         if self.apart.contains(&id) {
             self.ended.insert(id, (now_ns, last));
         } else {

@@ -120,4 +120,7 @@ fn a_reading_tells_who_is_gone_and_the_limit_of_idle_ones() {
     let limits: Vec<Limit> = latest.netns().map(|netns| netns.limit).collect();
     assert_eq!(limits, [Limit::Entries(50)]);
     assert_eq!(apart(&latest), [(1, 5), (2, 6)]);
+    let ended: Vec<u64> =
+        latest.apart().filter(|netns| netns.ended).map(|netns| netns.id.inode).collect();
+    assert_eq!(ended, [2]);
 }

@@ -82,6 +82,8 @@ impl Channel {
             let room = &mut [IoSliceMut::new(&mut bytes)];
             match recvmsg(&self.0, room, &mut beside, RecvFlags::CMSG_CLOEXEC) {
                 Err(Errno::INTR) => {}
+                // Closed before it has read what it was sent.
+                Err(Errno::CONNRESET) => return Ok(None),
                 other => break other?,
             }
         };

@@ -119,12 +119,17 @@ pub(super) fn serve(channel: &Channel, options: &Options, access: &dyn Access) -
             let bytes = encode(&answer)?;
             match channel.send(&bytes, &descriptors) {
                 // It does not wait for the answer.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) if is_closed(&error) => return Ok(()),
                 sent => sent.context("cannot send an answer")?,
             }
         }
     }
     Ok(())
+}
+
+/// Whether the other end of the socket is closed.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn encode(answer: &Answer) -> Result<Vec<u8>> {

@@ -56,7 +56,7 @@ impl Flight {
         self.trigger.ask(now_ns);
     }
 
-    /// Something has become worse: a file is to be written that has what comes in the next [`trigger::TAIL_NS`] too.
+    /// Something has become worse: a file is to be written 30 s later, with what came in them.
     pub fn warn(&mut self, reason: &str, now_ns: u64) {
         self.trigger.warn(reason, now_ns);
     }

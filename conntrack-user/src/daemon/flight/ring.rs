@@ -9,7 +9,7 @@ use crate::{
     source::{
         item::Item,
         recording::{
-            encoder::{ENTRY_BYTES, Encoder, Frame, Packing},
+            encoder::{Encoder, Frame, PLACE_BYTES, Packing},
             writer::WriteError,
         },
     },
@@ -101,11 +101,12 @@ impl Ring {
     /// Nothing recorded yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        let places = 1 << (limits.bytes / 4 / PLACE_BYTES).max(8).ilog2();
         let packing = Packing {
             chunk_ns: SEGMENT_NS.min(limits.ns / SEGMENTS_OF_TIME),
             chunk_bytes: limits.bytes / 16,
             level: LEVEL,
-            entries: ENTRIES.min(limits.bytes / 4 / ENTRY_BYTES),
+            entries: ENTRIES.min(places / 8 * 7),
         };
         Self::with(limits, packing)
     }

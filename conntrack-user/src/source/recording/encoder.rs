@@ -8,7 +8,7 @@ use mcap::{
 };
 use serde::Serialize;
 
-pub use super::known::ENTRY_BYTES;
+pub use super::known::PLACE_BYTES;
 use super::{
     Channel, ENCODING, FORMAT_VERSION, MAX_BATCH, MAX_MESSAGE, PROFILE, RECORD_HEAD, UsedReading,
     batch::{Batch, cookie},

@@ -91,7 +91,7 @@ impl Numbers {
 
     /// Bytes that they take, about.
     pub(super) fn bytes(&self) -> usize {
-        self.by_entry.capacity() * ENTRY_BYTES
+        self.by_entry.capacity() * 8 / 7 * PLACE_BYTES
     }
 
     /// The number that the next insert gets.
@@ -142,8 +142,8 @@ impl Numbers {
     }
 }
 
-/// Bytes that an entry takes in a table that is as full as it gets: 7 of 8 places, with a byte beside each.
-pub const ENTRY_BYTES: usize = (size_of::<(u64, Last)>() + 1) * 8 / 7 + 1;
+/// Bytes of a place for an entry. A hash table has a power of two of them, of which 7 in 8 are taken at the most.
+pub const PLACE_BYTES: usize = size_of::<(u64, Last)>() + 1;
 
 /// What stands for the entry of the flow `number`, if nothing did before. 0 is no entry.
 pub(super) const fn alias(number: u64) -> u64 {

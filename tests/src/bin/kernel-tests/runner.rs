@@ -74,6 +74,8 @@ pub(crate) struct Test {
     pub(crate) on_demand: bool,
     /// Leaves the machine as it is, but for namespaces of its own: it may also run where it is not alone.
     pub(crate) anywhere: bool,
+    /// Of `ctmon serve` more than of the kernel: see `--without-service`.
+    pub(crate) of_service: bool,
     pub(crate) body: Body,
 }
 
@@ -91,6 +93,7 @@ impl Test {
             place: Place::NewNetns,
             on_demand: false,
             anywhere: false,
+            of_service: false,
             body: Box::new(body),
         }
     }

@@ -82,14 +82,13 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(comes_true::tests());
     tests.extend(output::tests());
     tests.extend(recording::tests());
-    tests.extend(serve::tests());
-    tests.extend(pin::tests());
-    tests.extend(flight::tests());
-    tests.extend(warnings::tests());
+    let service =
+        [serve::tests(), pin::tests(), flight::tests(), warnings::tests(), privilege::tests()];
+    let service = service.into_iter().flatten();
+    tests.extend(service.map(|test| Test { of_service: true, ..test }));
     tests.extend(arguments::tests());
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
-    tests.extend(privilege::tests());
     tests.extend(doctor::tests());
     tests.extend(modules::tests());
     Ok(tests)

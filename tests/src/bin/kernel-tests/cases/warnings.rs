@@ -37,7 +37,8 @@ fn warns(env: &Env, checks: &mut Checks) -> Result<()> {
     let told = folder.path().join("told");
     let words = ["/bin/sh", "-c", "cat >>\"$0\"", told.to_str().context("a strange folder")?];
     let command = words.map(|word| format!("--notify.command={word}"));
-    let mut arguments = vec!["--log-format", "json"];
+    let writes = folder.path().to_str().context("a strange folder")?;
+    let mut arguments = vec!["--log-format", "json", "--notify.command-writes", writes];
     arguments.extend(command.iter().map(String::as_str));
     let served = Served::start(env, &arguments)?;
     let level = || anyhow::Ok(served.metrics()?.of("ctmon_warning_state", own));
