@@ -37,7 +37,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     checks::Checks,
     process::Ended,
-    runner::Test,
+    runner::{Place, Test},
     scenario::{FILES, Scenario},
     stage,
 };
@@ -91,6 +91,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(privileges::tests());
     tests.extend(doctor::tests());
     tests.extend(modules::tests());
+    tests.sort_by_key(|test| test.place == Place::WithoutConntrack);
     Ok(tests)
 }
 
