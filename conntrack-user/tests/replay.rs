@@ -47,6 +47,7 @@ fn reading(purpose: Use, second: u64) -> Item {
         ended: false,
         idle: false,
         totals: Some(Totals { allocs, inserts_packet, ..Totals::default() }),
+        missed: false,
         counts: vec![CountRead { before: balance, count: 40 + allocs as u32, after: balance }; 6],
         max: Some(262_144),
         timeouts: None,

@@ -1,17 +1,19 @@
 //! `cargo xtask test` and `cargo xtask vm test`: every test there is, and one line that sums them up.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     num::NonZero,
-    path::PathBuf,
-    process::{ExitCode, Stdio},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ExitCode, Stdio},
     thread::available_parallelism,
 };
 
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
-    arch::ArchArgs,
+    arch::{Arch, ArchArgs},
     build,
     files::Files,
     ordered,
@@ -57,12 +59,13 @@ impl KernelArgs {
     }
 }
 
-/// Unit tests, documentation, what is shipped for Prometheus, then kernel tests.
+/// Unit tests, documentation, what is shipped for Prometheus, then kernel tests, on this host those that may.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(args.kernels.arch.arch)?;
     let mut sum = unit_tests()?;
     sum += documentation()?;
     sum += prometheus::check();
+    sum += host_tests(args.kernels.arch.arch)?;
     let (kernels, complete) = kernel_tests(&args.kernels);
     sum += kernels;
     Ok(close(sum, complete))
@@ -107,6 +110,59 @@ fn documentation() -> Result<Tally> {
     cargo.env("RUSTDOCFLAGS", "-D warnings");
     let status = process::status(&mut cargo, "to check the documentation")?;
     Ok(if status.success() { Tally::default() } else { Tally::NO_RESULT })
+}
+
+/// Seconds that the tests on the host may take. They take some 16 on a machine that is not busy.
+const HOST_LIMIT: &str = "180";
+/// How timeout(1) says that they took longer.
+const TIMED_OUT: i32 = 124;
+
+/// Kernel tests that leave the machine as it is, on this host's own kernel. Where they cannot run, that is said, and counts
+/// as one that was skipped.
+fn host_tests(arch: &Arch) -> Result<Tally> {
+    if let Some(why) = no_host_tests(arch) {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        println!("skipped kernel tests on this host: {}: {why}", release.trim());
+        return Ok(Tally { skipped: 1, ..Tally::default() });
+    }
+    let programs = match build::static_binaries(arch) {
+        Ok(programs) => programs,
+        Err(error) => {
+            progress::error(&error.context("no kernel test can run on this host"));
+            return Ok(Tally::NO_RESULT);
+        }
+    };
+    let (Some(ctmon), Some(tests)) = (programs.first(), programs.get(1)) else {
+        return Ok(Tally::NO_RESULT);
+    };
+    // It ends the processes that they have started, too.
+    let mut command = process::command("timeout");
+    command.args(["-k", "10", HOST_LIMIT]).arg(tests).arg("--anywhere");
+    command.env("CTMON", ctmon).stdout(Stdio::piped());
+    let output = command.spawn().and_then(Child::wait_with_output);
+    let output = output.with_context(|| format!("cannot run {}", process::line(&command)))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    if output.status.code() == Some(TIMED_OUT) {
+        println!("the kernel tests on this host took longer than {HOST_LIMIT} s, and were ended");
+    }
+    Ok(verdict(&text, output.status.code().map_or(1, |code| code as u8)))
+}
+
+/// Why no kernel test can run on this host.
+fn no_host_tests(arch: &Arch) -> Option<&'static str> {
+    const CONNTRACK: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+    // What procfs says is whose it is.
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if !arch.is_host() {
+        Some("programs of another architecture")
+    } else if !is_root {
+        Some("making network namespaces takes root")
+    } else if !Path::new(CONNTRACK).exists() {
+        Some("nf_conntrack is not loaded")
+    } else {
+        None
+    }
 }
 
 /// The sum over all kernels, and whether each kernel of the usual set ran every test.

@@ -10,11 +10,13 @@ use conntrack_user::source::{
     access::Own,
     ebpf::{self, hook::Family},
     live::{self, Choice, Selection},
+    netlink,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Where the numbers come from; auto: kernel programs where the kernel takes them, else procfs
+    /// Where the numbers come from; auto: kernel programs where the kernel takes them, else procfs. netlink makes every
+    /// new connection dearer
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     source: Choice,
     /// How kernel programs are attached; auto: by fentry where the kernel takes it, else by kprobe
@@ -23,6 +25,9 @@ pub(crate) struct Common {
     /// Which network namespaces: all, self, or an inode number
     #[arg(long, value_parser = parse_netns, default_value = "all")]
     netns: Selection,
+    /// Room for events that wait, with --source netlink, in bytes a network namespace: 4096 to 1073741824
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30), default_value_t = netlink::DEFAULT_RECEIVE_BYTES)]
+    netlink_buffer: u32,
     #[command(flatten)]
     paths: Paths,
     #[cfg(feature = "fault-injection")]
@@ -100,6 +105,7 @@ impl Common {
             probe_stats: false,
             procfs: self.paths.procfs.clone(),
             pods: self.paths.pods.clone(),
+            netlink: netlink::Options { receive_bytes: self.netlink_buffer, events },
             access: Arc::new(Own::new(self.paths.procfs.clone())),
             ebpf: ebpf::Options {
                 procfs: self.paths.procfs.clone(),

@@ -9,7 +9,7 @@ use conntrack_user::{
 };
 
 use super::{
-    kernel_release,
+    kernel_release, lost,
     output::{self, Json, Reader},
     shutdown::Shutdown,
     start,
@@ -24,8 +24,11 @@ const BATCH: u64 = 1024;
 pub(crate) async fn run(options: &Events) -> Result<u8> {
     let mut shutdown = Shutdown::listen()?;
     let mut live = Live::open(&options.options())?;
-    if let Some(lost) = live.lost().iter().find(|_| live.name() != "ebpf") {
-        bail!("events come from kernel programs only: {}", lost.why);
+    if let Some(lost) = live.lost().iter().find(|_| live.name() == "procfs") {
+        bail!("events come from kernel programs or ctnetlink only: {}", lost.why);
+    }
+    if live.name() == "netlink" {
+        lost(&live).for_each(|text| anstream::eprintln!("ctmon: {text}"));
     }
     tokio::select! {
         () = shutdown.requested() => {}
@@ -33,7 +36,7 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
     }
     let lost = live.read(Purpose::Settle).events.map_or(0, |events| events.lost);
     if lost > 0 {
-        anstream::eprintln!("ctmon: {lost} events were lost because the ring buffer was full");
+        anstream::eprintln!("ctmon: {lost} events were lost because there was no room for them");
     }
     Ok(0)
 }

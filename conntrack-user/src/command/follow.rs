@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    kernel_release,
+    kernel_release, lost,
     output::Reader,
     settle,
     shutdown::Release,
@@ -119,7 +119,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
             Some(live) => live,
             None => reopen(&options, with_programs).await?,
         };
-        if live.name() != "ebpf" && options.choice != Choice::Procfs {
+        if live.name() != "ebpf" && options.choice == Choice::Auto {
             session.sink.say("`ctmon doctor` tells what is missing and what to do");
         }
         let next = session.one(&mut live, &options).await?;
@@ -142,6 +142,9 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
                 options.choice = Choice::Procfs;
                 "SIGUSR2: the programs are detached; a second one, or loading nf_conntrack again, \
                  attaches them"
+            }
+            Next::LetGo if options.choice == Choice::Netlink => {
+                "SIGUSR2: no programs are attached; counts start anew"
             }
             Next::LetGo => {
                 options = wanted.clone();
@@ -220,10 +223,7 @@ struct Session<'a, S> {
 impl<S: Sink> Session<'_, S> {
     /// Follows one source, until it ends or another one is needed.
     async fn one(&mut self, live: &mut Live, options: &live::Options) -> Result<Next> {
-        for lost in live.lost() {
-            let source = live.name();
-            let (what, why) = (&lost.what, &lost.why);
-            let text = format!("source {source}; not available: {what}, because {why}");
+        for text in lost(live) {
             self.sink.say(&text);
         }
         let mut debug_log = if self.plan.options.ebpf.debug_log { live.debug_log()? } else { None };
@@ -234,6 +234,7 @@ impl<S: Sink> Session<'_, S> {
         })
         .await?;
         let rings: Vec<_> = live.ring_fds()?.into_iter().map(register).collect::<Result<_>>()?;
+        let gathering = live.gathering();
         let (mut steering, set) = Steering::new(self.plan.wanted, live);
         if let Some(set) = set {
             let _ = self.sink.take(&Item::Threshold(set))?;
@@ -299,13 +300,13 @@ impl<S: Sink> Session<'_, S> {
                         return Ok(Next::End);
                     }
                 }
-                () = filling(&rings) => self.drain(live).await?,
+                () = filling(&rings, gathering) => self.drain(live).await?,
             }
         }
         Ok(Next::End)
     }
 
-    /// Empties the ring, giving way to other tasks after every [`DRAIN`] events. What comes in meanwhile
+    /// Takes out what waits, giving way to other tasks after every [`DRAIN`] events. What comes in meanwhile
     /// is left for the next time, so that it ends.
     async fn drain(&mut self, live: &mut Live) -> Result<()> {
         const ROUNDS: u32 = 16;
@@ -337,8 +338,9 @@ async fn reached(deadline: Option<Instant>) {
     }
 }
 
-/// Returns when the programs call because one of the rings fills up; never without a ring.
-async fn filling(rings: &[AsyncFd<OwnedFd>]) {
+/// Returns when the source calls because one of the rings fills up, and as long after that as more is waited for; never
+/// without a ring.
+async fn filling(rings: &[AsyncFd<OwnedFd>], gathering: Duration) {
     poll_fn(|context| {
         let mut called = false;
         // All of them, so that each knows whom to wake.
@@ -351,6 +353,9 @@ async fn filling(rings: &[AsyncFd<OwnedFd>]) {
         if called { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
+    if !gathering.is_zero() {
+        tokio::time::sleep(gathering).await;
+    }
 }
 
 /// Registers the ring's descriptor with the runtime.

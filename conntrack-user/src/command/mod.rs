@@ -21,6 +21,7 @@ use anyhow::Result;
 use conntrack_user::{
     model::reading::Reading,
     source::{
+        Lost,
         item::{Hook, Origin, Start},
         live::{Live, Purpose},
     },
@@ -38,6 +39,14 @@ async fn settle(live: &mut Live, mut take: impl FnMut(Reading) -> Result<bool>) 
         tokio::time::sleep(SETTLE_STEP).await;
     }
     Ok(())
+}
+
+/// What is said of what the source cannot tell.
+fn lost(live: &Live) -> impl Iterator<Item = String> {
+    let source = live.name();
+    live.lost().iter().map(move |Lost { what, why }| {
+        format!("source {source}; not available: {what}, because {why}")
+    })
 }
 
 /// What is said once about the source.

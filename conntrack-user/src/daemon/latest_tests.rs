@@ -99,6 +99,7 @@ fn a_reading_tells_who_is_gone_and_the_limit_of_idle_ones() {
             ended: false,
             idle: true,
             totals: None,
+            missed: false,
             counts: vec![],
             max: Some(50),
             timeouts: None,

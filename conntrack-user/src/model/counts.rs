@@ -188,7 +188,8 @@ impl Totals {
 }
 
 /// Allocations and frees: the kernel's count is what it was before, plus the one, less the other
-/// (`__nf_conntrack_alloc` and `nf_conntrack_free`, net/netfilter/nf_conntrack_core.c).
+/// (`__nf_conntrack_alloc` and `nf_conntrack_free`, net/netfilter/nf_conntrack_core.c). Where those are not counted,
+/// inserts and deletes: see [`super::unheard`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     /// Entries allocated.
@@ -208,6 +209,9 @@ impl Balance {
 /// What is counted at all: a hook that could not be attached leaves a gap that is no zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
+    /// `allocs`, `allocs_failed` and `frees`, and so the count of entries
+    #[serde(default = "yes")]
+    pub allocs: bool,
     /// `inserts_packet`
     pub inserts_packet: bool,
     /// `inserts_ctnetlink`
@@ -218,6 +222,9 @@ pub struct Counted {
     pub early_drops: bool,
     /// `deletes_user`, and so which deletes are the kernel's own
     pub causes: bool,
+    /// `deletes_netns_exit`
+    #[serde(default = "yes")]
+    pub netns_exits: bool,
     /// `clashes`
     pub clashes: bool,
     /// `clashes_resolved` and `failed_clash`
@@ -231,11 +238,13 @@ pub struct Counted {
 impl Counted {
     /// Everything.
     pub const ALL: Self = Self {
+        allocs: true,
         inserts_packet: true,
         inserts_ctnetlink: true,
         deletes: true,
         early_drops: true,
         causes: true,
+        netns_exits: true,
         clashes: true,
         clash_outcomes: true,
         failed_inserts: true,
@@ -249,9 +258,20 @@ impl Counted {
         Self { failed_inserts, ..self }
     }
 
+    /// Whether each delete's cause is told.
+    #[must_use]
+    pub const fn all_causes(&self) -> bool {
+        self.causes && self.deletes && self.early_drops && self.netns_exits
+    }
+
     /// Whether inserts are counted on every path.
     #[must_use]
     pub const fn all_inserts(&self) -> bool {
         self.inserts_packet && self.inserts_ctnetlink
     }
+}
+
+/// What programs in the kernel have always counted, recordings do not say.
+const fn yes() -> bool {
+    true
 }

@@ -120,6 +120,8 @@ pub enum Cause {
     NetnsExit,
     /// It had to make room for another one.
     Eviction,
+    /// Any of these but a user: ctnetlink's events do not say which.
+    NoUser,
 }
 
 /// One direction of a flow.

@@ -19,4 +19,5 @@ pub mod random;
 pub mod reading;
 pub mod sampling;
 pub mod tick;
+pub mod unheard;
 pub mod windows;

@@ -1,10 +1,10 @@
 //! From readings to ticks.
 
 mod standing;
+mod state;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
 pub use standing::Standing;
 
 use super::{
@@ -14,13 +14,15 @@ use super::{
     flow::FlowEvent,
     flows::Flows,
     forecasts::{self, Forecasts},
-    reading::{CountRead, NetnsId, NetnsReading, Reading, Time},
+    reading::{NetnsId, NetnsReading, Reading, Time},
     tick::{Entries, Limit, NetnsTick, Rates, Tick},
 };
 use crate::forecast::{
     outlook::{self, Outlook},
-    snapshot::{Snapshot, Timeouts},
+    snapshot::Snapshot,
 };
+
+use state::State;
 
 /// Remembers each namespace from tick to tick.
 pub struct Monitor {
@@ -30,38 +32,6 @@ pub struct Monitor {
     last: Option<Time>,
     overflow_said: bool,
     detail: Option<Detail>,
-}
-
-/// A namespace at the tick before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct State {
-    baseline: Baseline,
-    /// As last told; none: they are not known.
-    timeouts: Option<Timeouts>,
-    /// When there was last a snapshot of it.
-    snapshot_ns: Option<u64>,
-    totals: Option<Totals>,
-    entries: Entries,
-    /// Drift at the last few ticks where it could be told.
-    drifts: VecDeque<i64>,
-    max: Option<u32>,
-}
-
-/// Ticks over which the lowest drift counts: longer than an entry is in flight, even when the task
-/// that allocates it is pre-empted.
-const DRIFT_TICKS: usize = 3;
-
-impl State {
-    /// The lowest drift of the last few ticks. An entry in flight makes it look higher for a moment;
-    /// nothing makes it look lower.
-    fn drift(&mut self, counts: &[CountRead]) -> Option<i64> {
-        let now = self.baseline.drift(counts)?;
-        while self.drifts.len() >= DRIFT_TICKS {
-            self.drifts.pop_front();
-        }
-        self.drifts.push_back(now);
-        self.drifts.iter().copied().min()
-    }
 }
 
 impl Monitor {
@@ -92,9 +62,7 @@ impl Monitor {
     pub fn settle(&mut self, reading: &Reading) {
         self.begin_detail(reading);
         for netns in &reading.netns {
-            if netns.totals.is_some() {
-                self.state(netns.id).baseline.observe(&netns.counts);
-            }
+            self.state(netns.id).observe(netns, &reading.counted);
             if netns.timeouts.is_some() {
                 self.state(netns.id).timeouts = netns.timeouts;
             }
@@ -190,15 +158,7 @@ impl Monitor {
 
     fn state(&mut self, id: NetnsId) -> &mut State {
         let cpus = self.cpus;
-        self.netns.entry(id).or_insert_with(|| State {
-            baseline: Baseline::new(cpus),
-            timeouts: None,
-            snapshot_ns: None,
-            totals: None,
-            entries: Entries::Unavailable,
-            drifts: VecDeque::new(),
-            max: None,
-        })
+        self.netns.entry(id).or_insert_with(|| State::new(cpus))
     }
 
     fn observe_netns(
@@ -210,11 +170,10 @@ impl Monitor {
     ) -> NetnsTick {
         let interval_ns = interval(before_ns, all);
         let state = self.state(reading.id);
-        if reading.totals.is_some() {
-            state.baseline.observe(&reading.counts);
-        }
+        state.observe(reading, &all.counted);
         let count = reading.counts.last().map(|read| read.count);
-        let entries = entries(&state.baseline, reading.totals.as_ref(), count);
+        let balanced = reading.totals.as_ref().filter(|_| all.counted.allocs);
+        let entries = entries(&state.baseline, balanced, count);
         let limit = reading.max.map_or(Limit::Unavailable, Limit::of);
         if let (Some(before), Some(now)) = (state.max, reading.max)
             && before != now
@@ -226,18 +185,19 @@ impl Monitor {
             }
         }
 
+        notices.extend(state.loss(reading));
         let change = match (&reading.totals, &state.totals, interval_ns) {
+            // Too little, by nobody knows how much.
+            _ if reading.missed => None,
             (Some(now), Some(before), Some(_)) => Some(now.since(before)),
-            // Not there at the tick before: all that was counted in it was counted since.
-            (Some(now), None, Some(_)) => Some(*now),
+            // Not there at the tick before: all that was counted in it was counted since. Somebody may have begun to
+            // listen in it later.
+            (Some(now), None, Some(_)) if all.counted.allocs => Some(*now),
             _ => None,
         };
         let rates = rates(change.as_ref(), &all.counted, state.entries, entries, interval_ns);
-        let drift = state.drift(&reading.counts);
-        let baseline = match state.baseline.known() {
-            Known::Exactly(value) => Some(value),
-            Known::Nothing | Known::Between(..) => None,
-        };
+        let drift = state.drift(&reading.counts, &all.counted);
+        let baseline = state.before(&all.counted);
         let entries_before = std::mem::replace(&mut state.entries, entries);
         state.totals = reading.totals;
         state.max = reading.max.or(state.max);
@@ -322,7 +282,7 @@ fn entries_of_all(netns: &[NetnsTick], idle: u64) -> Option<u64> {
     if idle > 0 { None } else { netns.iter().filter(|netns| !netns.ended).map(exact).sum() }
 }
 
-/// What the programs count on top of the baseline; without them, what the kernel says.
+/// What the programs count on top of the baseline; where allocations and frees are not counted, what the kernel says.
 fn entries(baseline: &Baseline, totals: Option<&Totals>, count: Option<u32>) -> Entries {
     let Some(totals) = totals else {
         return count.map_or(Entries::Unavailable, |count| Entries::Exact(count.into()));
@@ -346,7 +306,7 @@ fn rates(
         return Rates::default();
     };
     let per_second = |entries: f64| entries * 1e9 / interval_ns as f64;
-    let net = match (change, before, now) {
+    let net = match (change.filter(|_| counted.allocs), before, now) {
         (Some(change), ..) => Some(change.balance().net()),
         (None, Entries::Exact(before), Entries::Exact(now)) => Some(now as i64 - before as i64),
         _ => None,
@@ -365,3 +325,7 @@ fn rates(
 #[cfg(test)]
 #[path = "monitor_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "monitor/heard_tests.rs"]
+mod heard_tests;

@@ -35,6 +35,7 @@ fn netns(id: NetnsId, count: u32, max: u32, allocs: u64) -> NetnsReading {
         ended: false,
         idle: false,
         totals: Some(Totals { allocs, inserts_packet: udp(allocs), ..Totals::default() }),
+        missed: false,
         counts: vec![CountRead { before: balance, count, after: balance }; 6],
         max: Some(max),
         timeouts: None,

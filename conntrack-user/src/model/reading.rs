@@ -95,9 +95,12 @@ pub struct NetnsReading {
     pub ended: bool,
     /// Nothing was counted in it lately: read for the sake of its drift alone.
     pub idle: bool,
-    /// What the kernel programs have counted in it; none when procfs is polled, or when some of it was
-    /// counted together with others.
+    /// What the kernel programs have counted in it, or what was heard of it; none when procfs is polled, when some of it
+    /// was counted together with others, or when nobody listens in it.
     pub totals: Option<Totals>,
+    /// Something that belongs into the totals was lost since the reading before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missed: bool,
     /// The kernel's count of entries, read once or more; empty when it cannot be read.
     pub counts: Vec<CountRead>,
     /// `nf_conntrack_max`.

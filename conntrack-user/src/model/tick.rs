@@ -59,7 +59,7 @@ pub struct NetnsTick {
     pub entries: Entries,
     /// Entries it may have.
     pub limit: Limit,
-    /// What happened since the tick before; none at the first, and when procfs is polled.
+    /// What happened since the tick before; none at the first, when procfs is polled, and when some of it was lost.
     pub change: Option<Totals>,
     /// Entries a second, as far as they can be told.
     pub rates: Rates,
@@ -67,7 +67,7 @@ pub struct NetnsTick {
     pub windows: Option<Windows>,
     /// What was counted since the programs were attached; none when procfs is polled.
     pub totals: Option<Totals>,
-    /// Entries before the programs counted, once settled.
+    /// Entries before the programs counted, once settled; of events, those that no event tells of.
     pub baseline: Option<i64>,
     /// The kernel's count less ours; 0 unless an event was missed. None while the table moves.
     pub drift: Option<i64>,

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// What the helper keeps, as far as it has them.
-pub(super) const HELPER: [Capability; 5] = [
+/// What the helper keeps.
+const HELPER: [Capability; 5] = [
     // Loading programs and creating maps.
     Capability::CAP_BPF,
     // Programs that read kernel memory; kprobes.
@@ -16,6 +16,12 @@ pub(super) const HELPER: [Capability; 5] = [
     // Addresses of functions, where kernel.kptr_restrict is 1.
     Capability::CAP_SYSLOG,
 ];
+
+/// What the helper keeps, as far as it has them. `listens`: whether it opens sockets for the events of ctnetlink.
+pub(super) fn helper(listens: bool) -> Vec<Capability> {
+    let listening = listens.then_some(Capability::CAP_NET_ADMIN);
+    HELPER.into_iter().chain(listening).collect()
+}
 
 /// Sees to it that no program which this thread executes gets a capability.
 ///

@@ -7,7 +7,10 @@ use anyhow::{Result, bail};
 use crate::source::{
     access::{Access, Attachment, Own},
     ebpf::{self, parts::Parts},
-    procfs::{enter::Visit, seen::Seen},
+    procfs::{
+        enter::{Entered, Visit},
+        seen::Seen,
+    },
 };
 
 /// What this process may by itself: to look at its own network namespace.
@@ -35,8 +38,12 @@ impl Access for Ended {
         self.0.discover()
     }
 
-    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit>> {
+    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>> {
         self.0.enter(inodes)
+    }
+
+    fn listen(&self, _: &[u64], _: u32) -> Result<Vec<Visit<OwnedFd>>> {
+        bail!("the privileged helper has ended; a restart brings it back")
     }
 
     fn is_there(&self) -> bool {

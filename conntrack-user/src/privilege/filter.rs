@@ -210,6 +210,9 @@ const OLD_PINS: &[libc::c_long] =
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_PINS: &[libc::c_long] = &[];
 
+/// The helper where it opens sockets for the events of ctnetlink: asking whether somebody is there to send them.
+const LISTENING: &[libc::c_long] = &[libc::SYS_setsockopt, libc::SYS_sendto, libc::SYS_recvfrom];
+
 /// Clones of this process in namespaces of their own.
 const NEW_NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWIPC
@@ -262,15 +265,25 @@ pub(super) fn serving(commands: bool) -> Result<BpfProgram> {
     compile(rules)
 }
 
-/// The helper's. `pins`: whether it pins programs.
-pub(super) fn helper(pins: bool) -> Result<BpfProgram> {
+/// The helper's. `pins`: whether it pins programs; `listens`: whether it opens sockets for the events of ctnetlink.
+pub(super) fn helper(pins: bool, listens: bool) -> Result<BpfProgram> {
     let mut lists = vec![BOTH, OLD, HELPER];
     if pins {
         lists.extend([PINS, OLD_PINS]);
     }
+    if listens {
+        lists.push(LISTENING);
+    }
     let mut rules = common(&lists)?;
     // For the cookie of a namespace.
-    rules.insert(libc::SYS_socket, one_of(0, &[libc::AF_INET as u64])?);
+    let mut sockets = one_of(0, &[libc::AF_INET as u64])?;
+    if listens {
+        sockets.push(SeccompRule::new(vec![
+            condition(0, Length::Dword, Is::Eq, libc::AF_NETLINK as u64)?,
+            condition(2, Length::Dword, Is::Eq, libc::NETLINK_NETFILTER as u64)?,
+        ])?);
+    }
+    rules.insert(libc::SYS_socket, sockets);
     compile(rules)
 }
 
@@ -310,3 +323,7 @@ fn compile(rules: Rules) -> Result<BpfProgram> {
 pub(super) fn install(filter: &BpfProgram) -> Result<()> {
     seccompiler::apply_filter(filter).context("cannot restrict system calls by seccomp")
 }
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

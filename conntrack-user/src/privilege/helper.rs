@@ -33,6 +33,8 @@ pub struct Options {
     pub ebpf: ebpf::Options,
     /// Whether the programs may be timed.
     pub probe_stats: bool,
+    /// Room for messages in each socket for the events of ctnetlink, in bytes; none: it opens none.
+    pub listen: Option<u32>,
 }
 
 /// Starts the helper: a copy of this process, which keeps its capabilities, as far as they are needed, when this one
@@ -73,14 +75,14 @@ fn run(channel: &Channel, options: &Options, client: Pid) -> Result<()> {
     rustix::thread::set_name(c"ctmon-helper")?;
     leave_terminal()?;
     capabilities::pass_none_on()?;
-    capabilities::keep(&capabilities::HELPER)?;
+    capabilities::keep(&capabilities::helper(options.listen.is_some()))?;
     rustix::thread::set_no_new_privs(true)?;
     // After the capabilities, because a change of them takes it back.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid() != Some(client) {
         return Ok(());
     }
-    filter::install(&filter::helper(options.ebpf.pins.is_some())?)?;
+    filter::install(&filter::helper(options.ebpf.pins.is_some(), options.listen.is_some())?)?;
     serve(channel, options, &Own::new(options.ebpf.procfs.clone()))
 }
 
@@ -162,6 +164,7 @@ impl Helper<'_> {
             Request::Time => self.time().map(|sent| vec![sent]),
             Request::Discover => self.discover(),
             Request::Enter(inodes) => self.enter(inodes).map(|sent| vec![sent]),
+            Request::Listen(inodes) => self.listen(inodes).map(|sent| vec![sent]),
         };
         answers.unwrap_or_else(|error| vec![(Answer::Failed((&error).into()), vec![])])
     }
@@ -192,7 +195,7 @@ impl Helper<'_> {
     }
 
     fn enter(&self, inodes: &[u64]) -> Result<Sent> {
-        ensure!(inodes.len() <= NETNS, "{} namespaces are too many for a request", inodes.len());
+        require_few(inodes)?;
         let mut descriptors = Vec::new();
         let visited = self.access.enter(inodes)?.into_iter().map(|visit| {
             let outcome = visit.outcome.map(|entered| {
@@ -204,6 +207,26 @@ impl Helper<'_> {
         let answer = Answer::Entered(visited.collect());
         Ok((answer, descriptors))
     }
+
+    fn listen(&self, inodes: &[u64]) -> Result<Sent> {
+        require_few(inodes)?;
+        let Some(receive_bytes) = self.options.listen else {
+            bail!("the privileged helper was started without --source netlink");
+        };
+        let mut descriptors = Vec::new();
+        let visits = self.access.listen(inodes, receive_bytes)?.into_iter();
+        let visited = visits.map(|visit| {
+            let outcome = visit.outcome.map(|socket| descriptors.push(socket));
+            Visited { inode: visit.inode, outcome }
+        });
+        let answer = Answer::Listening(visited.collect());
+        Ok((answer, descriptors))
+    }
+}
+
+fn require_few(inodes: &[u64]) -> Result<()> {
+    ensure!(inodes.len() <= NETNS, "{} namespaces are too many for a request", inodes.len());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Access for Fake {
         Ok((0..self.netns).map(seen).collect())
     }
 
-    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit>> {
+    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>> {
         let known = inodes.iter().filter(|inode| **inode < self.netns);
         let visit = |inode: &u64| Visit {
             inode: *inode,
@@ -103,32 +103,46 @@ impl Access for Fake {
         Ok(known.map(visit).collect())
     }
 
+    fn listen(&self, inodes: &[u64], receive_bytes: u32) -> Result<Vec<Visit<OwnedFd>>> {
+        let known = inodes.iter().filter(|inode| **inode < self.netns);
+        let visit = |inode: &u64| Visit {
+            inode: *inode,
+            outcome: match inode {
+                7 => Err("it sends no events".into()),
+                inode => Ok(file(&format!("socket {inode} of {receive_bytes}"))),
+            },
+        };
+        Ok(known.map(visit).collect())
+    }
+
     fn is_there(&self) -> bool {
         true
     }
 }
 
-fn options(probe_stats: bool) -> Options {
-    Options { ebpf: ebpf::Options::default(), probe_stats }
+/// `all`: it may do what is to be asked for at its start.
+fn options(all: bool) -> Options {
+    let listen = all.then_some(4096);
+    Options { ebpf: ebpf::Options::default(), probe_stats: all, listen }
 }
 
 /// A helper in a thread, and the other end.
-fn raw(fake: Fake, probe_stats: bool) -> (Channel, JoinHandle<Result<()>>) {
+fn raw(fake: Fake, all: bool) -> (Channel, JoinHandle<Result<()>>) {
     let (ours, theirs) = Channel::pair().unwrap();
-    let helper = thread::spawn(move || serve(&theirs, &options(probe_stats), &fake));
+    let helper = thread::spawn(move || serve(&theirs, &options(all), &fake));
     (ours, helper)
 }
 
-fn remote(fake: Fake, probe_stats: bool) -> (Remote, JoinHandle<Result<()>>) {
-    let (channel, helper) = raw(fake, probe_stats);
-    (Remote::new(channel, options(probe_stats), None), helper)
+fn remote(fake: Fake, all: bool) -> (Remote, JoinHandle<Result<()>>) {
+    let (channel, helper) = raw(fake, all);
+    (Remote::new(channel, options(all), None), helper)
 }
 
 #[test]
 fn what_is_no_request_ends_the_helper() {
     let long = format!("{{\"enter\":[{}1]}}", "1,".repeat(REQUEST_BYTES));
     let deep = "[".repeat(REQUEST_BYTES);
-    let cases: [&[u8]; 12] = [
+    let cases: [&[u8]; 13] = [
         b"\xff\x00\x17garbage",
         b"\"reboot\"",
         b"\"attac",
@@ -136,6 +150,7 @@ fn what_is_no_request_ends_the_helper() {
         b"{\"enter\":[-1]}",
         b"{\"enter\":[18446744073709551616]}",
         b"{\"enter\":[\"/proc/1/ns/net\"]}",
+        b"{\"listen\":[1],\"bytes\":1}",
         b"{\"attach\":{\"procfs\":\"/tmp\"}}",
         b"\"attach\"\"attach\"",
         b"null",
@@ -183,9 +198,11 @@ fn what_cannot_be_done_is_answered_and_the_helper_goes_on() {
         ("\"detach\"", "\"detached\""),
         ("\"attach\"", "{\"attached\":"),
         ("\"time\"", "without --probe-stats"),
+        ("{\"listen\":[1]}", "without --source netlink"),
         ("{\"enter\":[]}", "{\"entered\":[]}"),
         ("{\"enter\":[77]}", "{\"entered\":[]}"),
         (many.as_str(), "too many"),
+        (many.replace("enter", "listen").as_str(), "too many"),
         ("\"discover\"", "{\"seen\":"),
     ] {
         channel.send(request.as_bytes(), &[]).unwrap();
@@ -210,7 +227,13 @@ fn a_client_that_does_not_wait_for_its_answers_ends_the_helper_quietly() {
 #[test]
 fn random_bytes_make_no_panic() {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(6);
-    let valid: [&[u8]; 4] = [b"\"attach\"", b"\"discover\"", b"\"time\"", b"{\"enter\":[1,2,3]}"];
+    let valid: [&[u8]; 5] = [
+        b"\"attach\"",
+        b"\"discover\"",
+        b"\"time\"",
+        b"{\"enter\":[1,2,3]}",
+        b"{\"listen\":[1,2,3]}",
+    ];
     for round in 0..500 {
         let mut bytes = valid[round % valid.len()].to_vec();
         for _ in 0..random.random_range(1..4) {
@@ -251,6 +274,25 @@ fn many_namespaces_come_in_several_messages_each_with_its_own_files() {
 }
 
 #[test]
+fn sockets_come_in_several_messages_with_the_room_that_was_given_at_the_start() {
+    let (remote, helper) = remote(Fake { netns: 100, ..Fake::default() }, true);
+    let inodes: Vec<u64> = (0..100).collect();
+    let visits = remote.listen(&inodes, 4096).unwrap();
+    assert_eq!(visits.len(), 100);
+    for Visit { inode, outcome } in visits {
+        match inode {
+            7 => assert_eq!(outcome.unwrap_err(), "it sends no events"),
+            _ => assert_eq!(text(outcome.unwrap()), format!("socket {inode} of 4096")),
+        }
+    }
+    let error = remote.listen(&[1], 8192).unwrap_err();
+    assert!(error.to_string().contains("they take a restart"), "{error}");
+    assert!(remote.is_there());
+    drop(remote);
+    helper.join().unwrap().unwrap();
+}
+
+#[test]
 fn the_programs_are_attached_until_the_guard_is_dropped() {
     let fake = Fake::default();
     let attached = Arc::clone(&fake.attached);
@@ -283,6 +325,7 @@ fn a_helper_that_is_gone_or_answers_something_else_is_not_asked_again() {
     for answer in [
         "\"timed\"",
         "{\"entered\":[{\"inode\":1,\"outcome\":{\"Ok\":{}}}]}",
+        "{\"listening\":[{\"inode\":1,\"outcome\":{\"Ok\":null}}]}",
         "nonsense",
         "\"detached\"",
     ] {
@@ -312,7 +355,10 @@ fn a_refusal_is_known_for_one_on_the_other_side() {
         fn discover(&self) -> Result<Vec<Seen>> {
             bail!("not asked")
         }
-        fn enter(&self, _: &[u64]) -> Result<Vec<Visit>> {
+        fn enter(&self, _: &[u64]) -> Result<Vec<Visit<Entered>>> {
+            bail!("not asked")
+        }
+        fn listen(&self, _: &[u64], _: u32) -> Result<Vec<Visit<OwnedFd>>> {
             bail!("not asked")
         }
         fn is_there(&self) -> bool {

@@ -35,6 +35,8 @@ pub enum Request {
     Discover,
     /// Files of namespaces that were found last, [`NETNS`] at the most.
     Enter(Vec<u64>),
+    /// Sockets for the events of ctnetlink in such namespaces, as many at the most, where the helper was told that it may.
+    Listen(Vec<u64>),
 }
 
 /// What is answered.
@@ -55,18 +57,20 @@ pub enum Answer {
         more: bool,
     },
     /// Visits, each that went well with [`DESCRIPTORS_OF_NETNS`] descriptors.
-    Entered(Vec<Visited>),
+    Entered(Vec<Visited<Known>>),
+    /// Visits, each that went well with the descriptor of a socket.
+    Listening(Vec<Visited<()>>),
     /// It was not done.
     Failed(Failure),
 }
 
 /// What came of a visit to a namespace.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Visited {
+pub struct Visited<T> {
     /// Which one.
     pub inode: u64,
-    /// What is known of it, or why it could not be entered.
-    pub outcome: Result<Known, String>,
+    /// What is known of it, or why what was asked for could not be done in it.
+    pub outcome: Result<T, String>,
 }
 
 /// What is known of a namespace that was entered.

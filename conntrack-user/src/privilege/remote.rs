@@ -157,13 +157,38 @@ impl Access for Remote {
         Ok(all)
     }
 
-    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit>> {
+    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>> {
         let mut visits = Vec::new();
         for inodes in inodes.chunks(NETNS) {
             visits.extend(self.ask_once(
                 &Request::Enter(inodes.to_vec()),
                 |answer, descriptors| match answer {
-                    Answer::Entered(visited) => visits_of(visited, descriptors),
+                    Answer::Entered(visited) => {
+                        visits_of(visited, descriptors, |Known { cookie, mark }, next| {
+                            let (count, max, folder) = (next()?, next()?, next()?);
+                            Ok(Entered { cookie, mark, count, max, folder })
+                        })
+                    }
+                    other => Err(mismatch(&other)),
+                },
+            )?);
+        }
+        Ok(visits)
+    }
+
+    fn listen(&self, inodes: &[u64], receive_bytes: u32) -> Result<Vec<Visit<OwnedFd>>> {
+        ensure!(
+            self.0.options.listen == Some(receive_bytes),
+            "the privileged helper was started with other options; they take a restart"
+        );
+        let mut visits = Vec::new();
+        for inodes in inodes.chunks(NETNS) {
+            visits.extend(self.ask_once(
+                &Request::Listen(inodes.to_vec()),
+                |answer, descriptors| match answer {
+                    Answer::Listening(visited) => {
+                        visits_of(visited, descriptors, |(), next| next())
+                    }
                     other => Err(mismatch(&other)),
                 },
             )?);
@@ -188,14 +213,16 @@ impl Access for Remote {
 }
 
 /// Gives each visit that went well its descriptors.
-fn visits_of(visited: Vec<Visited>, descriptors: Vec<OwnedFd>) -> Result<Vec<Visit>> {
+fn visits_of<K, T>(
+    visited: Vec<Visited<K>>,
+    descriptors: Vec<OwnedFd>,
+    with: impl Fn(K, &mut dyn FnMut() -> Result<OwnedFd>) -> Result<T>,
+) -> Result<Vec<Visit<T>>> {
     let mut left = descriptors.into_iter();
     let mut next = || left.next().context("a descriptor of a namespace is missing");
     let visit = |Visited { inode, outcome }| {
         let outcome = match outcome {
-            Ok(Known { cookie, mark }) => {
-                Ok(Entered { cookie, mark, count: next()?, max: next()?, folder: next()? })
-            }
+            Ok(known) => Ok(with(known, &mut next)?),
             Err(why) => Err(why),
         };
         Ok(Visit { inode, outcome })

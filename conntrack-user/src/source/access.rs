@@ -12,9 +12,10 @@ use anyhow::{Context as _, Result};
 
 use super::{
     ebpf::{self, parts::Parts},
+    netlink::socket,
     procfs::{
         discover::{self, Found},
-        enter::{self, Visit},
+        enter::{self, Entered, Target, Visit},
         seen::Seen,
     },
 };
@@ -44,7 +45,14 @@ pub trait Access: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Access::discover`].
-    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit>>;
+    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>>;
+
+    /// Opens a socket in each of those of `inodes` that the last [`Access::discover`] saw, on which the events of ctnetlink
+    /// arrive, with room for `receive_bytes` of messages, as [`socket::open`].
+    ///
+    /// # Errors
+    /// As [`Access::discover`].
+    fn listen(&self, inodes: &[u64], receive_bytes: u32) -> Result<Vec<Visit<OwnedFd>>>;
 
     /// Whether it can still be asked. Where it cannot, the programs are no longer attached.
     fn is_there(&self) -> bool;
@@ -89,6 +97,13 @@ impl Own {
     pub fn new(procfs: PathBuf) -> Self {
         Self { procfs, found: Mutex::default() }
     }
+
+    /// Those of `inodes` that were seen last.
+    fn targets(&self, inodes: &[u64]) -> Vec<Target> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = found.iter().filter(|one| inodes.contains(&one.seen.inode));
+        wanted.map(|one| (one.seen.inode, one.path.clone())).collect()
+    }
 }
 
 impl Access for Own {
@@ -108,11 +123,14 @@ impl Access for Own {
         Ok(seen)
     }
 
-    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit>> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = found.iter().filter(|one| inodes.contains(&one.seen.inode));
-        let targets = wanted.map(|one| (one.seen.inode, one.path.clone())).collect();
-        Ok(enter::all(targets, &self.procfs))
+    fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>> {
+        Ok(enter::all(self.targets(inodes), &self.procfs))
+    }
+
+    fn listen(&self, inodes: &[u64], receive_bytes: u32) -> Result<Vec<Visit<OwnedFd>>> {
+        let open = || socket::open(&self.procfs, receive_bytes);
+        let opened = enter::within(self.targets(inodes), open);
+        Ok(opened.into_iter().map(Visit::from).collect())
     }
 
     fn is_there(&self) -> bool {

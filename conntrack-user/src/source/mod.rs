@@ -7,6 +7,7 @@ pub mod item;
 pub(crate) mod limits;
 pub mod listener;
 pub mod live;
+pub mod netlink;
 pub mod procfs;
 pub mod recording;
 

@@ -46,10 +46,16 @@ fn ours(change: &Totals, counted: &Counted) -> Vec<String> {
 
     let evictions = (counted.deletes && counted.early_drops).then_some(change.evictions);
     let causes = [
-        ("kernel (expired, reset, device gone)", counted.causes.then(|| change.deletes_kernel())),
+        (
+            "kernel (expired, reset, device gone)",
+            counted.all_causes().then(|| change.deletes_kernel()),
+        ),
         ("user", counted.causes.then_some(change.deletes_user)),
         ("eviction", evictions),
-        ("end of the namespace", counted.deletes.then_some(change.deletes_netns_exit)),
+        (
+            "end of the namespace",
+            (counted.deletes && counted.netns_exits).then_some(change.deletes_netns_exit),
+        ),
     ];
     lines.extend(line("deletes by", &causes));
     let status = |of: &ByProtocol| counted.deletes.then(|| of.sum());

@@ -81,6 +81,7 @@ pub const fn name(kind: EventKind) -> (&'static str, Option<&'static str>, Optio
         EventKind::Destroy(Cause::User) => ("destroy", None, Some("user")),
         EventKind::Destroy(Cause::NetnsExit) => ("destroy", None, Some("netns_exit")),
         EventKind::Destroy(Cause::Eviction) => ("destroy", None, Some("eviction")),
+        EventKind::Destroy(Cause::NoUser) => ("destroy", None, None),
         EventKind::Refused => ("refused", None, None),
         EventKind::Evicted => ("evicted", None, None),
     }

@@ -152,11 +152,11 @@ struct Netns<'a> {
     kernel: Kernel,
 }
 
-/// [`Totals`], with their sums; what no hook counted is null.
+/// [`Totals`], with their sums; what nobody counted is null.
 #[derive(Debug, Serialize)]
 struct Counts {
-    allocs: u64,
-    allocs_failed: u64,
+    allocs: Option<u64>,
+    allocs_failed: Option<u64>,
     table_full: Option<u64>,
     inserts: Option<u64>,
     inserts_packet: Option<u64>,
@@ -169,8 +169,8 @@ struct Counts {
     clashes: Option<u64>,
     clashes_resolved: Option<u64>,
     insert_failed: ByReason,
-    frees: u64,
-    frees_skipped: u64,
+    frees: Option<u64>,
+    frees_skipped: Option<u64>,
     events_sampled_out: u64,
     events_lost: u64,
 }
@@ -328,8 +328,8 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
 fn counts(totals: &Totals, counted: &Counted) -> Counts {
     let evictions = (counted.deletes && counted.early_drops).then_some(totals.evictions);
     Counts {
-        allocs: totals.allocs,
-        allocs_failed: totals.allocs_failed,
+        allocs: counted.allocs.then_some(totals.allocs),
+        allocs_failed: counted.allocs.then_some(totals.allocs_failed),
         table_full: counted.early_drops.then_some(totals.table_full),
         inserts: counted.all_inserts().then(|| totals.inserts()),
         inserts_packet: counted.inserts_packet.then(|| totals.inserts_packet.sum()),
@@ -340,9 +340,10 @@ fn counts(totals: &Totals, counted: &Counted) -> Counts {
         deletes: counted.deletes.then(|| totals.deletes.sum()),
         deletes_by_cause: ByCause {
             user: counted.causes.then_some(totals.deletes_user),
-            netns_exit: counted.deletes.then_some(totals.deletes_netns_exit),
+            netns_exit: (counted.deletes && counted.netns_exits)
+                .then_some(totals.deletes_netns_exit),
             eviction: evictions,
-            kernel: (counted.causes && evictions.is_some()).then(|| totals.deletes_kernel()),
+            kernel: counted.all_causes().then(|| totals.deletes_kernel()),
         },
         deletes_by_status: counted.deletes.then_some(totals.deletes),
         evictions,
@@ -353,8 +354,8 @@ fn counts(totals: &Totals, counted: &Counted) -> Counts {
             chain_too_long: counted.failed_inserts.then_some(totals.failed_chain_too_long),
             dying: counted.failed_inserts.then_some(totals.failed_dying),
         },
-        frees: totals.frees,
-        frees_skipped: totals.frees_skipped,
+        frees: counted.allocs.then_some(totals.frees),
+        frees_skipped: counted.allocs.then_some(totals.frees_skipped),
         events_sampled_out: totals.events_sampled_out,
         events_lost: totals.events_lost,
     }

@@ -26,6 +26,7 @@ use conntrack_user::{
     },
     http::{Counters, Web},
     privilege,
+    source::live::Choice,
     view::metrics::Metrics,
 };
 
@@ -74,6 +75,8 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let helper = privilege::start(privilege::helper::Options {
         ebpf: plan.options.ebpf.clone(),
         probe_stats: plan.options.probe_stats,
+        listen: (plan.options.choice == Choice::Netlink)
+            .then_some(plan.options.netlink.receive_bytes),
     })?;
     let web = serve.web_config.as_deref().map_or_else(|| Ok(Web::none()), Web::load)?;
     // Before programs are attached in vain.

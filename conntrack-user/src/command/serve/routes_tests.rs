@@ -70,6 +70,7 @@ fn reading(time: Time) -> Reading {
         ended: false,
         idle: false,
         totals: None,
+        missed: false,
         counts: vec![],
         max: Some(1000),
         timeouts: None,

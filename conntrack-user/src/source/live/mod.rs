@@ -1,16 +1,17 @@
-//! The running kernel: what the programs count, beside what procfs says, as one reading.
+//! The running kernel: what programs count, or what ctnetlink tells, beside what procfs says, as one reading.
 
 use std::{
     collections::{HashMap, VecDeque},
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
 use conntrack_ebpf::{EVERY_FLOW, Reread};
 
+mod listening;
 mod read;
 mod slots;
 
@@ -24,6 +25,7 @@ use super::{
     },
     item::{Flows, NetnsFlow, Threshold},
     limits,
+    netlink::{self, NetlinkSource},
     procfs::Namespaces,
 };
 use crate::model::{
@@ -45,6 +47,8 @@ pub enum Choice {
     Ebpf,
     /// Polling procfs.
     Procfs,
+    /// Listening to the events of ctnetlink, which makes every new connection dearer; or an error.
+    Netlink,
 }
 
 /// Which namespaces are wanted.
@@ -56,6 +60,16 @@ pub enum Selection {
     Own,
     /// The one with this inode.
     Inode(u64),
+}
+
+impl Selection {
+    /// Whether the namespace with this inode is wanted; [`Selection::Own`] is resolved before.
+    const fn has(self, inode: u64) -> bool {
+        match self {
+            Self::Inode(wanted) => inode == wanted,
+            Self::All | Self::Own => true,
+        }
+    }
 }
 
 /// How to open the source.
@@ -77,11 +91,15 @@ pub struct Options {
     pub access: Arc<dyn Access>,
     /// For the kernel programs.
     pub ebpf: ebpf::Options,
+    /// For listening.
+    pub netlink: netlink::Options,
 }
 
 /// The running kernel.
 pub struct Live {
+    /// What counts, beside the kernel itself, is one of these two or none.
     programs: Option<EbpfSource>,
+    listeners: Option<NetlinkSource>,
     /// The programs are attached as long as it is there.
     attachment: Option<Box<dyn Attachment>>,
     lost: Vec<Lost>,
@@ -146,8 +164,12 @@ impl Live {
             ),
             other => other,
         };
+        let listeners = (options.choice == Choice::Netlink)
+            .then(|| listening::open(options, &namespaces, selection, own_inode))
+            .transpose()?;
         let attached = match options.choice {
             Choice::Procfs => Err("procfs was asked for".to_owned()),
+            Choice::Netlink => Err("netlink was asked for".to_owned()),
             Choice::Ebpf => Ok(attach(options)
                 .context("no kernel programs (--source procfs polls without them)")?),
             Choice::Auto => attach(options).map_err(|error| super::explain(&error)),
@@ -167,7 +189,8 @@ impl Live {
             }
             Err(why) => {
                 let what = "insert and delete rates, drops, evictions, drift and events".into();
-                (None, None, vec![Lost { what, why }])
+                let polling = || vec![Lost { what, why }];
+                (None, None, listeners.as_ref().map_or_else(polling, listening::lost))
             }
         };
         let probe_stats = (programs.is_some() && options.probe_stats)
@@ -179,6 +202,7 @@ impl Live {
         let now = Instant::now();
         let live = Self {
             programs,
+            listeners,
             attachment,
             lost,
             access: Arc::clone(&options.access),
@@ -221,10 +245,14 @@ impl Live {
         Ok(live)
     }
 
-    /// `ebpf` or `procfs`.
+    /// `ebpf`, `netlink` or `procfs`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        if self.programs.is_some() { "ebpf" } else { "procfs" }
+        match (&self.programs, &self.listeners) {
+            (Some(_), _) => "ebpf",
+            (None, Some(_)) => "netlink",
+            (None, None) => "procfs",
+        }
     }
 
     /// Has the programs detached, also where they are pinned: what is dropped leaves those attached.
@@ -243,7 +271,7 @@ impl Live {
         self.programs.as_ref().map(EbpfSource::since_ns)
     }
 
-    /// How each hook is attached; empty when procfs is polled.
+    /// How each hook is attached; empty without programs.
     #[must_use]
     pub fn hooks(&self) -> &[HookReport] {
         self.programs.as_ref().map_or(&[], EbpfSource::hooks)
@@ -255,21 +283,35 @@ impl Live {
         &self.lost
     }
 
-    /// Descriptors that are readable when a ring buffer should be drained before its time.
+    /// Descriptors that are readable when events should be taken out before their time.
     ///
     /// # Errors
     /// Those of dup(2).
     pub fn ring_fds(&self) -> io::Result<Vec<std::os::fd::OwnedFd>> {
         let rings = self.programs.iter().flat_map(EbpfSource::ring_descriptors);
-        rings.map(|ring| ring.try_clone_to_owned()).collect()
+        let sockets = self.listeners.iter().map(NetlinkSource::descriptor);
+        rings.chain(sockets).map(|ring| ring.try_clone_to_owned()).collect()
+    }
+
+    /// How long to wait for more when one of them is readable: a ring buffer is by then half full, and a socket has a single
+    /// event.
+    #[must_use]
+    pub const fn gathering(&self) -> Duration {
+        if self.listeners.is_some() { netlink::GATHERING } else { Duration::ZERO }
     }
 
     /// From now on, entries whose hash is below `threshold` are in the sample. What is to be told of it, where
     /// that is a change.
     pub fn set_threshold(&mut self, threshold: u32) -> Option<Threshold> {
-        let programs = self.programs.as_ref().filter(|_| threshold != self.threshold)?;
+        if threshold == self.threshold {
+            return None;
+        }
         let time = self.now();
-        programs.set_threshold(threshold);
+        match (&self.programs, &mut self.listeners) {
+            (Some(programs), _) => programs.set_threshold(threshold),
+            (None, Some(listeners)) => listeners.set_threshold(threshold),
+            (None, None) => return None,
+        }
         self.threshold = threshold;
         Some(Threshold { time, threshold })
     }
@@ -315,8 +357,9 @@ impl Live {
 
     /// Hands at most `limit` waiting events to `take`; how many there were.
     pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> u64 {
-        match &mut self.programs {
-            Some(programs) if self.has_events => programs.drain(limit, take).received,
+        match (&mut self.programs, &mut self.listeners) {
+            (Some(programs), _) if self.has_events => programs.drain(limit, take).received,
+            (None, Some(listeners)) => listeners.drain(limit, take),
             _ => 0,
         }
     }
@@ -366,6 +409,10 @@ impl Live {
     /// The namespace that an event is of.
     #[must_use]
     pub fn netns_of(&self, event: &FlowEvent) -> NetnsId {
+        if let Some(listeners) = &self.listeners {
+            let nowhere = NetnsId { cookie: None, inode: 0 };
+            return listeners.netns_of(event).unwrap_or(nowhere);
+        }
         let inode = self.slots.inode_of(event.netns_cookie).unwrap_or(0);
         NetnsId { cookie: self.cookie(event.netns_cookie), inode }
     }

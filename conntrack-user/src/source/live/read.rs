@@ -13,7 +13,7 @@ use super::{
         },
         procfs::Namespace,
     },
-    Live, Purpose, Selection,
+    Live, Purpose, Selection, listening,
     slots::Slot,
 };
 use crate::model::{
@@ -27,6 +27,8 @@ use crate::model::{
 const SCAN_EVERY: Duration = Duration::from_secs(5);
 /// The same when a namespace counts that was not found yet.
 const SCAN_SOON: Duration = Duration::from_millis(500);
+/// The same while namespaces are listened to: a socket keeps one alive in which nobody is any more.
+const SCAN_LISTENING: Duration = Duration::from_secs(1);
 /// Between two reads of the kernel's statistics, which cost a line of text a CPU, and of the missed
 /// calls, which cost a system call a program.
 const STAT_EVERY: Duration = Duration::from_secs(1);
@@ -89,8 +91,14 @@ impl Live {
             idle,
             netns,
             gone: std::mem::take(&mut self.gone),
-            events: self.events(&overflow.unwrap_or_default()),
-            missed_at_most: self.missed_at_most,
+            events: match &self.listeners {
+                Some(listeners) => listeners.events(),
+                None => self.events(&overflow.unwrap_or_default()),
+            },
+            missed_at_most: match &self.listeners {
+                Some(listeners) => listeners.lost(),
+                None => self.missed_at_most,
+            },
             overflow: overflow.unwrap_or_default(),
             probes: self.probes.clone(),
             victims,
@@ -100,7 +108,7 @@ impl Live {
         }
     }
 
-    /// Takes in what was counted since the last call. At least twice a second, so that no window is missed.
+    /// Takes in what programs have counted since the last call. At least twice a second, so that no window is missed.
     pub fn collect(&mut self) {
         if let Some(programs) = &mut self.programs {
             self.slots.update(programs, Instant::now());
@@ -111,6 +119,9 @@ impl Live {
     /// What became of the events so far, if there are any.
     #[must_use]
     pub fn events_so_far(&self) -> Option<Events> {
+        if let Some(listeners) = &self.listeners {
+            return listeners.events();
+        }
         self.events(&self.programs.as_ref()?.overflow())
     }
 
@@ -132,10 +143,15 @@ impl Live {
 
     /// What the hooks that are attached count.
     fn counted(&self) -> Counted {
+        if self.listeners.is_some() {
+            return listening::COUNTED;
+        }
         let attached = |hook| self.hooks().iter().any(|one| one.hook == hook && one.is_attached());
         let returns = self.programs.as_ref().is_some_and(|p| p.family() == Family::Tracing);
         let failed_by_kernel = self.failures_are_kernels();
         Counted {
+            allocs: self.programs.is_some(),
+            netns_exits: attached(Hook::Delete),
             inserts_packet: attached(Hook::Insert),
             inserts_ctnetlink: attached(Hook::HashInsert),
             deletes: attached(Hook::Delete),
@@ -251,8 +267,18 @@ impl Live {
             let stat = netns.and_then(Namespace::stat);
             self.stats.extend(stat.map(|stat| (id, stat)));
         }
-        let counts =
-            netns.map_or_else(Vec::new, |netns| counts(netns, slot, self.programs.as_ref(), idle));
+        let mut listeners = self.listeners.as_mut().filter(|all| all.listens_in(inode));
+        // One read is enough where nothing is counted beside it.
+        let is_alone = self.programs.is_none() && listeners.is_none();
+        let enough = if idle || is_alone { 1 } else { AGREEING_READS };
+        let counts = netns.map_or_else(Vec::new, |netns| {
+            counts(netns, enough, || match (&self.programs, slot, &mut listeners) {
+                (Some(programs), Some(slot), _) => programs.balance(slot.number),
+                (.., Some(listeners)) => listeners.balance(inode),
+                _ => Balance::default(),
+            })
+        });
+        let heard = listeners.and_then(|listeners| listeners.totals(inode));
         self.has_ended |= netns.is_some() && counts.is_empty();
         if counts.is_empty() && slot.is_none() {
             return None;
@@ -262,7 +288,10 @@ impl Live {
             Some(slot) if slot.spilled => None,
             None if is_overflowing => None,
             Some(slot) => self.programs.as_ref().map(|programs| programs.counters(slot.number)),
-            None => self.programs.as_ref().map(|_| Totals::default()),
+            None => match &self.programs {
+                Some(_) => Some(Totals::default()),
+                None => heard.map(|(totals, _)| totals),
+            },
         };
         let reading = NetnsReading {
             id,
@@ -270,6 +299,7 @@ impl Live {
             ended: false,
             idle,
             totals,
+            missed: heard.is_some_and(|(_, missed)| missed),
             counts,
             max: netns.and_then(|netns| netns.max().ok()),
             timeouts: None,
@@ -315,11 +345,7 @@ impl Live {
             // What cannot be given back stays taken, and is told by the number of blocks.
             let _ = programs.release(slot.number);
             let is_address = programs.cookie_is_address();
-            let selected = match self.selection {
-                Selection::Inode(wanted) => slot.inode == wanted,
-                Selection::All | Selection::Own => true,
-            };
-            if selected {
+            if self.selection.has(slot.inode) {
                 let cookie = (!is_address).then_some(slot.cookie);
                 let id = NetnsId { cookie, inode: slot.inode };
                 let totals = match self.failed.remove(&id) {
@@ -332,6 +358,7 @@ impl Live {
                     ended: true,
                     idle: false,
                     totals: (!slot.spilled).then_some(totals),
+                    missed: false,
                     counts: vec![],
                     max: None,
                     timeouts: None,
@@ -370,17 +397,15 @@ impl Live {
     }
 
     fn is_selected(&self, inode: u64) -> bool {
-        match self.selection {
-            Selection::Inode(wanted) => inode == wanted,
-            Selection::All | Selection::Own => true,
-        }
+        self.selection.has(inode)
     }
 
     fn scan_when_due(&mut self) {
         let due = self.last_scan.elapsed();
         // One that could not be found the first time is left to the regular scan.
         let is_new = self.slots.has_new() || self.has_ended;
-        if due >= SCAN_EVERY || due >= SCAN_SOON && is_new {
+        let every = if self.listeners.is_some() { SCAN_LISTENING } else { SCAN_EVERY };
+        if due >= every || due >= SCAN_SOON && is_new {
             self.last_scan = Instant::now();
             self.has_ended = false;
             self.slots.forget_new();
@@ -396,6 +421,10 @@ impl Live {
                 self.failed.remove(&id);
                 self.gone.push(id);
             }
+            if let Some(listeners) = &mut self.listeners {
+                let access = self.access.as_ref();
+                listening::follow(listeners, access, &self.namespaces, self.selection, self.own);
+            }
         }
     }
 }
@@ -403,14 +432,9 @@ impl Live {
 /// Reads the kernel's count, often enough to tell what belongs to one moment.
 fn counts(
     netns: &Namespace,
-    slot: Option<&Slot>,
-    programs: Option<&EbpfSource>,
-    idle: bool,
+    enough: usize,
+    mut balance: impl FnMut() -> Balance,
 ) -> Vec<CountRead> {
-    let balance = || match (programs, slot) {
-        (Some(programs), Some(slot)) => programs.balance(slot.number),
-        _ => Balance::default(),
-    };
     let mut counts = Vec::with_capacity(COUNT_READS);
     let mut before = balance();
     for _ in 0..COUNT_READS {
@@ -419,8 +443,6 @@ fn counts(
         counts.push(CountRead { before, count, after });
         before = after;
         let agreeing = counts.iter().filter(|read| read.agrees()).count();
-        // One is enough where nothing is counted beside it.
-        let enough = if idle || programs.is_none() { 1 } else { AGREEING_READS };
         if agreeing >= enough {
             break;
         }

@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io,
     net::UdpSocket,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     thread,
 };
@@ -13,11 +16,17 @@ use super::{seen, timeouts::Folder};
 
 /// What came of a visit to a namespace.
 #[derive(Debug)]
-pub struct Visit {
+pub struct Visit<T> {
     /// Which one.
     pub inode: u64,
     /// What is brought back, or why nothing is.
-    pub outcome: Result<Entered, String>,
+    pub outcome: Result<T, String>,
+}
+
+impl<T> From<(u64, io::Result<T>)> for Visit<T> {
+    fn from((inode, done): (u64, io::Result<T>)) -> Self {
+        Self { inode, outcome: done.map_err(|error| error.to_string()) }
+    }
 }
 
 /// What is brought back from a namespace.
@@ -35,47 +44,58 @@ pub struct Entered {
     pub folder: OwnedFd,
 }
 
-/// Visits all of `targets`, each with what stands for it (none: the own namespace), in a thread of its own: only that thread changes its namespace, and it
-/// ends with the visit. A target whose files are not there, because conntrack is not, is left out.
-pub(in crate::source) fn all(targets: Vec<(u64, Option<PathBuf>)>, procfs: &Path) -> Vec<Visit> {
+/// What to enter: an inode, and what stands for it (none: the own namespace).
+pub(in crate::source) type Target = (u64, Option<PathBuf>);
+
+/// Opens the files of all of `targets`. One whose files are not there, because conntrack is not, is left out.
+pub(in crate::source) fn all(targets: Vec<Target>, procfs: &Path) -> Vec<Visit<Entered>> {
+    let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+    within(targets, || open(procfs))
+        .into_iter()
+        .filter(|(_, entered)| entered.as_ref().err().is_none_or(is_there))
+        .map(Visit::from)
+        .collect()
+}
+
+/// Does `work` in all of `targets`, in a thread of its own: only that thread changes its namespace, and it ends with the
+/// visit.
+pub(in crate::source) fn within<T: Send>(
+    targets: Vec<Target>,
+    work: impl Fn() -> io::Result<T> + Send,
+) -> Vec<(u64, io::Result<T>)> {
     if targets.is_empty() {
         return Vec::new();
     }
-    let procfs = procfs.to_owned();
     let visit = move || {
         // The own namespace first: the thread is still in it.
         let (own, others): (Vec<_>, Vec<_>) =
             targets.into_iter().partition(|(_, path)| path.is_none());
         let visited = own.into_iter().chain(others).map(|(inode, path)| {
-            let entered = enter(path.as_deref()).and_then(|()| open(&procfs));
-            (inode, entered)
+            let done = enter(inode, path.as_deref()).and_then(|()| work());
+            (inode, done)
         });
         visited.collect::<Vec<_>>()
     };
-    let visited = thread::spawn(visit).join().unwrap_or_default();
-    let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
-    visited
-        .into_iter()
-        .filter(|(_, entered)| entered.as_ref().err().is_none_or(is_there))
-        .map(|(inode, entered)| {
-            let outcome = entered.map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    format!("entering it takes CAP_SYS_ADMIN: {error}")
-                }
-                _ => error.to_string(),
-            });
-            Visit { inode, outcome }
-        })
-        .collect()
+    thread::scope(|scope| scope.spawn(visit).join()).unwrap_or_default()
 }
 
 /// Puts this thread into the namespace that `path` stands for.
-fn enter(path: Option<&Path>) -> io::Result<()> {
+fn enter(inode: u64, path: Option<&Path>) -> io::Result<()> {
     let Some(path) = path else { return Ok(()) };
-    let netns = File::open(path)?;
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            io::Error::other(format!("entering it takes CAP_SYS_ADMIN: {error}"))
+        }
+        _ => error,
+    };
+    let netns = File::open(path).map_err(explain)?;
+    // A process may have gone and its number been given to another one.
+    if netns.metadata()?.ino() != inode {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     // SAFETY: a valid descriptor; only this thread's namespace changes.
     if unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(explain(io::Error::last_os_error()));
     }
     Ok(())
 }

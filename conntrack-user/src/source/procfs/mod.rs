@@ -25,7 +25,7 @@ use crate::{
         reading::KernelStat,
     },
 };
-use enter::Visit;
+use enter::{Entered, Visit};
 use names::Pods;
 use seen::Seen;
 
@@ -48,6 +48,8 @@ pub struct Namespace {
     /// What it is called.
     pub name: Option<Name>,
     found: Instant,
+    /// Whether the last scan saw it.
+    is_seen: bool,
     files: Files,
     timeouts: timeouts::Told,
     /// The folder of a process that is in the namespace.
@@ -100,6 +102,12 @@ impl Namespaces {
         let ended = self.known.extract_if(|_, netns| netns.count().is_err());
         let ended = ended.map(|(_, netns)| netns).collect();
         self.problems.clear();
+        self.known.values_mut().for_each(|netns| netns.is_seen = false);
+        for one in &found {
+            if let Some(netns) = self.known.get_mut(&one.inode) {
+                netns.is_seen = true;
+            }
+        }
         self.name(&found);
         let new: HashMap<u64, Seen> = found
             .into_iter()
@@ -116,7 +124,7 @@ impl Namespaces {
         ended
     }
 
-    fn take_in(&mut self, seen: &Seen, visit: Visit, pods: &mut Option<Pods>) {
+    fn take_in(&mut self, seen: &Seen, visit: Visit<Entered>, pods: &mut Option<Pods>) {
         let entered = match visit.outcome {
             Ok(entered) => entered,
             Err(reason) => return self.problems.push(Problem { inode: seen.inode, reason }),
@@ -126,6 +134,7 @@ impl Namespaces {
             cookie: entered.cookie,
             name: self.name_of(seen, entered.mark, pods),
             found: Instant::now(),
+            is_seen: true,
             files: Files { count: entered.count.into(), max: entered.max.into() },
             timeouts: timeouts::Told::new(timeouts::Folder::new(entered.folder.into())),
             process: seen.folder(&self.procfs),
@@ -212,6 +221,13 @@ impl Namespaces {
 }
 
 impl Namespace {
+    /// Whether the last scan saw a process in it, or a name that stands for it. Otherwise it is about to end, or something
+    /// else keeps it.
+    #[must_use]
+    pub const fn is_seen(&self) -> bool {
+        self.is_seen
+    }
+
     /// `nf_conntrack_count`: entries in the table. One system call.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Kinds of events; the place in this list is the number in the file.
-const KINDS: [EventKind; 8] = [
+const KINDS: [EventKind; 9] = [
     EventKind::InsertPacket,
     EventKind::InsertCtnetlink,
     EventKind::Destroy(Cause::Kernel),
@@ -23,6 +23,7 @@ const KINDS: [EventKind; 8] = [
     EventKind::Destroy(Cause::Eviction),
     EventKind::Refused,
     EventKind::Evicted,
+    EventKind::Destroy(Cause::NoUser),
 ];
 
 /// A message of the channel `flow`. A column whose values are all the same has it once.

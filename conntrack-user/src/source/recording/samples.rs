@@ -70,6 +70,7 @@ pub(crate) fn netns(id: NetnsId, allocs: u64, frees: u64, max: Option<u32>) -> N
             inserts_packet: ByProtocol { udp: allocs, ..ByProtocol::default() },
             ..Totals::default()
         }),
+        missed: false,
         counts: vec![CountRead { before: balance, count, after: balance }; 6],
         max,
         timeouts: (allocs == 50).then(|| [20, 60, 5, 5, 600, 30, 3, 10, 90].into()),

@@ -30,24 +30,31 @@ struct Counts {
     counted: Counted,
 }
 
+impl Counts {
+    /// A sample of what is counted with allocations, where they are.
+    fn allocs(&self, count: u64) -> Vec<Sample<'static>> {
+        if self.counted.allocs { vec![Sample::of(count)] } else { Vec::new() }
+    }
+}
+
 const COUNTERS: &[Metric<Counts>] = &[
     Metric {
         family: Family::counter("ctmon_allocs", "Entries allocated."),
-        samples: |of| vec![Sample::of(of.totals.allocs)],
+        samples: |of| of.allocs(of.totals.allocs),
     },
     Metric {
         family: Family::counter(
             "ctmon_allocs_failed",
             "Allocations refused: table full and nothing to evict, or no memory.",
         ),
-        samples: |of| vec![Sample::of(of.totals.allocs_failed)],
+        samples: |of| of.allocs(of.totals.allocs_failed),
     },
     Metric {
         family: Family::counter(
             "ctmon_frees",
             "Entries freed, whether they had been hashed or not.",
         ),
-        samples: |of| vec![Sample::of(of.totals.frees)],
+        samples: |of| of.allocs(of.totals.frees),
     },
     Metric {
         family: Family::counter(
@@ -70,9 +77,13 @@ const COUNTERS: &[Metric<Counts>] = &[
             let causes = counted.deletes && counted.causes;
             let all = [
                 when(causes, "user", totals.deletes_user),
-                when(counted.deletes, "netns_exit", totals.deletes_netns_exit),
+                when(
+                    counted.deletes && counted.netns_exits,
+                    "netns_exit",
+                    totals.deletes_netns_exit,
+                ),
                 when(counted.deletes && counted.early_drops, "eviction", totals.evictions),
-                when(causes && counted.early_drops, "kernel", totals.deletes_kernel()),
+                when(counted.all_causes(), "kernel", totals.deletes_kernel()),
             ];
             all.into_iter().flatten().map(|(cause, n)| Sample::of(n).with("cause", cause)).collect()
         },

@@ -110,6 +110,17 @@ fn what_no_hook_counts_is_absent() {
 }
 
 #[test]
+fn what_events_do_not_tell_is_absent() {
+    let counted = Counted { allocs: false, netns_exits: false, ..Counted::ALL };
+    let tick = Tick { counted, ..Tick::example(vec![filling()]) };
+    let text = latest(10, Some(tick)).text(Format::Prometheus).unwrap();
+    assert!(text.contains("cause=\"user\""), "{text}");
+    for absent in ["ctmon_allocs", "ctmon_frees", "netns_exit", "cause=\"kernel\""] {
+        assert!(!text.contains(absent), "{absent}");
+    }
+}
+
+#[test]
 fn polling_has_no_counters_and_no_limit_no_end() {
     let polled = NetnsTick { totals: None, limit: Limit::Unlimited, ..filling() };
     let text = latest(10, Some(Tick::example(vec![polled]))).text(Format::Prometheus).unwrap();

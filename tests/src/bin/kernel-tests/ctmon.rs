@@ -36,6 +36,7 @@ pub(crate) struct Watch {
     victims: Vec<Vec<Victim>>,
     /// [`Env::skipped`]
     skipped: Arc<AtomicBool>,
+    without_a_rate: usize,
 }
 
 /// What is wrong by what ctmon has said on standard error. By kprobe, one line says what cannot be told.
@@ -71,6 +72,7 @@ impl Watch {
             inodes_twice: 0,
             victims: Vec::new(),
             skipped: Arc::clone(&env.skipped),
+            without_a_rate: 0,
         };
         match watch.next(wait::SHORT)? {
             Line::Start(_) => Ok(watch),
@@ -103,6 +105,11 @@ impl Watch {
         self.start.is_by_kprobe() && values::is_beyond_kprobes(name)
     }
 
+    /// In how many ticks so far the rate of inserts of a namespace was not known.
+    pub(crate) fn ticks_without_a_rate(&self) -> usize {
+        self.without_a_rate
+    }
+
     fn keep(&mut self, line: &Line) {
         match line {
             Line::Notice(notice) => self.notices.push(notice.text.clone()),
@@ -113,6 +120,8 @@ impl Watch {
                 let inodes: BTreeSet<u64> = tick.netns.iter().map(|netns| netns.inode).collect();
                 self.inodes_twice += tick.netns.len() - inodes.len();
                 self.victims.extend((!tick.victims.is_empty()).then(|| tick.victims.clone()));
+                let unknown = tick.netns.iter().any(|netns| netns.insert_rate.is_none());
+                self.without_a_rate += usize::from(unknown);
                 self.ended.extend(tick.netns.iter().filter(|netns| netns.ended).cloned());
             }
             // It says so when it attaches again.

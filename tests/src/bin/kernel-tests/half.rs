@@ -27,6 +27,7 @@ use conntrack_user::{
         access::{Access as _, Own},
         ebpf::{self, EbpfSource},
         live::{self, Choice, Live, Purpose, Selection},
+        netlink,
     },
 };
 use rustix::{
@@ -82,7 +83,8 @@ pub(crate) enum Said {
 /// It cannot begin, or nobody reads what it says.
 pub(crate) fn run(half: Half) -> Result<()> {
     let ebpf = ebpf::Options::default();
-    let remote = privilege::start(Options { ebpf: ebpf.clone(), probe_stats: false })?;
+    let remote =
+        privilege::start(Options { ebpf: ebpf.clone(), probe_stats: false, listen: None })?;
     let helper = only_child()?;
     let user = (half == Half::Nobody).then_some((65_534, 65_534));
     let read = ["/proc", "/sys"].map(Into::into).to_vec();
@@ -100,6 +102,7 @@ pub(crate) fn run(half: Half) -> Result<()> {
         pods: "/var/log/pods".into(),
         access: Arc::new(remote.clone()),
         ebpf,
+        netlink: netlink::Options { receive_bytes: netlink::DEFAULT_RECEIVE_BYTES, events: false },
     };
     if half != Half::Garbage {
         let outcome = read_kernel(&remote, &options.ebpf, address)?;

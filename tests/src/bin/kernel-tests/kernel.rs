@@ -37,7 +37,11 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
 }
 
-fn number(path: &str) -> Result<i64> {
+/// The number in a file.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn number(path: &str) -> Result<i64> {
     let text = read(path)?;
     text.trim().parse().with_context(|| format!("{path} holds {text:?}"))
 }
@@ -45,6 +49,11 @@ fn number(path: &str) -> Result<i64> {
 /// Entries of the calling thread's network namespace.
 pub(crate) fn count() -> Result<i64> {
     number(COUNT)
+}
+
+/// `nf_conntrack_max`
+pub(crate) fn max() -> Result<i64> {
+    number(MAX)
 }
 
 /// Buckets of the hash table.

@@ -1,7 +1,7 @@
 //! The kernel tests: whether ctmon counts exactly what this kernel does.
 //!
 //! They run as root in a virtual machine that is theirs alone: they change the limits of connection
-//! tracking, and unload its modules at the end.
+//! tracking, and unload its modules at the end. Some of them leave the machine as it is (`--anywhere`).
 
 mod cases;
 mod checks;
@@ -54,6 +54,9 @@ struct Cli {
     /// compared, and named in the result line.
     #[arg(long, value_name = "WAY")]
     attach: Option<String>,
+    /// Only tests that leave the machine as it is: with this, they may run outside of a virtual machine, too.
+    #[arg(long)]
+    anywhere: bool,
     /// Leave out the tests of `ctmon serve`, which tell little about the kernel.
     #[arg(long)]
     without_service: bool,
@@ -90,7 +93,9 @@ fn run(cli: &Cli) -> Result<bool> {
         let named = |filter: &String| {
             if test.on_demand { test.name == filter } else { test.name.contains(filter.as_str()) }
         };
-        cli.filters.iter().any(named) || (cli.filters.is_empty() && (!test.on_demand || cli.list))
+        let chosen = cli.filters.iter().any(named)
+            || (cli.filters.is_empty() && (!test.on_demand || cli.list));
+        chosen && (test.anywhere || !cli.anywhere)
     };
     let left_out = |test: &&Test| cli.without_service && test.of_service;
     let mut tests: Vec<&Test> = all.iter().filter(wanted).filter(|test| !left_out(test)).collect();

@@ -19,7 +19,7 @@ use rustix::thread::{
     LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe,
 };
 
-use crate::command;
+use crate::{command, netlink};
 
 const OWN: &str = "/proc/thread-self/ns/net";
 
@@ -84,7 +84,7 @@ impl Netns {
 /// Without `CAP_SYS_ADMIN`.
 pub(crate) fn enter_new() -> Result<()> {
     unshare()?;
-    command::run("ip", &["link", "set", "lo", "up"]).map(drop)
+    netlink::loopback_up()
 }
 
 /// Moves the calling thread into a new network namespace, in which everything is down.

@@ -159,6 +159,7 @@ pub(crate) struct Netns {
     pub(crate) entries_limit: Option<i64>,
     pub(crate) unlimited: bool,
     pub(crate) fill_ratio: Option<f64>,
+    pub(crate) insert_rate: Option<f64>,
     pub(crate) seconds_to_full: Option<f64>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) forecast: Forecast,

@@ -72,6 +72,8 @@ pub(crate) struct Test {
     pub(crate) place: Place,
     /// Takes long: it is run only where its whole name is given.
     pub(crate) on_demand: bool,
+    /// Leaves the machine as it is, but for namespaces of its own: it may also run where it is not alone.
+    pub(crate) anywhere: bool,
     /// Of `ctmon serve` more than of the kernel: see `--without-service`.
     pub(crate) of_service: bool,
     pub(crate) body: Body,
@@ -90,9 +92,17 @@ impl Test {
             shows: String::new(),
             place: Place::NewNetns,
             on_demand: false,
+            anywhere: false,
             of_service: false,
             body: Box::new(body),
         }
+    }
+}
+
+impl Test {
+    /// The same, where it leaves the machine as it is.
+    pub(crate) fn anywhere(self) -> Self {
+        Self { anywhere: true, ..self }
     }
 }
 

@@ -67,6 +67,11 @@ pub(crate) fn keep_entries() -> Result<()> {
     TIMEOUTS.iter().try_for_each(|name| set_sysctl(name, TIMEOUT))
 }
 
+/// A number below net.netfilter, in the calling thread's namespace.
+pub(crate) fn sysctl(name: &str) -> Result<i64> {
+    kernel::number(&format!("/proc/sys/net/netfilter/{name}"))
+}
+
 pub(crate) fn set_sysctl(name: &str, value: i64) -> Result<()> {
     netns::write(&format!("/proc/sys/net/netfilter/{name}"), &value.to_string())
 }

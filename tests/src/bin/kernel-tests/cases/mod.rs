@@ -17,6 +17,7 @@ mod limit;
 mod many;
 mod modules;
 mod namespaces;
+mod netlink;
 mod offload;
 mod outlook;
 mod output;
@@ -72,6 +73,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(offload::tests());
     tests.extend(namespaces::tests());
     tests.extend(many::tests());
+    tests.extend(netlink::tests());
     tests.extend(limit::tests());
     tests.extend(kill::tests());
     tests.extend(endings::tests());
