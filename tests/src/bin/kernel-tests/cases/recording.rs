@@ -67,11 +67,34 @@ fn same_bytes(env: &Env, checks: &mut Checks) -> Result<()> {
         let lines = live.stdout.lines().count();
         checks.that(&format!("{format}: 40 ticks and more were printed"), lines >= 40, lines);
         let differs = live.stdout.lines().zip(replayed.stdout.lines()).find(|(a, b)| a != b);
+        let differs = differs.map(|(live, replayed)| difference(live, replayed));
         checks.that(&format!("{format}: the same lines"), differs.is_none(), differs);
         let same = live.stdout == replayed.stdout;
         checks.that(&format!("{format}: the same bytes"), same, replayed.stdout.len());
     }
     Ok(())
+}
+
+/// What differs first in two lines: of JSON the member, with both values.
+fn difference(live: &str, replayed: &str) -> String {
+    fn of(path: &str, live: &Value, replayed: &Value) -> Option<String> {
+        match (live, replayed) {
+            _ if live == replayed => None,
+            (Value::Object(one), Value::Object(other)) => one
+                .keys()
+                .chain(other.keys())
+                .find_map(|key| of(&format!("{path}.{key}"), &live[key], &replayed[key])),
+            (Value::Array(one), Value::Array(other)) if one.len() == other.len() => one
+                .iter()
+                .zip(other)
+                .enumerate()
+                .find_map(|(at, (one, other))| of(&format!("{path}[{at}]"), one, other)),
+            _ => Some(format!("{path}: {live} != {replayed}")),
+        }
+    }
+    let parsed = |line| serde_json::from_str::<Value>(line).ok();
+    let member = parsed(live).zip(parsed(replayed)).and_then(|(a, b)| of("", &a, &b));
+    member.unwrap_or_else(|| format!("{live} != {replayed}"))
 }
 
 fn replay(env: &Env, file: &str) -> Result<(process::Ended, u64, i64)> {
