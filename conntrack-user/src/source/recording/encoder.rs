@@ -145,14 +145,10 @@ impl Encoder {
             flow.entry = 0;
         }
         if let Some(batch) = &mut reading.rereads {
-            // One that no flow has any more says nothing to the model either.
-            batch.rereads.retain_mut(|reread| match self.numbers.alias_of(reread.entry) {
-                Some(alias) => {
-                    reread.entry = alias;
-                    true
-                }
-                None => false,
-            });
+            for reread in &mut batch.rereads {
+                // One that no flow has any more counts for what a read costs.
+                reread.entry = self.numbers.alias_of(reread.entry).unwrap_or(0);
+            }
         }
         cbor(&UsedReading { purpose, reading: &reading }, MAX_MESSAGE)
     }

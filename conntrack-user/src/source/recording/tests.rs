@@ -94,7 +94,6 @@ fn without_addresses(items: &[Item]) -> Vec<Item> {
                 }
                 if let Some(batch) = &mut reading.rereads {
                     // One whose flow nobody knows is left out.
-                    batch.rereads.retain(|reread| reread.inserted_ns != 1);
                     batch.rereads.iter_mut().for_each(|reread| reread.entry = 0);
                 }
             }
