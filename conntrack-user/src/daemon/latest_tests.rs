@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::{counts::Counted, reading::Time},
+    model::reading::{NetnsReading, Reading, Time},
     source::item::Origin,
 };
 
@@ -90,32 +90,21 @@ fn with_a_new_source_all_is_counted_anew() {
 fn a_reading_tells_who_is_gone_and_the_limit_of_idle_ones() {
     let mut latest = Latest::new(10);
     take(&mut latest, 1, vec![counted(1, 5), counted(2, 6)]);
-    let reading = crate::model::reading::Reading {
-        time: time(2),
-        idle: 1,
-        netns: vec![crate::model::reading::NetnsReading {
-            id: counted(1, 0).id,
-            name: None,
-            ended: false,
-            idle: true,
-            totals: None,
-            missed: false,
-            counts: vec![],
-            max: Some(50),
-            timeouts: None,
-            windows: None,
-            kernel: None,
-        }],
-        gone: vec![counted(2, 0).id],
-        events: None,
-        missed_at_most: None,
-        overflow: Totals::default(),
-        probes: vec![],
-        victims: vec![],
-        rereads: None,
-        blocks: None,
-        counted: Counted::ALL,
+    let idle = NetnsReading {
+        id: counted(1, 0).id,
+        name: None,
+        ended: false,
+        idle: true,
+        totals: None,
+        missed: false,
+        counts: vec![],
+        max: Some(50),
+        timeouts: None,
+        windows: None,
+        kernel: None,
     };
+    let gone = vec![counted(2, 0).id];
+    let reading = Reading { gone, ..Reading::example(time(2).monotonic_ns, vec![idle]) };
     latest.read(&reading);
     let limits: Vec<Limit> = latest.netns().map(|netns| netns.limit).collect();
     assert_eq!(limits, [Limit::Entries(50)]);

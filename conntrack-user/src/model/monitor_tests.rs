@@ -45,21 +45,7 @@ fn netns(id: NetnsId, count: u32, max: u32, allocs: u64) -> NetnsReading {
 }
 
 fn at(second: u64, netns: Vec<NetnsReading>) -> Reading {
-    let time = Time { monotonic_ns: second * SECOND, unix_ns: 0 };
-    Reading {
-        time,
-        netns,
-        idle: 0,
-        gone: vec![],
-        events: Some(EVENTS),
-        missed_at_most: Some(0),
-        overflow: Totals::default(),
-        probes: vec![],
-        victims: vec![],
-        blocks: None,
-        rereads: None,
-        counted: Counted::ALL,
-    }
+    Reading { events: Some(EVENTS), ..Reading::example(second * SECOND, netns) }
 }
 
 /// A monitor whose baseline for [`INIT`] is 100.

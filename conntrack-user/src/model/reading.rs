@@ -168,3 +168,24 @@ pub struct KernelStat {
     /// Expectations taken away.
     pub expect_delete: Option<u64>,
 }
+
+#[cfg(test)]
+impl Reading {
+    /// One of which nothing else is known, at this time on `CLOCK_MONOTONIC`.
+    pub(crate) fn example(monotonic_ns: u64, netns: Vec<NetnsReading>) -> Self {
+        Self {
+            time: Time { monotonic_ns, unix_ns: 0 },
+            idle: 0,
+            netns,
+            gone: vec![],
+            events: None,
+            missed_at_most: Some(0),
+            overflow: Totals::default(),
+            probes: vec![],
+            victims: vec![],
+            rereads: None,
+            blocks: None,
+            counted: Counted::ALL,
+        }
+    }
+}

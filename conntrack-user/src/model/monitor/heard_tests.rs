@@ -50,20 +50,8 @@ struct Run(Monitor, u64);
 impl Run {
     fn tick(&mut self, netns: NetnsReading) -> (NetnsTick, Vec<String>) {
         self.1 += 1;
-        let reading = Reading {
-            time: Time { monotonic_ns: self.1 * 1_000_000_000, unix_ns: 0 },
-            netns: vec![netns],
-            idle: 0,
-            gone: vec![],
-            events: None,
-            missed_at_most: Some(0),
-            overflow: Totals::default(),
-            probes: vec![],
-            victims: vec![],
-            blocks: None,
-            rereads: None,
-            counted: HEARD,
-        };
+        let example = Reading::example(self.1 * 1_000_000_000, vec![netns]);
+        let reading = Reading { counted: HEARD, ..example };
         let tick = self.0.observe(&reading);
         (tick.netns[0].clone(), tick.notices)
     }
