@@ -9,7 +9,7 @@ use crate::source::{
     ebpf::{self, parts::Parts},
     procfs::{
         enter::{Entered, Visit},
-        seen::Seen,
+        seen::Sight,
     },
 };
 
@@ -34,7 +34,7 @@ impl Access for Ended {
         bail!("the privileged helper has ended; a restart brings it back")
     }
 
-    fn discover(&self) -> Result<Vec<Seen>> {
+    fn discover(&self) -> Result<Sight> {
         self.0.discover()
     }
 

@@ -20,6 +20,7 @@ use super::{
 use crate::source::{
     access::{Access, Attachment, Own},
     ebpf, limits,
+    procfs::seen::Sight,
 };
 
 /// Time in which a request is answered: attaching in an emulated machine takes seconds. A helper that takes longer
@@ -184,13 +185,13 @@ impl Helper<'_> {
     }
 
     fn discover(&self) -> Result<Vec<Sent>> {
-        let seen = self.access.discover()?;
+        let Sight { seen, hidden } = self.access.discover()?;
         let last = seen.len().div_ceil(NETNS).saturating_sub(1);
         let mut parts: Vec<_> = seen.chunks(NETNS).map(<[_]>::to_vec).collect();
         if parts.is_empty() {
             parts.push(Vec::new());
         }
-        let answer = |(at, seen)| (Answer::Seen { seen, more: at < last }, vec![]);
+        let answer = |(at, seen)| (Answer::Seen { seen, hidden, more: at < last }, vec![]);
         Ok(parts.into_iter().enumerate().map(answer).collect())
     }
 

@@ -15,7 +15,7 @@ use crate::source::{
     ebpf::parts::Parts,
     procfs::{
         enter::{Entered, Visit},
-        seen::Seen,
+        seen::{Seen, Sight},
     },
 };
 
@@ -73,7 +73,7 @@ impl Access for Fake {
         Ok(file("timed"))
     }
 
-    fn discover(&self) -> Result<Vec<Seen>> {
+    fn discover(&self) -> Result<Sight> {
         let seen = |inode| Seen {
             inode,
             is_own: inode == 0,
@@ -82,7 +82,7 @@ impl Access for Fake {
             // As long as a file's name may be, of the characters that take most room.
             name: Some("\u{1}".repeat(255)),
         };
-        Ok((0..self.netns).map(seen).collect())
+        Ok(Sight { seen: (0..self.netns).map(seen).collect(), hidden: Some(3) })
     }
 
     fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>> {
@@ -251,7 +251,8 @@ fn random_bytes_make_no_panic() {
 #[test]
 fn many_namespaces_come_in_several_messages_each_with_its_own_files() {
     let (remote, helper) = remote(Fake { netns: 500, ..Fake::default() }, false);
-    let seen = remote.discover().unwrap();
+    let Sight { seen, hidden } = remote.discover().unwrap();
+    assert_eq!(hidden, Some(3));
     let inodes: Vec<u64> = seen.iter().map(|seen| seen.inode).collect();
     assert_eq!(inodes, (0..500).collect::<Vec<_>>());
     assert!(seen[0].is_own && !seen[1].is_own);
@@ -352,7 +353,7 @@ fn a_refusal_is_known_for_one_on_the_other_side() {
         fn time_programs(&self) -> Result<OwnedFd> {
             bail!("not asked")
         }
-        fn discover(&self) -> Result<Vec<Seen>> {
+        fn discover(&self) -> Result<Sight> {
             bail!("not asked")
         }
         fn enter(&self, _: &[u64]) -> Result<Vec<Visit<Entered>>> {

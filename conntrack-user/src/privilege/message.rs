@@ -53,6 +53,8 @@ pub enum Answer {
     Seen {
         /// Some of them.
         seen: Vec<Seen>,
+        /// Processes that hide theirs, in each of these answers the same; none where processes themselves are hidden.
+        hidden: Option<u64>,
         /// Whether that was not all.
         more: bool,
     },

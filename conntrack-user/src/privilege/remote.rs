@@ -19,7 +19,7 @@ use crate::source::{
     ebpf::{self, parts::Parts},
     procfs::{
         enter::{Entered, Visit},
-        seen::Seen,
+        seen::Sight,
     },
 };
 
@@ -145,11 +145,12 @@ impl Access for Remote {
         })
     }
 
-    fn discover(&self) -> Result<Vec<Seen>> {
-        let mut all = Vec::new();
+    fn discover(&self) -> Result<Sight> {
+        let mut all = Sight::default();
         self.ask(&Request::Discover, |answer, _| match answer {
-            Answer::Seen { seen, more } => {
-                all.extend(seen);
+            Answer::Seen { seen, hidden, more } => {
+                all.seen.extend(seen);
+                all.hidden = hidden;
                 Ok(more)
             }
             other => Err(mismatch(&other)),

@@ -16,7 +16,7 @@ use super::{
     procfs::{
         discover::{self, Found},
         enter::{self, Entered, Target, Visit},
-        seen::Seen,
+        seen::Sight,
     },
 };
 
@@ -38,7 +38,7 @@ pub trait Access: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Nobody could be asked.
-    fn discover(&self) -> Result<Vec<Seen>>;
+    fn discover(&self) -> Result<Sight>;
 
     /// Opens the files of those of `inodes` that the last [`Access::discover`] saw and in which connections are
     /// tracked, or tells why that cannot be done.
@@ -116,11 +116,11 @@ impl Access for Own {
         ebpf::bpf::enable_statistics().context("the kernel does not time programs")
     }
 
-    fn discover(&self) -> Result<Vec<Seen>> {
-        let found = discover::all(&self.procfs);
+    fn discover(&self) -> Result<Sight> {
+        let (found, hidden) = discover::all(&self.procfs);
         let seen = found.iter().map(|one| one.seen.clone()).collect();
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
-        Ok(seen)
+        Ok(Sight { seen, hidden })
     }
 
     fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>> {

@@ -54,7 +54,7 @@ pub fn gather(roots: &Roots, observe: Option<Duration>) -> Facts {
         }
         Fact::Known(_) | Fact::Unknown(_) => hooks::attach(roots, observe),
     };
-    let (own, processes) = (namespaces::own(roots), namespaces::processes(&roots.procfs));
+    let own = namespaces::own(roots);
     Facts {
         ctmon: env!("CARGO_PKG_VERSION").into(),
         kernel: Kernel {
@@ -71,9 +71,9 @@ pub fn gather(roots: &Roots, observe: Option<Duration>) -> Facts {
         conntrack,
         attach,
         process,
-        namespaces: namespaces::read(roots, own, processes.as_ref()),
+        namespaces: namespaces::read(roots, own),
         table: table::read(roots, types.entry_bytes),
-        surroundings: surroundings::read(roots, loaded, processes),
+        surroundings: surroundings::read(roots, loaded),
     }
 }
 

@@ -1,46 +1,12 @@
-//! Network namespaces, and the processes that show them.
+//! Network namespaces.
 
-use std::{collections::BTreeSet, io, path::Path};
+use std::io;
 
-use super::{Roots, file};
+use super::Roots;
 use crate::{
     doctor::facts::{Fact, Namespace, Namespaces, Refused},
     source::{access::Own, procfs},
 };
-
-/// What the folders of processes show.
-pub(super) struct Processes {
-    /// Those whose network namespace is hidden.
-    pub(super) hidden: Fact<u64>,
-    /// Names of the programs.
-    pub(super) programs: BTreeSet<String>,
-}
-
-/// Looks at every process once.
-pub(super) fn processes(procfs: &Path) -> Fact<Processes> {
-    let own = procfs.join("self/ns/net");
-    if let Err(error) = std::fs::read_link(&own) {
-        return Fact::Unknown(file::why(&own, &error));
-    }
-    let (mut hidden, mut programs) = (0, BTreeSet::new());
-    for name in file::names(procfs) {
-        if !name.bytes().all(|byte| byte.is_ascii_digit()) {
-            continue;
-        }
-        let folder = procfs.join(name);
-        let link = std::fs::read_link(folder.join("ns/net"));
-        let is_hidden = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        hidden += u64::from(link.is_err_and(is_hidden));
-        programs.extend(file::text(&folder.join("comm")).known().cloned());
-    }
-    // There always is a first process: not to see it is the mount option hidepid.
-    let hidden = if procfs.join("1").exists() {
-        Fact::Known(hidden)
-    } else {
-        Fact::Unknown("procfs hides processes of others (hidepid)".into())
-    };
-    Fact::Known(Processes { hidden, programs })
-}
 
 /// The inode of the namespace that this process is in.
 pub(super) fn own(roots: &Roots) -> Fact<u64> {
@@ -51,7 +17,7 @@ pub(super) fn own(roots: &Roots) -> Fact<u64> {
 }
 
 /// Visits all that can be found, as `ctmon watch` does.
-pub(super) fn read(roots: &Roots, own: Fact<u64>, processes: Fact<&Processes>) -> Namespaces {
+pub(super) fn read(roots: &Roots, own: Fact<u64>) -> Namespaces {
     let mut found = procfs::Namespaces::new(roots.procfs.clone(), roots.pods.clone());
     found.scan(&Own::new(roots.procfs.clone()));
     let number = |result: io::Result<u32>| match result {
@@ -76,6 +42,9 @@ pub(super) fn read(roots: &Roots, own: Fact<u64>, processes: Fact<&Processes>) -
         own,
         read,
         refused,
-        hidden_processes: processes.and_then(|processes| processes.hidden.clone()),
+        hidden_processes: found.hidden().map_or_else(
+            || Fact::Unknown("procfs hides processes of others (hidepid)".into()),
+            Fact::Known,
+        ),
     }
 }

@@ -1,8 +1,11 @@
 //! What else has to do with connection tracking.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use super::{Roots, file, modules::Module, namespaces::Processes, settings};
+use super::{Roots, file, modules::Module, settings};
 use crate::doctor::facts::{Fact, Surroundings};
 
 /// Programs that set the size of the table, keep tables of their own, or listen.
@@ -25,11 +28,7 @@ const NETLINK_NETFILTER: &str = "12";
 /// (include/uapi/linux/netfilter/nfnetlink_compat.h).
 const CONNTRACK_GROUPS: u32 = 0b111;
 
-pub(super) fn read(
-    roots: &Roots,
-    loaded: Fact<BTreeMap<String, Module>>,
-    processes: Fact<Processes>,
-) -> Surroundings {
+pub(super) fn read(roots: &Roots, loaded: Fact<BTreeMap<String, Module>>) -> Surroundings {
     let matters = |name: &String| MODULES.iter().any(|prefix| name.starts_with(prefix));
     let references = |module: Module| module.references.saturating_sub(module.users.len() as u32);
     let links = roots.sysfs.join("class/net");
@@ -40,8 +39,8 @@ pub(super) fn read(
         }),
         listeners: file::text(&roots.procfs.join("self/net/netlink")).and_then(|t| listeners(&t)),
         settings: settings::read(roots),
-        programs: processes.map(|processes| {
-            let found = PROGRAMS.iter().filter(|name| processes.programs.contains(**name));
+        programs: programs(&roots.procfs).map(|running| {
+            let found = PROGRAMS.iter().filter(|name| running.contains(**name));
             found.map(|name| (*name).to_owned()).collect()
         }),
         cilium_signs: cilium_signs(roots),
@@ -50,6 +49,18 @@ pub(super) fn read(
             Err(error) => Fact::Unknown(file::why(&links, &error)),
         },
     }
+}
+
+/// Names of the programs that run.
+fn programs(procfs: &Path) -> Fact<BTreeSet<String>> {
+    let own = procfs.join("self/comm");
+    if let Err(error) = std::fs::metadata(&own) {
+        return Fact::Unknown(file::why(&own, &error));
+    }
+    let is_process = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+    let processes = file::names(procfs).into_iter().filter(is_process);
+    let comm = |process| file::text(&procfs.join(process).join("comm")).known().cloned();
+    Fact::Known(processes.filter_map(comm).collect())
 }
 
 /// Sockets in /proc/net/netlink that receive events of entries: address, protocol, port id, groups.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
+    os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -11,21 +12,18 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use conntrack_ebpf::{EVERY_FLOW, Reread};
 
+mod counter;
 mod listening;
 mod read;
 mod slots;
+mod unseen;
 
 use super::{
     Lost,
-    access::{Access, Attachment},
-    ebpf::{
-        self, EbpfSource,
-        hook::Hook,
-        plan::{HookReport, State},
-    },
+    access::Access,
+    ebpf::{self, EbpfSource, plan::HookReport},
     item::{Flows, NetnsFlow, Threshold},
-    limits,
-    netlink::{self, NetlinkSource},
+    limits, netlink,
     procfs::Namespaces,
 };
 use crate::model::{
@@ -36,7 +34,10 @@ use crate::model::{
     probe::Probe,
     reading::{KernelStat, NetnsId, Time},
 };
+use counter::Counter;
+pub use counter::lost_without;
 use slots::Slots;
+use unseen::unseen;
 
 /// Where the numbers are to come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -97,11 +98,7 @@ pub struct Options {
 
 /// The running kernel.
 pub struct Live {
-    /// What counts, beside the kernel itself, is one of these two or none.
-    programs: Option<EbpfSource>,
-    listeners: Option<NetlinkSource>,
-    /// The programs are attached as long as it is there.
-    attachment: Option<Box<dyn Attachment>>,
+    counter: Counter,
     lost: Vec<Lost>,
     access: Arc<dyn Access>,
     namespaces: Namespaces,
@@ -133,7 +130,7 @@ pub struct Live {
     rereads: Option<Batch>,
     victims: VecDeque<FlowEvent>,
     /// Programs are timed as long as it is open.
-    probe_stats: Option<std::os::fd::OwnedFd>,
+    probe_stats: Option<OwnedFd>,
 }
 
 /// What a reading is for.
@@ -164,36 +161,11 @@ impl Live {
             ),
             other => other,
         };
-        let listeners = (options.choice == Choice::Netlink)
-            .then(|| listening::open(options, &namespaces, selection, own_inode))
-            .transpose()?;
-        let attached = match options.choice {
-            Choice::Procfs => Err("procfs was asked for".to_owned()),
-            Choice::Netlink => Err("netlink was asked for".to_owned()),
-            Choice::Ebpf => Ok(attach(options)
-                .context("no kernel programs (--source procfs polls without them)")?),
-            Choice::Auto => attach(options).map_err(|error| super::explain(&error)),
-        };
-        let (programs, attachment, lost) = match attached {
-            Ok((programs, attachment)) => {
-                let mut lost = lost_hooks(programs.hooks());
-                lost.extend(programs.not_asked().map(|why| Lost {
-                    what: "peaks within a tick, and the state of live entries".into(),
-                    why,
-                }));
-                lost.extend(programs.not_pinned().map(|why| Lost {
-                    what: "the counts after a restart of ctmon".into(),
-                    why: why.to_owned(),
-                }));
-                (Some(programs), Some(attachment), lost)
-            }
-            Err(why) => {
-                let what = "insert and delete rates, drops, evictions, drift and events".into();
-                let polling = || vec![Lost { what, why }];
-                (None, None, listeners.as_ref().map_or_else(polling, listening::lost))
-            }
-        };
-        let probe_stats = (programs.is_some() && options.probe_stats)
+        let (counter, mut lost) = Counter::open(options, &namespaces, selection, own_inode)?;
+        if selection == Selection::All {
+            lost.extend(unseen(&namespaces));
+        }
+        let probe_stats = (counter.programs().is_some() && options.probe_stats)
             .then(|| options.access.time_programs())
             .transpose()
             .context(
@@ -201,9 +173,7 @@ impl Live {
             )?;
         let now = Instant::now();
         let live = Self {
-            programs,
-            listeners,
-            attachment,
+            counter,
             lost,
             access: Arc::clone(&options.access),
             namespaces,
@@ -248,33 +218,27 @@ impl Live {
     /// `ebpf`, `netlink` or `procfs`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        match (&self.programs, &self.listeners) {
-            (Some(_), _) => "ebpf",
-            (None, Some(_)) => "netlink",
-            (None, None) => "procfs",
-        }
+        self.counter.name()
     }
 
     /// Has the programs detached, also where they are pinned: what is dropped leaves those attached.
     ///
     /// # Errors
     /// They are pinned, and the pins cannot be removed.
-    pub fn let_go(mut self) -> Result<()> {
-        // Descriptors of links are among what it reads.
-        self.programs = None;
-        self.attachment.take().map_or(Ok(()), Attachment::detach)
+    pub fn let_go(self) -> Result<()> {
+        self.counter.let_go()
     }
 
     /// Since when everything is counted, in nanoseconds since 1970 UTC; none where nothing is.
     #[must_use]
     pub fn counting_since_ns(&self) -> Option<u64> {
-        self.programs.as_ref().map(EbpfSource::since_ns)
+        self.counter.programs().map(EbpfSource::since_ns)
     }
 
     /// How each hook is attached; empty without programs.
     #[must_use]
     pub fn hooks(&self) -> &[HookReport] {
-        self.programs.as_ref().map_or(&[], EbpfSource::hooks)
+        self.counter.programs().map_or(&[], EbpfSource::hooks)
     }
 
     /// What cannot be told, and why.
@@ -287,17 +251,15 @@ impl Live {
     ///
     /// # Errors
     /// Those of dup(2).
-    pub fn ring_fds(&self) -> io::Result<Vec<std::os::fd::OwnedFd>> {
-        let rings = self.programs.iter().flat_map(EbpfSource::ring_descriptors);
-        let sockets = self.listeners.iter().map(NetlinkSource::descriptor);
-        rings.chain(sockets).map(|ring| ring.try_clone_to_owned()).collect()
+    pub fn ring_fds(&self) -> io::Result<Vec<OwnedFd>> {
+        self.counter.descriptors().iter().map(BorrowedFd::try_clone_to_owned).collect()
     }
 
     /// How long to wait for more when one of them is readable: a ring buffer is by then half full, and a socket has a single
     /// event.
     #[must_use]
     pub const fn gathering(&self) -> Duration {
-        if self.listeners.is_some() { netlink::GATHERING } else { Duration::ZERO }
+        self.counter.gathering()
     }
 
     /// From now on, entries whose hash is below `threshold` are in the sample. What is to be told of it, where
@@ -307,10 +269,8 @@ impl Live {
             return None;
         }
         let time = self.now();
-        match (&self.programs, &mut self.listeners) {
-            (Some(programs), _) => programs.set_threshold(threshold),
-            (None, Some(listeners)) => listeners.set_threshold(threshold),
-            (None, None) => return None,
+        if !self.counter.set_threshold(threshold) {
+            return None;
         }
         self.threshold = threshold;
         Some(Threshold { time, threshold })
@@ -318,7 +278,7 @@ impl Live {
 
     /// Reads live entries again, for the next reading. Where that cannot be done, nothing is read.
     pub fn reread(&mut self, choices: &[flows::Choice]) {
-        let Some(programs) = &self.programs else {
+        let Some(programs) = self.counter.programs() else {
             return;
         };
         let (Some(jiffy_ns), false) = (ebpf::jiffy_ns(), choices.is_empty()) else {
@@ -357,11 +317,7 @@ impl Live {
 
     /// Hands at most `limit` waiting events to `take`; how many there were.
     pub fn drain(&mut self, limit: u64, take: impl FnMut(FlowEvent)) -> u64 {
-        match (&mut self.programs, &mut self.listeners) {
-            (Some(programs), _) if self.has_events => programs.drain(limit, take).received,
-            (None, Some(listeners)) => listeners.drain(limit, take),
-            _ => 0,
-        }
+        if self.has_events { self.counter.drain(limit, take) } else { 0 }
     }
 
     /// Puts at most `limit` waiting events into `flows`, in place of what was there; how many there were.
@@ -380,7 +336,10 @@ impl Live {
     /// # Errors
     /// Those of aya-log.
     pub fn debug_log(&mut self) -> Result<Option<aya_log::EbpfLogger<&'static dyn log::Log>>> {
-        self.attachment.as_mut().map(|attachment| attachment.debug_log()).transpose()
+        let Counter::Programs { attachment, .. } = &mut self.counter else {
+            return Ok(None);
+        };
+        attachment.debug_log().map(Some)
     }
 
     /// This moment.
@@ -409,7 +368,7 @@ impl Live {
     /// The namespace that an event is of.
     #[must_use]
     pub fn netns_of(&self, event: &FlowEvent) -> NetnsId {
-        if let Some(listeners) = &self.listeners {
+        if let Some(listeners) = self.counter.listeners() {
             let nowhere = NetnsId { cookie: None, inode: 0 };
             return listeners.netns_of(event).unwrap_or(nowhere);
         }
@@ -419,14 +378,9 @@ impl Live {
 
     /// A cookie as it is shown: where the programs have the address of `struct net` in its place, none.
     fn cookie(&self, cookie: u64) -> Option<u64> {
-        let is_address = self.programs.as_ref().is_some_and(EbpfSource::cookie_is_address);
+        let is_address = self.counter.programs().is_some_and(EbpfSource::cookie_is_address);
         (!is_address).then_some(cookie)
     }
-}
-
-fn attach(options: &Options) -> Result<(EbpfSource, Box<dyn Attachment>)> {
-    let (parts, attachment) = options.access.attach(&options.ebpf)?;
-    Ok((EbpfSource::new(parts)?, attachment))
 }
 
 /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.
@@ -438,32 +392,6 @@ fn utc_offset_ns() -> i64 {
         time.tv_sec * 1_000_000_000 + time.tv_nsec
     };
     now(libc::CLOCK_REALTIME) - now(libc::CLOCK_MONOTONIC)
-}
-
-/// What cannot be told where `hook` is not attached.
-#[must_use]
-pub const fn lost_without(hook: Hook) -> &'static str {
-    match hook {
-        Hook::Alloc | Hook::Free => "entries",
-        Hook::Insert => "inserts by packets",
-        Hook::HashInsert => "inserts through ctnetlink",
-        Hook::Delete => "deletes and evictions",
-        Hook::DeleteCause => "which deletes users asked for",
-        Hook::EarlyDrop => "evictions and drops because the table is full",
-        Hook::Clash => "clashes",
-        Hook::Confirm => "inserts that failed for a long chain or a dying entry",
-        Hook::NetnsEnd => "when a namespace ends; its counters are not given back",
-    }
-}
-
-/// What the hooks that are not attached would have told.
-fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
-    let missing = hooks.iter().filter(|report| report.state() != State::Unneeded);
-    let missing = missing.filter_map(|report| {
-        let why = report.outcome.as_ref().err()?.reason.clone();
-        Some(Lost { what: lost_without(report.hook).into(), why })
-    });
-    missing.collect()
 }
 
 /// The file that is there exactly when conntrack is.

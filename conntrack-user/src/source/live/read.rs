@@ -13,7 +13,9 @@ use super::{
         },
         procfs::Namespace,
     },
-    Live, Purpose, Selection, listening,
+    Live, Purpose, Selection,
+    counter::Counter,
+    listening,
     slots::Slot,
 };
 use crate::model::{
@@ -54,14 +56,14 @@ impl Live {
         } else if self.probe_stats.is_some() {
             self.read_probes();
         }
-        if let Some(programs) = &self.programs {
+        if let Some(programs) = self.counter.programs() {
             programs.set_hits(&mut self.probes, &self.slots.total());
         }
 
         let time = self.now();
         let mut netns = Vec::new();
         let overflow =
-            self.programs.as_ref().map(EbpfSource::overflow).filter(|o| *o != Totals::default());
+            self.counter.programs().map(EbpfSource::overflow).filter(|o| *o != Totals::default());
         for (inode, cookie, idle) in self.choose(purpose, started) {
             netns.extend(self.read_one(
                 inode,
@@ -91,11 +93,11 @@ impl Live {
             idle,
             netns,
             gone: std::mem::take(&mut self.gone),
-            events: match &self.listeners {
+            events: match self.counter.listeners() {
                 Some(listeners) => listeners.events(),
                 None => self.events(&overflow.unwrap_or_default()),
             },
-            missed_at_most: match &self.listeners {
+            missed_at_most: match self.counter.listeners() {
                 Some(listeners) => listeners.lost(),
                 None => self.missed_at_most,
             },
@@ -103,14 +105,14 @@ impl Live {
             probes: self.probes.clone(),
             victims,
             rereads: self.rereads.take(),
-            blocks: self.programs.as_ref().map(EbpfSource::blocks),
+            blocks: self.counter.programs().map(EbpfSource::blocks),
             counted,
         }
     }
 
     /// Takes in what programs have counted since the last call. At least twice a second, so that no window is missed.
     pub fn collect(&mut self) {
-        if let Some(programs) = &mut self.programs {
+        if let Some(programs) = self.counter.programs_mut() {
             self.slots.update(programs, Instant::now());
             programs.read_windows(self.slots.busy_numbers());
         }
@@ -119,14 +121,14 @@ impl Live {
     /// What became of the events so far, if there are any.
     #[must_use]
     pub fn events_so_far(&self) -> Option<Events> {
-        if let Some(listeners) = &self.listeners {
+        if let Some(listeners) = self.counter.listeners() {
             return listeners.events();
         }
-        self.events(&self.programs.as_ref()?.overflow())
+        self.events(&self.counter.programs()?.overflow())
     }
 
     fn events(&self, overflow: &Totals) -> Option<Events> {
-        let received = self.programs.as_ref().filter(|_| self.has_events)?.received();
+        let received = self.counter.programs().filter(|_| self.has_events)?.received();
         let totals = self.slots.total().plus(overflow);
         Some(Events {
             seen: totals.inserts() + totals.deletes.sum(),
@@ -138,19 +140,19 @@ impl Live {
     }
 
     fn take_windows(&mut self, slot: u32) -> Option<Windows> {
-        self.programs.as_mut()?.take_windows(slot, unix_ns()?)
+        self.counter.programs_mut()?.take_windows(slot, unix_ns()?)
     }
 
     /// What the hooks that are attached count.
     fn counted(&self) -> Counted {
-        if self.listeners.is_some() {
+        if self.counter.listeners().is_some() {
             return listening::COUNTED;
         }
         let attached = |hook| self.hooks().iter().any(|one| one.hook == hook && one.is_attached());
-        let returns = self.programs.as_ref().is_some_and(|p| p.family() == Family::Tracing);
+        let returns = self.counter.programs().is_some_and(|p| p.family() == Family::Tracing);
         let failed_by_kernel = self.failures_are_kernels();
         Counted {
-            allocs: self.programs.is_some(),
+            allocs: self.counter.programs().is_some(),
             netns_exits: attached(Hook::Delete),
             inserts_packet: attached(Hook::Insert),
             inserts_ctnetlink: attached(Hook::HashInsert),
@@ -193,7 +195,8 @@ impl Live {
 
     /// Inode and cookie of the namespaces to read, and whether each is read for its drift alone.
     fn choose(&mut self, purpose: Purpose, now: Instant) -> Vec<(u64, Option<u64>, bool)> {
-        let everything = purpose == Purpose::Settle || self.idle_too || self.programs.is_none();
+        let everything =
+            purpose == Purpose::Settle || self.idle_too || self.counter.programs().is_none();
         let mut chosen: Vec<(u64, Option<u64>, bool)> = Vec::new();
         let mut inodes = HashSet::new();
         let slots: Vec<&Slot> = if everything {
@@ -267,18 +270,19 @@ impl Live {
             let stat = netns.and_then(Namespace::stat);
             self.stats.extend(stat.map(|stat| (id, stat)));
         }
-        let mut listeners = self.listeners.as_mut().filter(|all| all.listens_in(inode));
+        let is_heard = self.counter.listeners().is_some_and(|all| all.listens_in(inode));
         // One read is enough where nothing is counted beside it.
-        let is_alone = self.programs.is_none() && listeners.is_none();
+        let is_alone = self.counter.programs().is_none() && !is_heard;
         let enough = if idle || is_alone { 1 } else { AGREEING_READS };
         let counts = netns.map_or_else(Vec::new, |netns| {
-            counts(netns, enough, || match (&self.programs, slot, &mut listeners) {
-                (Some(programs), Some(slot), _) => programs.balance(slot.number),
-                (.., Some(listeners)) => listeners.balance(inode),
+            counts(netns, enough, || match (&mut self.counter, slot) {
+                (Counter::Programs { source, .. }, Some(slot)) => source.balance(slot.number),
+                (Counter::Listeners(listeners), _) if is_heard => listeners.balance(inode),
                 _ => Balance::default(),
             })
         });
-        let heard = listeners.and_then(|listeners| listeners.totals(inode));
+        let heard = self.counter.listeners_mut().filter(|_| is_heard);
+        let heard = heard.and_then(|listeners| listeners.totals(inode));
         self.has_ended |= netns.is_some() && counts.is_empty();
         if counts.is_empty() && slot.is_none() {
             return None;
@@ -287,8 +291,8 @@ impl Live {
             // What it counted is counted together with others.
             Some(slot) if slot.spilled => None,
             None if is_overflowing => None,
-            Some(slot) => self.programs.as_ref().map(|programs| programs.counters(slot.number)),
-            None => match &self.programs {
+            Some(slot) => self.counter.programs().map(|programs| programs.counters(slot.number)),
+            None => match self.counter.programs() {
                 Some(_) => Some(Totals::default()),
                 None => heard.map(|(totals, _)| totals),
             },
@@ -319,7 +323,7 @@ impl Live {
     }
 
     fn failures_are_kernels(&self) -> bool {
-        self.programs.as_ref().is_some_and(EbpfSource::leaves_failures_to_kernel)
+        self.counter.programs().is_some_and(EbpfSource::leaves_failures_to_kernel)
     }
 
     /// `totals` with the failed inserts of the kernel's own counters, where those are to tell them.
@@ -338,7 +342,7 @@ impl Live {
 
     /// Adds those that have ended, with their last counts, and forgets them.
     fn take_ended(&mut self, netns: &mut Vec<NetnsReading>) {
-        let Some(programs) = &mut self.programs else {
+        let Some(programs) = self.counter.programs_mut() else {
             return;
         };
         for slot in self.slots.take_ended() {
@@ -370,7 +374,7 @@ impl Live {
     }
 
     fn take_victims(&mut self) {
-        let Some(programs) = &mut self.programs else {
+        let Some(programs) = self.counter.programs_mut() else {
             return;
         };
         programs.drain_victims(|event| {
@@ -384,14 +388,14 @@ impl Live {
     fn read_stat(&mut self) {
         self.last_stat = Some(Instant::now());
         self.stats.clear();
-        if let Some(programs) = &self.programs {
+        if let Some(programs) = self.counter.programs() {
             self.missed_at_most = programs.missed_at_most().ok().flatten();
         }
         self.read_probes();
     }
 
     fn read_probes(&mut self) {
-        if let Some(programs) = &self.programs {
+        if let Some(programs) = self.counter.programs() {
             self.probes = programs.probes().unwrap_or_default();
         }
     }
@@ -404,7 +408,7 @@ impl Live {
         let due = self.last_scan.elapsed();
         // One that could not be found the first time is left to the regular scan.
         let is_new = self.slots.has_new() || self.has_ended;
-        let every = if self.listeners.is_some() { SCAN_LISTENING } else { SCAN_EVERY };
+        let every = if self.counter.listeners().is_some() { SCAN_LISTENING } else { SCAN_EVERY };
         if due >= every || due >= SCAN_SOON && is_new {
             self.last_scan = Instant::now();
             self.has_ended = false;
@@ -421,7 +425,7 @@ impl Live {
                 self.failed.remove(&id);
                 self.gone.push(id);
             }
-            if let Some(listeners) = &mut self.listeners {
+            if let Some(listeners) = self.counter.listeners_mut() {
                 let access = self.access.as_ref();
                 listening::follow(listeners, access, &self.namespaces, self.selection, self.own);
             }

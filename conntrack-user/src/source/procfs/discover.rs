@@ -23,15 +23,14 @@ pub(in crate::source) struct Found {
 /// The inode of the namespace this process is in.
 pub(super) fn own(procfs: &Path) -> io::Result<u64> {
     let link = procfs.join("self/ns/net");
-    inode_of_link(&link).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("cannot read {}", link.display()))
-    })
+    inode_of_link(&link)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot read {}", link.display())))
 }
 
-/// All namespaces that can be seen. What cannot be read is passed over: processes end meanwhile, and
-/// those of others are hidden from whoever may not trace them.
-pub(in crate::source) fn all(procfs: &Path) -> Vec<Found> {
-    let first = inode_of_link(&procfs.join("1/ns/net"));
+/// All namespaces that can be seen, and how many processes hide theirs, as those of others do from whoever may not trace
+/// them; none where processes themselves are hidden. What cannot be read for another reason is passed over: processes end meanwhile.
+pub(in crate::source) fn all(procfs: &Path) -> (Vec<Found>, Option<u64>) {
+    let first = inode_of_link(&procfs.join("1/ns/net")).ok();
     let seen = |inode, process| Seen {
         inode,
         is_own: false,
@@ -40,6 +39,7 @@ pub(in crate::source) fn all(procfs: &Path) -> Vec<Found> {
         name: None,
     };
     let mut found: HashMap<u64, Found> = HashMap::new();
+    let mut hidden = 0;
     if let Ok(inode) = own(procfs) {
         let own = Seen { is_own: true, ..seen(inode, None) };
         found.insert(inode, Found { seen: own, path: None });
@@ -49,10 +49,12 @@ pub(in crate::source) fn all(procfs: &Path) -> Vec<Found> {
             continue;
         };
         let link = entry.path().join("ns/net");
-        if let Some(inode) = inode_of_link(&link) {
-            found
-                .entry(inode)
-                .or_insert_with(|| Found { seen: seen(inode, Some(process)), path: Some(link) });
+        match inode_of_link(&link) {
+            Ok(inode) => {
+                let new = || Found { seen: seen(inode, Some(process)), path: Some(link) };
+                found.entry(inode).or_insert_with(new);
+            }
+            Err(error) => hidden += u64::from(error.kind() == io::ErrorKind::PermissionDenied),
         }
     }
     for entry in fs::read_dir(NAMED).into_iter().flatten().flatten() {
@@ -66,11 +68,14 @@ pub(in crate::source) fn all(procfs: &Path) -> Vec<Found> {
         let name = || entry.file_name().to_string_lossy().into_owned();
         named.seen.name.get_or_insert_with(name);
     }
-    found.into_values().collect()
+    // There always is a first process: not to see it is the mount option hidepid.
+    let hidden = procfs.join("1").exists().then_some(hidden);
+    (found.into_values().collect(), hidden)
 }
 
 /// The number in a link such as `net:[4026531840]`.
-fn inode_of_link(link: &Path) -> Option<u64> {
-    let target = fs::read_link(link).ok()?;
-    target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+fn inode_of_link(link: &Path) -> io::Result<u64> {
+    let target = fs::read_link(link)?;
+    let inode = |text: &str| text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok();
+    target.to_str().and_then(inode).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }

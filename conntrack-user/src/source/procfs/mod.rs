@@ -27,7 +27,7 @@ use crate::{
 };
 use enter::{Entered, Visit};
 use names::Pods;
-use seen::Seen;
+use seen::{Seen, Sight};
 
 /// All network namespaces that this process can find, with files open on each one's numbers.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub struct Namespaces {
     pods: PathBuf,
     known: HashMap<u64, Namespace>,
     problems: Vec<Problem>,
+    hidden: Option<u64>,
 }
 
 /// A network namespace and its numbers.
@@ -89,14 +90,15 @@ impl Namespaces {
     /// pods, /var/log/pods on a node of Kubernetes.
     #[must_use]
     pub fn new(procfs: PathBuf, pods: PathBuf) -> Self {
-        Self { procfs, pods, known: HashMap::new(), problems: Vec::new() }
+        Self { procfs, pods, known: HashMap::new(), problems: Vec::new(), hidden: None }
     }
 
     /// Looks for namespaces that came, and forgets those that ended; these it returns. Costs a
     /// readlink(2) a process and a read(2) a namespace. `access` is for seeing processes of other users
     /// (`CAP_SYS_PTRACE`) and for entering namespaces (`CAP_SYS_ADMIN`); where it is gone, none comes.
     pub fn scan(&mut self, access: &dyn Access) -> Vec<Namespace> {
-        let found = access.discover().unwrap_or_default();
+        let Sight { seen: found, hidden } = access.discover().unwrap_or_default();
+        self.hidden = hidden;
         // An inode number is reused at once: what can no longer be read has ended, even if the
         // number is there again. And one that no process is in any more may be alive.
         let ended = self.known.extract_if(|_, netns| netns.count().is_err());
@@ -209,6 +211,12 @@ impl Namespaces {
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Processes whose namespace the last scan could not see; none where it saw no processes of others.
+    #[must_use]
+    pub const fn hidden(&self) -> Option<u64> {
+        self.hidden
     }
 
     /// The inode of the namespace that this process is in.

@@ -23,6 +23,15 @@ pub struct Seen {
     pub name: Option<String>,
 }
 
+/// What a look for network namespaces showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Those that were seen.
+    pub seen: Vec<Seen>,
+    /// Processes whose namespace may not be looked at; none where processes themselves are hidden.
+    pub hidden: Option<u64>,
+}
+
 impl Seen {
     /// The folder of a process that is in it.
     #[must_use]

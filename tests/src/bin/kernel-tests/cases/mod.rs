@@ -3,6 +3,7 @@
 mod arguments;
 mod btf;
 mod bursts;
+mod capabilities;
 mod causes;
 mod comes_true;
 mod ctnetlink;
@@ -28,6 +29,7 @@ mod probes;
 mod recording;
 mod serve;
 mod status;
+mod survival;
 mod victims;
 mod warnings;
 mod ways;
@@ -82,8 +84,15 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(comes_true::tests());
     tests.extend(output::tests());
     tests.extend(recording::tests());
-    let service =
-        [serve::tests(), pin::tests(), flight::tests(), warnings::tests(), privilege::tests()];
+    let service = [
+        serve::tests(),
+        pin::tests(),
+        flight::tests(),
+        warnings::tests(),
+        privilege::tests(),
+        capabilities::tests(),
+        survival::tests(),
+    ];
     let service = service.into_iter().flatten();
     tests.extend(service.map(|test| Test { of_service: true, ..test }));
     tests.extend(arguments::tests());

@@ -131,7 +131,7 @@ fn counts(env: &Env, checks: &mut Checks) -> Result<()> {
 }
 
 /// The points of a namespace.
-fn history(served: &Served, inode: u64, query: &str) -> Result<Vec<Value>> {
+pub(super) fn history(served: &Served, inode: u64, query: &str) -> Result<Vec<Value>> {
     let history = served.json(&format!("/api/v1/history{query}"))?;
     let netns = history["netns"].as_array().cloned().unwrap_or_default();
     let own = netns.into_iter().find(|netns| netns["inode"].as_u64() == Some(inode));

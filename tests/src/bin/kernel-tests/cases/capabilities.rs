@@ -1,0 +1,135 @@
+//! What `ctmon serve` can do with one of its capabilities left out.
+
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use serde_json::Value;
+
+use super::{TRACK, expect_no_panic, namespaces::Inhabited};
+use crate::{
+    checks::Checks,
+    netns::Netns,
+    runner::{Env, Test},
+    served::Served,
+    stage, wait,
+};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "serve-without-one-capability",
+        "With each of the helper's capabilities left out the service works, and says what it cannot tell",
+        without_one,
+    )]
+}
+
+/// What is left where one is left out.
+struct Case {
+    name: &'static str,
+    capability: CapabilitySet,
+    /// Whether the programs can be attached.
+    counts: bool,
+    /// Whether the kernel's numbers of another process's namespace are read.
+    sees_others: bool,
+    /// Words that it has for what is missing.
+    says: &'static [&'static str],
+}
+
+/// `CAP_SYS_ADMIN` stands for `CAP_BPF` and `CAP_PERFMON` (`bpf_capable` and `perfmon_capable`,
+/// include/linux/capability.h), and addresses of functions are for kprobes.
+const CASES: [Case; 5] = [
+    Case {
+        name: "CAP_BPF",
+        capability: CapabilitySet::BPF,
+        counts: true,
+        sees_others: true,
+        says: &[],
+    },
+    Case {
+        name: "CAP_PERFMON",
+        capability: CapabilitySet::PERFMON,
+        counts: true,
+        sees_others: true,
+        says: &[],
+    },
+    Case {
+        name: "CAP_SYS_ADMIN",
+        capability: CapabilitySet::SYS_ADMIN,
+        counts: false,
+        sees_others: false,
+        says: &["needs CAP_SYS_ADMIN", "the fill level of other network namespaces"],
+    },
+    Case {
+        name: "CAP_SYS_PTRACE",
+        capability: CapabilitySet::SYS_PTRACE,
+        counts: true,
+        sees_others: false,
+        says: &["seeing them takes CAP_SYS_PTRACE"],
+    },
+    Case {
+        name: "CAP_SYSLOG",
+        capability: CapabilitySet::SYSLOG,
+        counts: true,
+        sees_others: true,
+        says: &[],
+    },
+];
+
+const FLOWS: u64 = 100;
+
+fn without_one(env: &Env, checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let own = Netns::own()?.inode();
+    for case in CASES {
+        let other = Inhabited::new()?;
+        let served = start_without(env, case.capability)
+            .with_context(|| format!("without {}", case.name))?;
+        other.send(FLOWS, checks)?;
+        let all = FLOWS as f64;
+        let inode = other.netns.inode();
+        let told = wait::until("what is told of the other namespace", wait::SHORT, || {
+            let metrics = served.metrics()?;
+            let (entries, allocs) =
+                (metrics.of("ctmon_entries", inode), metrics.of("ctmon_allocs_total", inode));
+            let is_all = allocs == case.counts.then_some(all)
+                && entries == case.sees_others.then_some(all)
+                && metrics.of("ctmon_entries", own) == Some(0.0);
+            Ok(is_all.then_some(()))
+        });
+        checks.that(&format!("without {}", case.name), told.is_ok(), served.metrics()?.0);
+        let said = served.said();
+        for words in case.says {
+            checks.that(
+                &format!("without {} it says {words:?}", case.name),
+                said.contains(words),
+                &said,
+            );
+        }
+        let status = served.json("/api/v1/status")?;
+        let missing = status["unavailable"].as_array().map(Vec::len);
+        checks.equal(
+            &format!("what is unavailable without {}", case.name),
+            missing,
+            Some(case.says.len()),
+        );
+        let source = if case.counts { "ebpf" } else { "procfs" };
+        checks.equal("source", status["source"].as_str(), Some(source));
+        checks.note(format!("without {}: {}", case.name, Value::from(said)));
+        let ended = served.terminate()?;
+        checks.equal("exit code", ended.status.code(), Some(0));
+        expect_no_panic(checks, case.name, &ended.stderr);
+    }
+    Ok(())
+}
+
+/// What root executes in a thread that has it not in the bounding set does not get it.
+fn start_without(env: &Env, capability: CapabilitySet) -> Result<Served> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            remove_capability_from_bounding_set(capability)
+                .context("cannot change the bounding set")?;
+            Served::start(env, &[])
+        });
+        thread.join().map_err(|_| anyhow!("the thread panicked"))?
+    })
+}
