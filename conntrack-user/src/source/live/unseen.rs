@@ -14,10 +14,12 @@ pub(super) fn unseen(namespaces: &Namespaces) -> Vec<Lost> {
 fn lost(hidden: Option<u64>, refused: usize, reason: &str) -> Vec<Lost> {
     let hiding = match hidden {
         Some(0) => None,
-        Some(1) => Some("a process hides its own; seeing it takes CAP_SYS_PTRACE".into()),
-        Some(many) => {
-            Some(format!("{many} processes hide theirs; seeing them takes CAP_SYS_PTRACE"))
+        Some(1) => {
+            Some("a process hides its own from who may not trace it (CAP_SYS_PTRACE)".into())
         }
+        Some(many) => Some(format!(
+            "{many} processes hide theirs from who may not trace them (CAP_SYS_PTRACE)"
+        )),
         None => Some("procfs hides processes (mount option hidepid)".into()),
     };
     let hiding =
@@ -45,12 +47,12 @@ mod tests {
             (
                 Some(1),
                 0,
-                "that are not seen: a process hides its own; seeing it takes CAP_SYS_PTRACE",
+                "that are not seen: a process hides its own from who may not trace it (CAP_SYS_PTRACE)",
             ),
             (
                 Some(7),
                 0,
-                "that are not seen: 7 processes hide theirs; seeing them takes CAP_SYS_PTRACE",
+                "that are not seen: 7 processes hide theirs from who may not trace them (CAP_SYS_PTRACE)",
             ),
             (None, 0, "that are not seen: procfs hides processes (mount option hidepid)"),
             (Some(0), 1, "other network namespace: entering it takes CAP_SYS_ADMIN"),

@@ -64,7 +64,7 @@ const CASES: [Case; 5] = [
         capability: CapabilitySet::SYS_PTRACE,
         counts: true,
         sees_others: false,
-        says: &["seeing them takes CAP_SYS_PTRACE"],
+        says: &["may not trace them (CAP_SYS_PTRACE)"],
     },
     Case {
         name: "CAP_SYSLOG",
