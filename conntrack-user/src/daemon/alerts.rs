@@ -45,13 +45,13 @@ impl Alerts {
         Self { warnings, notifiers, logger, node, changes }
     }
 
-    /// Takes in a tick, and tells what has changed; does not wait for anybody. The worst level that a table came to
-    /// from a better one; none where none did.
+    /// Takes in a tick, and tells what has changed; does not wait for anybody. The worst level of a table that has got
+    /// worse; none where none has.
     pub fn observe(&mut self, tick: &Tick) -> Option<Level> {
         let mut worst = None;
         for change in self.warnings.observe(tick) {
-            worst = worst.max(Some(change.to).filter(|to| *to > change.from));
-            *self.changes.entry(change.to).or_default() += 1;
+            worst = worst.max(Some(change.to).filter(|to| *to >= change.from));
+            *self.changes.entry(change.to).or_default() += u64::from(change.to != change.from);
             self.logger.change(&change);
             for notifier in &self.notifiers {
                 let fields = view::warning::notification(&change, self.node.as_deref());

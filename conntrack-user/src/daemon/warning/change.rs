@@ -47,7 +47,7 @@ impl Level {
     }
 }
 
-/// That a namespace's table is on another level than at the tick before.
+/// That a namespace's table is on another level than at the tick before, or that a critical one begins to drop packets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// When.
@@ -56,7 +56,7 @@ pub struct Change {
     pub id: NetnsId,
     /// Its name, where one is known.
     pub name: Option<Name>,
-    /// The level before.
+    /// The level before; the same as `to` where a critical table begins to drop packets.
     pub from: Level,
     /// Seconds on the level before, or since it was first seen.
     pub seconds: f64,

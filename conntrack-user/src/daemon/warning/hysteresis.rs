@@ -55,6 +55,11 @@ impl Signal {
         self.is_raised
     }
 
+    /// Whether it is raised.
+    pub(super) const fn is_raised(&self) -> bool {
+        self.is_raised
+    }
+
     /// Whether it is as if nothing had ever been seen.
     pub(super) fn is_at_rest(&self) -> bool {
         *self == Self::default()

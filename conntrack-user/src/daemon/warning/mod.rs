@@ -138,7 +138,10 @@ impl Warnings {
             return None;
         }
         let mut watched = self.netns.remove(&id.inode)?;
-        let after = watched.turn(Level::Ok, vec![], time)?;
+        if watched.level == Level::Ok {
+            return None;
+        }
+        let after = watched.turn(Level::Ok, vec![], time);
         let text = words::of_end(&after, &watched, id.inode);
         let change = watched.change(after, id.inode, time, None, text);
         Some(Change { ended: true, ..change })
@@ -190,32 +193,35 @@ impl Watched {
         Some(self.change(after, inode, time, None, text))
     }
 
-    /// Moves to the level that the signs amount to; none where that is the one it is on.
+    /// Moves to the level that the signs amount to; none where that is the one it is on, unless it begins to drop packets:
+    /// until then connections would fail, now they do.
     fn judge(&mut self, facts: &Facts, time: Time, config: &Config) -> Option<Left> {
         self.lost.add(facts.lost);
-        let mut raised = Vec::new();
+        let (mut raised, mut begins_to_drop) = (Vec::new(), false);
         for (sign, signal) in Sign::ALL.into_iter().zip(&mut self.signals) {
             let says = sign.says(facts, config);
+            let was_raised = signal.is_raised();
             if signal.observe(says, time.monotonic_ns, sign.timing(config)) {
+                begins_to_drop |= sign == Sign::Dropped && !was_raised;
                 raised.push(sign);
             }
         }
         let level = raised.iter().map(|sign| sign.level()).max().unwrap_or(Level::Ok);
-        let left = self.turn(level, raised, time);
+        let is_told = level != self.level || begins_to_drop;
+        let left = is_told.then(|| self.turn(level, raised, time));
         if self.level == Level::Ok {
             self.lost = Lost::default();
         }
         left
     }
 
-    fn turn(&mut self, to: Level, signs: Vec<Sign>, time: Time) -> Option<Left> {
-        if to == self.level {
-            return None;
-        }
+    fn turn(&mut self, to: Level, signs: Vec<Sign>, time: Time) -> Left {
         let seconds = time.monotonic_ns.saturating_sub(self.since_ns) as f64 / 1e9;
-        self.since_ns = time.monotonic_ns;
         let from = std::mem::replace(&mut self.level, to);
-        Some(Left { from, seconds, to, signs, lost: self.lost })
+        if to != from {
+            self.since_ns = time.monotonic_ns;
+        }
+        Left { from, seconds, to, signs, lost: self.lost }
     }
 
     fn change(

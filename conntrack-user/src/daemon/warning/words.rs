@@ -23,7 +23,7 @@ pub(super) fn of_change(
     }
     parts.extend(lost(left.lost));
     let mut text = format!("{}: {}", head(left, watched, inode), parts.join(", "));
-    if left.to > left.from
+    if left.to >= left.from
         && let Some(outlook) = outlook
     {
         text += &format!(": {}", outlook.reason);
@@ -38,12 +38,15 @@ pub(super) fn of_end(left: &Left, watched: &Watched, inode: u64) -> String {
     format!("{}: {}", head(left, watched, inode), parts.join(", "))
 }
 
-/// Which namespace, and its level; of a better one also what it was before, and for how long.
+/// Which namespace, and its level; of a better one also what it was before, and for how long; of the same that it has got
+/// worse.
 fn head(left: &Left, watched: &Watched, inode: u64) -> String {
     let name = watched.name.as_ref().map_or_else(String::new, |name| format!(" ({})", name.text));
     let mut text = format!("netns {inode}{name}: {}", left.to.name());
     if left.to < left.from {
         text += &format!(" after {} at {}", units::time(left.seconds), left.from.name());
+    } else if left.to == left.from {
+        text += ", and drops packets now";
     }
     text
 }
