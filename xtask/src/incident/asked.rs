@@ -136,9 +136,4 @@ mod tests {
             assert!(error.contains("series of ctmon_entries, not one"), "{error}");
         }
     }
-
-    #[test]
-    fn the_line_is_the_one_that_prometheus_draws() {
-        assert!(line("5m").contains("predict_linear(ctmon_entries[5m], 0)"));
-    }
 }

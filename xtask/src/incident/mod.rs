@@ -8,11 +8,11 @@ mod table;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use self::record::Record;
 use crate::{
-    build,
+    arch, build,
     progress::note,
     prometheus::{
         self,
@@ -59,7 +59,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        anyhow::Ok(note(&path.display().to_string()))
+        note(&path.display().to_string());
+        anyhow::Ok(())
     };
     let record = match &args.record {
         Some(path) => {
@@ -85,6 +86,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Lets it happen.
 fn live(args: &Args) -> Result<Record> {
+    ensure!(
+        arch::DEFAULT.is_host(),
+        "Debian's Prometheus is fetched for {} only",
+        arch::DEFAULT.name
+    );
     let arch = args.kernel.arch();
     setup::ensure(arch)?;
     let tools = Tools::get()?;

@@ -52,6 +52,11 @@ impl Alert {
     pub(super) fn began(&self) -> f64 {
         self.firing.first().map_or(f64::INFINITY, |(began, _)| *began)
     }
+
+    /// Whether it fired before that, and still then.
+    fn is_in_time(&self, full: f64) -> bool {
+        self.firing.iter().any(|(began, ended)| *began < full && full <= *ended)
+    }
 }
 
 impl Record {
@@ -60,19 +65,15 @@ impl Record {
         first(&self.entries, self.limit)
     }
 
-    /// When the daemon itself said `level` or worse.
-    pub(super) fn warned(&self, level: f64) -> Option<f64> {
-        first(&self.warned, level)
-    }
-
-    /// From when to when the daemon itself said `level` or worse.
-    pub(super) fn at_least(&self, level: f64) -> Vec<(f64, f64)> {
+    /// The times at which the daemon itself said `level` or worse.
+    pub(super) fn warned(&self, level: f64) -> Alert {
         let runs = self.warned.chunk_by(|one, other| (one.1 >= level) == (other.1 >= level));
         let ends = |run: &[(f64, f64)]| {
-            let (began, worst) = *run.first()?;
-            (worst >= level).then_some((began, run.last()?.0))
+            let (began, said) = *run.first()?;
+            (said >= level).then_some((began, run.last()?.0))
         };
-        runs.filter_map(ends).collect()
+        let name = format!("ctmon_warning_state >= {level}");
+        Alert { name, firing: runs.filter_map(ends).collect() }
     }
 
     /// What must hold and does not.
@@ -80,14 +81,15 @@ impl Record {
         let Some(full) = self.full() else {
             return vec![format!("the table never had {} entries", self.limit)];
         };
-        let alert = self.alerts.iter().find(|alert| alert.name == ALERT).map(Alert::began);
-        let told = [
-            ("ctmon_warning_state was not 2", self.warned(CRITICAL)),
-            (&format!("{ALERT} did not fire"), alert),
-        ];
-        let late = |at: Option<f64>| at.is_none_or(|at| at >= full);
-        let late = told.into_iter().filter(|(_, at)| late(*at));
-        late.map(|(what, _)| format!("{what} before the table was full")).collect()
+        let own = self.warned(CRITICAL);
+        let mut complaints = Vec::new();
+        for name in [ALERT, &own.name] {
+            let mut named = self.alerts.iter().chain([&own]).filter(|alert| alert.name == name);
+            if !named.any(|alert| alert.is_in_time(full)) {
+                complaints.push(format!("no {name} from before the table was full until then"));
+            }
+        }
+        complaints
     }
 }
 
@@ -132,9 +134,8 @@ pub(super) mod tests {
     fn it_is_full_when_the_series_says_so() {
         let record = example();
         assert_eq!(record.full(), Some(100.0));
-        assert_eq!(record.warned(CRITICAL), Some(60.0));
-        assert_eq!(record.at_least(CRITICAL), [(60.0, 119.0)]);
-        assert_eq!(record.at_least(0.0), [(0.0, 119.0)]);
+        assert_eq!(record.warned(CRITICAL).firing, [(60.0, 119.0)]);
+        assert_eq!(record.warned(0.0).firing, [(0.0, 119.0)]);
         assert!(record.complaints().is_empty());
     }
 
@@ -146,9 +147,10 @@ pub(super) mod tests {
             record.complaints().join("; ")
         };
         assert!(told(|record| record.alerts[0].firing = vec![(100.0, 115.0)]).contains(ALERT));
+        assert!(told(|record| record.alerts[0].firing = vec![(15.0, 90.0)]).contains(ALERT));
         assert!(told(|record| record.alerts.clear()).contains(ALERT));
         let late = told(|record| record.warned.retain(|(at, _)| !(60.0..100.0).contains(at)));
-        assert!(late.contains("ctmon_warning_state"), "{late}");
+        assert!(late.contains("ctmon_warning_state >= 2"), "{late}");
         let never = told(|record| record.entries.truncate(100));
         assert!(never.contains("never had 1000 entries"), "{never}");
     }

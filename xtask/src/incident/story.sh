@@ -23,10 +23,10 @@ phase "10 connections/s stay open, 60 queries/s expire after 30 s"
 connect 10
 query 60 1000000
 sleep 120
-phase "300 queries/s more, for 90 s"
-query 300 27000
+phase "200 queries/s more, for 90 s"
+query 200 18000
 sleep 90
-phase "the queries are over; 100 connections/s more stay open"
+phase "the burst is over, 100 connections/s more stay open"
 connect 100
 sleep 230
 # What it said of the table while all this went on.

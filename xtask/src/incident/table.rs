@@ -6,6 +6,7 @@ use super::{
     SCRAPE,
     record::{CRITICAL, Points, Record, said},
 };
+use crate::bench::numbers::grouped;
 
 /// Seconds before the table is full.
 const BEFORE: [u32; 8] = [300, 240, 180, 120, 90, 60, 45, 30];
@@ -16,8 +17,12 @@ pub(super) fn text(record: &Record) -> String {
     let Some(full) = record.full() else {
         return text + "The table was never full.\n";
     };
-    let _ =
-        writeln!(text, "Full ({} entries) {} after the beginning.\n", record.limit, clock(full));
+    let _ = writeln!(
+        text,
+        "Full ({} entries) {} after the beginning.\n",
+        grouped(record.limit),
+        clock(full)
+    );
     text += &errors(record, full);
     text.push('\n');
     text += &alerts(record, full);
@@ -63,23 +68,24 @@ fn errors(record: &Record, full: f64) -> String {
     text
 }
 
-/// When each began to fire.
+/// When each fired.
 fn alerts(record: &Record, full: f64) -> String {
-    let mut text = "| warning or alert | from | before it was full |\n|---|---|---|\n".to_owned();
-    let mut row = |what: &str, at: f64| {
-        let lead = full - at;
-        let lead =
-            if lead > 0.0 { format!("{lead:.0} s") } else { format!("no: {:.0} s after", -lead) };
-        let _ = writeln!(text, "| {what} | {} | {lead} |", clock(at));
-    };
-    for (level, name) in [(1.0, "`warning`"), (CRITICAL, "`critical`")] {
-        if let Some(at) = record.warned(level) {
-            row(&format!("ctmon's own: {name}"), at);
-        }
-    }
-    for alert in &record.alerts {
-        for (began, _) in &alert.firing {
-            row(&format!("`{}`", alert.name), *began);
+    let mut text = "| warning or alert | from | to | |\n|---|---|---|---|\n".to_owned();
+    let own = [1.0, CRITICAL].map(|level| record.warned(level));
+    for alert in own.iter().chain(&record.alerts) {
+        for (began, ended) in &alert.firing {
+            let lead = match full - began {
+                lead if lead <= 0.0 => format!("{:.0} s after it was full", -lead),
+                _ if *ended < full => "over before it was full".to_owned(),
+                lead => format!("{lead:.0} s before it was full"),
+            };
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {lead} |",
+                alert.name,
+                clock(*began),
+                clock(*ended)
+            );
         }
     }
     text
@@ -108,13 +114,13 @@ mod tests {
     fn errors_and_leads_are_of_the_moment_at_which_it_was_full() {
         let text = text(&example());
         for line in [
-            "Full (1000 entries) 1:40 after the beginning.",
+            "Full (1,000 entries) 1:40 after the beginning.",
             "| at | full in | ctmon: 50 % (10 % to 90 %) | error | `predict_linear`, 5m | error | `predict_linear`, 1m | error |",
             "| 0:00 | 100 s | 110 s (50 s to 200 s) | +10 s | never | - | 90 s | -10 s |",
             "| 1:00 | 40 s | 44 s (20 s to 80 s) | +4 s | 200 s | +160 s | 36 s | -4 s |",
-            "| ctmon's own: `critical` | 1:00 | 40 s |",
-            "| `CtmonTableFullSoon` | 1:15 | 25 s |",
-            "| `CtmonPacketsDropped` | 1:45 | no: 5 s after |",
+            "| `ctmon_warning_state >= 2` | 1:00 | 1:59 | 40 s before it was full |",
+            "| `CtmonTableFullSoon` | 1:15 | 1:45 | 25 s before it was full |",
+            "| `CtmonPacketsDropped` | 1:45 | 1:45 | 5 s after it was full |",
         ] {
             assert!(text.lines().any(|there| there == line), "{line}\n{text}");
         }
