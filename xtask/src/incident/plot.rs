@@ -22,7 +22,7 @@ const LEFT: u32 = 92;
 const RIGHT: u32 = 210;
 const AXIS: u32 = 28;
 const ROW: u32 = 22;
-const FONT: f64 = 15.0;
+const FONT: f64 = 14.0;
 
 /// What is later is drawn there, in minutes.
 const LATEST: f64 = 10.0;

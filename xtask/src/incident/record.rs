@@ -65,6 +65,12 @@ impl Record {
         first(&self.entries, self.limit)
     }
 
+    /// The longest time between two readings that should be a second apart: how long the machine stood still.
+    pub(super) fn gap(&self) -> f64 {
+        let times = self.entries.iter().map(|(time, _)| *time);
+        times.clone().zip(times.skip(1)).map(|(one, next)| next - one).fold(0.0, f64::max)
+    }
+
     /// The times at which the daemon itself said `level` or worse.
     pub(super) fn warned(&self, level: f64) -> Alert {
         let runs = self.warned.chunk_by(|one, other| (one.1 >= level) == (other.1 >= level));
@@ -134,6 +140,7 @@ pub(super) mod tests {
     fn it_is_full_when_the_series_says_so() {
         let record = example();
         assert_eq!(record.full(), Some(100.0));
+        assert_eq!(record.gap(), 1.0);
         assert_eq!(record.warned(CRITICAL).firing, [(60.0, 119.0)]);
         assert_eq!(record.warned(0.0).firing, [(0.0, 119.0)]);
         assert!(record.complaints().is_empty());

@@ -13,7 +13,11 @@ const BEFORE: [u32; 8] = [300, 240, 180, 120, 90, 60, 45, 30];
 
 /// What was said when, and which alerts fired.
 pub(super) fn text(record: &Record) -> String {
-    let mut text = format!("Kernel {} in a VM; a scrape every {SCRAPE} s.\n\n", record.kernel);
+    let mut text = format!(
+        "Kernel {} in a VM; a scrape every {SCRAPE} s; the VM never stood still for more than {:.0} s.\n\n",
+        record.kernel,
+        record.gap()
+    );
     let Some(full) = record.full() else {
         return text + "The table was never full.\n";
     };
