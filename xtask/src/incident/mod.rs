@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use self::record::Record;
 use crate::{
     arch, build,
+    process::Lines,
     progress::note,
     prometheus::{
         self,
@@ -140,20 +141,15 @@ scrape_configs:
 /// What came from the VM so far.
 #[derive(Default)]
 struct Told {
-    line: Vec<u8>,
+    lines: Lines,
     /// When they began, in seconds since 1970 UTC by this host's clock, and what they are.
     phases: Vec<(f64, String)>,
 }
 
 impl Told {
     fn push(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if *byte != b'\n' {
-                self.line.push(*byte);
-                continue;
-            }
-            let line = std::mem::take(&mut self.line);
-            if let Some(phase) = String::from_utf8_lossy(&line).trim_end().strip_prefix(PHASE) {
+        for line in self.lines.push(bytes) {
+            if let Some(phase) = line.strip_prefix(PHASE) {
                 let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
                 self.phases.push((now, phase.to_owned()));
             }
@@ -164,6 +160,29 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_show_the_record() {
+        let root = workspace::root();
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+        let record: Record =
+            serde_json::from_str(&read("tests/fixtures/incident-6.12.json")).unwrap();
+        assert_eq!(record.complaints(), Vec::<String>::new());
+        assert!(
+            plot::svg(&record).unwrap() == read("docs/predict-linear.svg"),
+            "the plot is another one"
+        );
+        let document = read("docs/prometheus.md");
+        for line in table::text(&record).lines().filter(|line| line.starts_with('|')) {
+            assert!(document.lines().any(|there| there == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn scrapes_are_those_of_the_document() {
+        let document = fs::read_to_string(workspace::root().join("docs/prometheus.md")).unwrap();
+        assert!(document.contains(&format!("scrape_interval: {SCRAPE}s")));
+    }
 
     #[test]
     fn phases_are_lines_of_their_own() {
