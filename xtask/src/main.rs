@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod emulator;
 mod files;
+mod incident;
 mod ordered;
 mod page;
 mod process;
@@ -43,6 +44,8 @@ enum Task {
     Page(page::Args),
     /// Try the rules and dashboards with Debian's Prometheus, on what a running ctmon answers.
     Prometheus,
+    /// Let a table fill in a VM that Prometheus scrapes: which warnings come in time, and what a straight line says.
+    Incident(incident::Args),
     /// Measure what ctmon costs, and write docs/performance.md; takes 15 minutes on two cores.
     Bench(bench::Args),
     /// Kernels and virtual machines.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Prometheus => prometheus::run(),
+        Task::Incident(args) => incident::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Page(args) => page::run(&args),
         Task::Vm(task) => vm::run(task),

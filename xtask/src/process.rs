@@ -12,6 +12,26 @@ use anyhow::{Context as _, Result, bail};
 /// Takes what a program writes, piece by piece.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
+/// Splits what a program writes into its lines.
+#[derive(Default)]
+pub(crate) struct Lines(Vec<u8>);
+
+impl Lines {
+    /// Takes the next bytes and returns the lines that they complete, without their ends.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for byte in bytes {
+            if *byte == b'\n' {
+                let line = std::mem::take(&mut self.0);
+                lines.push(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned());
+            } else {
+                self.0.push(*byte);
+            }
+        }
+        lines
+    }
+}
+
 /// How much of a failed program's output an error shows.
 const SHOWN_LINES: usize = 20;
 
@@ -109,6 +129,13 @@ mod tests {
         assert_eq!(quote("two words; $HOME"), "'two words; $HOME'");
         assert_eq!(quote("it's"), r"'it'\''s'");
         assert_eq!(quote("~"), "'~'");
+    }
+
+    #[test]
+    fn lines_come_when_they_are_whole() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.push(b"a\r\n\nb"), ["a", ""]);
+        assert_eq!(lines.push(b"c\nd"), ["bc"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod terminal;
 pub(crate) mod userland;
 mod version;
 
-pub(crate) use self::initramfs::Guest;
+pub(crate) use self::initramfs::{ADDRESS, Forward, Guest};
 
 use std::{
     io::{Write as _, stdout},
@@ -202,6 +202,7 @@ pub(crate) fn boot(
         time_limit: if guest.interactive { limit } else { limit.or(Some(TIME_LIMIT * slowness)) },
         boot_limit: BOOT_LIMIT * slowness,
         interactive: guest.interactive,
+        forward: guest.forward,
     };
     progress::note(&format!(
         "VM: {} kernel {}, {} processors, {} MiB, {accel}",

@@ -2,7 +2,7 @@
 
 mod document;
 mod native;
-mod numbers;
+pub(crate) mod numbers;
 mod table;
 mod vm;
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     build,
-    process::quoted,
+    process::{Lines, quoted},
     progress::note,
     vm::{
         self, Guest,
@@ -104,25 +104,20 @@ pub(crate) fn measure(args: &Args) -> Result<Part> {
 /// What came from the VM so far.
 #[derive(Default)]
 struct Collected {
-    line: Vec<u8>,
+    lines: Lines,
     records: Vec<Record>,
     other: String,
 }
 
 impl Collected {
     fn push(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if *byte != b'\n' {
-                self.line.push(*byte);
-                continue;
-            }
-            let line = std::mem::take(&mut self.line);
-            match serde_json::from_slice::<Record>(&line) {
+        for line in self.lines.push(bytes) {
+            match serde_json::from_str::<Record>(&line) {
                 Ok(record) => {
                     note(&progress(&record));
                     self.records.push(record);
                 }
-                Err(_) => self.other += &format!("{}\n", String::from_utf8_lossy(&line)),
+                Err(_) => self.other += &format!("{line}\n"),
             }
         }
     }

@@ -1,10 +1,11 @@
 //! `cargo xtask prometheus`: what is shipped for Prometheus and Grafana, tried with Debian's programs, and on what a
 //! running ctmon answers.
 
+pub(crate) mod answers;
 mod names;
 mod queries;
-mod servers;
-mod tools;
+pub(crate) mod servers;
+pub(crate) mod tools;
 
 use std::{
     collections::BTreeSet,
@@ -27,8 +28,8 @@ use servers::{Monitor, Server};
 use tools::Tools;
 
 /// Where it is.
-const FOLDER: &str = "contrib/prometheus";
-const RULES: &str = "ctmon.rules.yml";
+pub(crate) const FOLDER: &str = "contrib/prometheus";
+pub(crate) const RULES: &str = "ctmon.rules.yml";
 const RULES_TEST: &str = "ctmon.rules.test.yml";
 const DASHBOARDS: [&str; 2] = ["grafana-node.json", "grafana-fleet.json"];
 
@@ -124,7 +125,9 @@ fn scrape(tools: &Tools, folder: &Path, checks: &mut Checks) -> Result<()> {
     let monitor = Monitor::start(ctmon)?;
     let metrics = monitor.metrics()?;
     checks.one("promtool check metrics", check_metrics(tools, &metrics, scratch.path()));
-    let server = Server::start(tools, &monitor, &folder.join(RULES), scratch.path())?;
+    let config = config(&folder.join(RULES), &monitor.address());
+    let mut server = Server::start(tools, &config, scratch.path())?;
+    server.has_scraped()?;
     let queries = shipped(folder)?;
     let wrong = |query: &&Query| server.ask(&query.with_values(&monitor.address())).err();
     let errors: Vec<String> = queries
@@ -135,6 +138,16 @@ fn scrape(tools: &Tools, folder: &Path, checks: &mut Checks) -> Result<()> {
     checks.one(&what, none(&errors));
     checks.one("each metric in them is there", each_is_there(&queries, &server));
     Ok(())
+}
+
+/// A configuration that scrapes `target`, and evaluates these rules, each second.
+fn config(rules: &Path, target: &str) -> String {
+    format!(
+        "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
+         rule_files: [{:?}]\n\
+         scrape_configs:\n  - job_name: ctmon\n    static_configs: [{{ targets: [{target:?}] }}]\n",
+        rules.display().to_string(),
+    )
 }
 
 /// Whether the daemon answers with each metric that is asked for, or honestly lacks it.

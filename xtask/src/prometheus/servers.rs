@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::tools::Tools;
+use super::{
+    answers::{self, Series},
+    tools::Tools,
+};
 use crate::process::{line, text};
 
 /// Longest time until one of them answers.
@@ -48,7 +51,7 @@ impl Drop for Running {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
     Ok(listener.local_addr().context("no port is free")?.port())
 }
@@ -116,52 +119,69 @@ const ENOUGH: &str = "count_over_time(instance:ctmon_seconds_to_full:min[1m]) >=
                       and count_over_time(instance:ctmon_fill:max[1m]) >= 3";
 
 /// Prometheus.
-pub(super) struct Server<'a> {
+pub(crate) struct Server<'a> {
     tools: &'a Tools,
-    _process: Running,
+    process: Running,
     address: String,
 }
 
 impl<'a> Server<'a> {
-    /// Starts one that scrapes `monitor` every second with these rules, and waits until it has a few scrapes.
-    pub(super) fn start(
-        tools: &'a Tools,
-        monitor: &Monitor,
-        rules: &Path,
-        scratch: &Path,
-    ) -> Result<Self> {
+    /// Starts one that keeps everything in `scratch`, and waits until it can be asked.
+    pub(crate) fn start(tools: &'a Tools, config: &str, scratch: &Path) -> Result<Self> {
         let port = free_port()?;
-        let (config, data) = (scratch.join("prometheus.yml"), scratch.join("data"));
-        let text = format!(
-            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
-             rule_files: [{:?}]\n\
-             scrape_configs:\n  - job_name: ctmon\n    static_configs: [{{ targets: [{:?}] }}]\n",
-            rules.display().to_string(),
-            monitor.address()
-        );
-        fs::write(&config, text).context("cannot write the configuration of Prometheus")?;
+        let (file, data) = (scratch.join("prometheus.yml"), scratch.join("data"));
+        fs::write(&file, config).context("cannot write the configuration of Prometheus")?;
         let mut command = tools.command("prometheus");
-        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("--config.file={}", file.display()));
         command.arg(format!("--storage.tsdb.path={}", data.display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         command.arg("--log.level=error");
         let mut process = Running::start(&mut command)?;
-        let address = format!("http://127.0.0.1:{port}");
-        until(&mut process, "Prometheus has not scraped ctmon", || {
-            let answer = ask(tools, &address, ENOUGH)?;
+        until(&mut process, "Prometheus is not ready", || get(port, "/-/ready"))?;
+        Ok(Self { tools, process, address: format!("http://127.0.0.1:{port}") })
+    }
+
+    /// Waits until rules were evaluated on a few scrapes of a monitor.
+    pub(super) fn has_scraped(&mut self) -> Result<()> {
+        let Self { tools, process, address } = self;
+        until(process, "Prometheus has not scraped ctmon", || {
+            let answer = ask(tools, "instant", &[], &[address, ENOUGH])?;
             ensure!(!answer.trim().is_empty(), "there are not enough scrapes yet");
             Ok(())
-        })?;
-        Ok(Self { tools, _process: process, address })
+        })
     }
 
     /// What a query gives now: a line for each series.
     pub(super) fn ask(&self, query: &str) -> Result<String> {
-        ask(self.tools, &self.address, query)
+        ask(self.tools, "instant", &[], &[&self.address, query])
+    }
+
+    /// The series that a query gives now, with all samples that it selects: `metric[5m]`.
+    pub(crate) fn samples(&self, query: &str) -> Result<Vec<Series>> {
+        let json = ask(self.tools, "instant", &["--format=json"], &[&self.address, query])?;
+        answers::series(&json).with_context(|| format!("the answer to {query}"))
+    }
+
+    /// What a query gave at each of some times: the first, the last, and the seconds between two.
+    pub(crate) fn range(&self, query: &str, times: [f64; 2], step: u32) -> Result<Vec<Series>> {
+        let [first, last] = times;
+        let times = [
+            "--format=json".to_owned(),
+            format!("--start={first:.3}"),
+            format!("--end={last:.3}"),
+            format!("--step={step}s"),
+        ];
+        let json = ask(
+            self.tools,
+            "range",
+            &times.each_ref().map(String::as_str),
+            &[&self.address, query],
+        )?;
+        answers::series(&json).with_context(|| format!("the answer to {query}"))
     }
 }
 
-fn ask(tools: &Tools, address: &str, query: &str) -> Result<String> {
+fn ask(tools: &Tools, verb: &str, flags: &[&str], what: &[&str]) -> Result<String> {
     let mut promtool = tools.command("promtool");
-    text(promtool.args(["query", "instant", address, query]), "to ask Prometheus")
+    text(promtool.args(["query", verb]).args(flags).args(what), "to ask Prometheus")
 }

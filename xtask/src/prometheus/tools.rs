@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{arch, progress::step, vm::mirror, workspace};
 
 /// The programs, with the loader and the C library of the same release.
-pub(super) struct Tools {
+pub(crate) struct Tools {
     tree: PathBuf,
     loader: PathBuf,
     libraries: PathBuf,
@@ -32,7 +32,7 @@ const BIN: &str = "usr/bin";
 
 impl Tools {
     /// Downloads them where they are not in the cache.
-    pub(super) fn get() -> Result<Self> {
+    pub(crate) fn get() -> Result<Self> {
         let arch = arch::DEFAULT;
         let tree = workspace::cache()?.join(format!("prometheus-{}", arch.debian));
         let _lock = workspace::lock()?;

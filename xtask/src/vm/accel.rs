@@ -112,6 +112,7 @@ fn kvm_works(kernel: &Kernel) -> Result<bool> {
             time_limit: Some(TRIAL),
             boot_limit: TRIAL,
             interactive: false,
+            forward: None,
         };
         Ok(machine.run(kernel, &initramfs, &mut |_| Ok(())).is_ok_and(|status| status == 0))
     })?;

@@ -33,12 +33,27 @@ pub(crate) struct Guest<'a> {
     pub(crate) binaries: &'a [PathBuf],
     /// More files, by their place in the VM.
     pub(crate) files: Files,
+    /// How it is reached from here; a VM has no network card otherwise.
+    pub(crate) forward: Option<Forward>,
 }
+
+/// A port of 127.0.0.1 that leads into a VM. Its card `eth0` leads nowhere else; it is to have the address [`ADDRESS`].
+#[derive(Clone, Copy)]
+pub(crate) struct Forward {
+    /// The port on this host.
+    pub(crate) here: u16,
+    /// The port in the VM.
+    pub(crate) there: u16,
+}
+
+/// The address that QEMU's user network takes the first machine in it to have, of 24 bits.
+pub(crate) const ADDRESS: &str = "10.0.2.15";
 
 impl<'a> Guest<'a> {
     /// A script that runs once, with nobody at the terminal.
     pub(crate) fn command(script: &'a str, binaries: &'a [PathBuf]) -> Self {
-        Self { script, interactive: false, repeatable: false, binaries, files: Files::new() }
+        let (interactive, repeatable, forward) = (false, false, None);
+        Self { script, interactive, repeatable, binaries, files: Files::new(), forward }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 const REQUIRED: [&str; 3] = ["nf_conntrack", "nf_tables", "nft_ct"];
 
 /// Loaded where the kernel has them: some became part of others, some are built in.
-const WANTED: [&str; 21] = [
+const WANTED: [&str; 23] = [
     "crc32c_generic",
     "libcrc32c",
     "nfnetlink",
@@ -40,6 +40,8 @@ const WANTED: [&str; 21] = [
     "nft_flow_offload",
     "veth",
     "dummy",
+    "virtio_pci",
+    "virtio_net",
 ];
 
 /// Puts the modules, uncompressed, into the tree of an initramfs, with their index for `modprobe` and the list of

@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     accel::Accel,
     console::{Console, Event, Markers, emulator_fault},
+    initramfs::{ADDRESS, Forward},
     kernel::Kernel,
 };
 use crate::{
@@ -51,6 +52,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) boot_limit: Duration,
     /// Whether our standard input goes to the VM.
     pub(crate) interactive: bool,
+    /// Whether it has a network card, and the port that is forwarded to it.
+    pub(crate) forward: Option<Forward>,
 }
 
 enum Message {
@@ -133,6 +136,11 @@ impl Machine<'_> {
             "chardev:console",
         ]);
         qemu.args(["-chardev", "stdio,id=output,signal=off"]).args(kernel.arch.machine);
+        if let Some(Forward { here, there }) = self.forward {
+            let forwarded = format!("hostfwd=tcp:127.0.0.1:{here}-{ADDRESS}:{there}");
+            qemu.args(["-netdev", &format!("user,id=net,restrict=on,{forwarded}")]);
+            qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+        }
         qemu.arg("-kernel").arg(&kernel.image);
         // The file has no other name.
         qemu.arg("-initrd").arg(format!("/proc/{}/fd/{}", process::id(), initramfs.as_raw_fd()));

@@ -1,0 +1,33 @@
+# The table of a node fills. A line `phase: ...` on the output says what begins.
+ip addr add $ADDRESS/24 dev eth0
+ip link set eth0 up
+# Tracking begins with a rule that needs it. The daemon's own connections are not tracked: it is asked while the table
+# is full, too.
+nft -f - <<RULES
+table ip incident {
+    chain prerouting { type filter hook prerouting priority raw; tcp dport $PORT notrack; }
+    chain output { type filter hook output priority raw; tcp sport $PORT notrack; }
+    chain track { type filter hook output priority filter; ct state new counter; }
+}
+RULES
+sysctl -q -w net.netfilter.nf_conntrack_max=20000
+ctmon serve --source ebpf --listen $ADDRESS:$PORT --log-format text 2>/tmp/log &
+until wget -qO /dev/null http://$ADDRESS:$PORT/readyz; do sleep 1; done 2>/dev/null
+
+phase() { echo "phase: $1"; }
+connect() { ctmon-traffic tcp --hold --flows 1000000 --rate "$1" >/dev/null & }
+# Nobody answers: such entries expire after 30 s.
+query() { ctmon-traffic udp --flows "$2" --rate "$1" >/dev/null & }
+
+phase "10 connections/s stay open, 60 queries/s expire in 30 s"
+connect 10
+query 60 1000000
+sleep 120
+phase "200 queries/s more, for 90 s"
+query 200 18000
+sleep 90
+phase "the burst is over, 100 connections/s more stay"
+connect 100
+sleep 230
+# What it said of the table while all this went on.
+grep netns= /tmp/log
