@@ -32,6 +32,7 @@ fn routes(with_tick: bool) -> Routes {
             kernel: "6.12".into(),
             source: "procfs".into(),
             counting_since_ns: None,
+            map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };

@@ -271,6 +271,12 @@ impl Live {
         self.programs.as_ref().map(EbpfSource::since_ns)
     }
 
+    /// Bytes of memory that the programs' maps take; none without programs, or where the kernel does not tell.
+    #[must_use]
+    pub fn map_memory_bytes(&self) -> Option<u64> {
+        self.programs.as_ref()?.map_memory_bytes()
+    }
+
     /// How each hook is attached; empty without programs.
     #[must_use]
     pub fn hooks(&self) -> &[HookReport] {

@@ -17,6 +17,7 @@ fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
             kernel: "6.12.1".into(),
             source: "ebpf".into(),
             counting_since_ns: None,
+            map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };

@@ -1,6 +1,7 @@
 //! `ctmon serve`, asked over a unix socket: a connection over loopback would be an entry of its own.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::{
@@ -100,6 +101,14 @@ impl Served {
         Ok(Metrics(self.get("/metrics")?.body))
     }
 
+    /// Its privileged half.
+    pub(crate) fn helper(&mut self) -> Result<Pid> {
+        let id = self.process.id()?.as_raw_nonzero();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let helper = children.trim().parse().ok().and_then(Pid::from_raw);
+        helper.with_context(|| format!("{children:?} is not one helper"))
+    }
+
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -129,6 +138,14 @@ impl Metrics {
     pub(crate) fn value(&self, series: &str) -> Option<f64> {
         let line = self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.and_then(|value| value.parse().ok())
+    }
+
+    /// The values of all series with that name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = f64> + 'a {
+        let of = move |line: &str| {
+            line.strip_prefix(name)?.strip_prefix('{')?.split(' ').next_back()?.parse().ok()
+        };
+        self.0.lines().filter_map(of)
     }
 
     /// The value of a namespace's series without other labels.

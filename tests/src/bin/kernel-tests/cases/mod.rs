@@ -27,6 +27,7 @@ mod privileges;
 mod probes;
 mod recording;
 mod serve;
+mod soak;
 mod status;
 mod victims;
 mod warnings;
@@ -82,8 +83,14 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(comes_true::tests());
     tests.extend(output::tests());
     tests.extend(recording::tests());
-    let service =
-        [serve::tests(), pin::tests(), flight::tests(), warnings::tests(), privilege::tests()];
+    let service = [
+        serve::tests(),
+        pin::tests(),
+        flight::tests(),
+        warnings::tests(),
+        privilege::tests(),
+        soak::tests(),
+    ];
     let service = service.into_iter().flatten();
     tests.extend(service.map(|test| Test { of_service: true, ..test }));
     tests.extend(arguments::tests());
