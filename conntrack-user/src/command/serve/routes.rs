@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use conntrack_user::{
-    daemon::{flight::files, latest::Latest},
+    daemon::{flight::files, latest::Latest, shared::Shared},
     source::ebpf::monotonic_ns,
     view::{
         history,
@@ -22,8 +22,6 @@ use http::{
     request::Parts,
 };
 use serde::Serialize;
-
-use super::{Shared, flight};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -97,7 +95,7 @@ impl Routes {
 
     /// The last minutes as a file.
     fn flight(&self) -> Response<Bytes> {
-        let Some(recorder) = &self.shared.flight else {
+        let Some(mut recorder) = self.shared.flight() else {
             return text(StatusCode::NOT_FOUND, "none are kept: flight-memory is 0\n");
         };
         if Arc::strong_count(&self.lease) > 1 {
@@ -106,7 +104,9 @@ impl Routes {
             busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
             return busy;
         }
-        let Some(snapshot) = flight::lock(recorder).snapshot() else {
+        let snapshot = recorder.snapshot();
+        drop(recorder);
+        let Some(snapshot) = snapshot else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "nothing was recorded yet\n");
         };
         let recording = snapshot.parts().collect::<Vec<_>>().concat();

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    daemon::latest::Latest,
     forecast::outlook::{Outlook, Quantiles, State},
     model::{
         counts::{ByProtocol, Counted, Totals},
@@ -24,7 +25,7 @@ fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
         latest.open(&Start { time: tick.time, cpus: 2, origin });
         latest.take(tick);
     }
-    Metrics::new(Arc::new(Mutex::new(latest)), Arc::default())
+    Metrics::new(Shared::new(latest, None), Arc::default())
 }
 
 fn filling() -> NetnsTick {
