@@ -64,10 +64,7 @@ impl Routes {
                 Ok(()) => text(StatusCode::OK, "ok\n"),
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
             },
-            "/api/v1/status" => self.of_tick(|latest| {
-                let (tick, start) = (latest.whole()?, latest.source()?);
-                Some(json(&Line::node(&tick, &start.origin)))
-            }),
+            "/api/v1/status" => self.status(),
             "/api/v1/probes" => self.of_tick(|latest| {
                 let (tick, start) = (latest.tick()?, latest.source()?);
                 Some(json(&Line::probes(tick, &start.origin)))
@@ -87,10 +84,15 @@ impl Routes {
         }
     }
 
+    /// Of thousands of namespaces it takes long to write: the next tick does not wait for that.
+    fn status(&self) -> Response<Bytes> {
+        let copy = |latest: &Latest| Some((latest.whole()?, latest.source()?.clone()));
+        let copied = copy(&self.shared.latest());
+        copied.map_or_else(nothing_yet, |(tick, start)| json(&Line::node(&tick, &start.origin)))
+    }
+
     fn of_tick(&self, answer: impl FnOnce(&Latest) -> Option<Response<Bytes>>) -> Response<Bytes> {
-        answer(&self.shared.latest()).unwrap_or_else(|| {
-            text(StatusCode::SERVICE_UNAVAILABLE, "nothing was read yet: see /readyz\n")
-        })
+        answer(&self.shared.latest()).unwrap_or_else(nothing_yet)
     }
 
     /// The last minutes as a file.
@@ -161,6 +163,10 @@ fn file(file: &'static page::File) -> Response<Bytes> {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+fn nothing_yet() -> Response<Bytes> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "nothing was read yet: see /readyz\n")
 }
 
 fn not_found() -> Response<Bytes> {
