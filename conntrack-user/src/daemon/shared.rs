@@ -24,13 +24,11 @@ impl Shared {
     }
 
     /// The node as it was told last.
-    #[must_use]
     pub fn latest(&self) -> MutexGuard<'_, Latest> {
         lock(&self.latest)
     }
 
     /// The last minutes of each table, second by second.
-    #[must_use]
     pub fn history(&self) -> MutexGuard<'_, History> {
         lock(&self.history)
     }

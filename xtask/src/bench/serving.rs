@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    numbers::Spread,
+    numbers::{Spread, grouped},
     table::{markdown, row},
 };
 
@@ -32,6 +32,14 @@ impl Part {
     }
 }
 
+/// What a part of it takes of a tick.
+#[derive(Deserialize)]
+pub(super) struct Tick {
+    netns: u32,
+    part: String,
+    us: Vec<f64>,
+}
+
 const LEGEND: &str = "\
 The serving half of `ctmon serve` in real time, each load in a process of its own: what the source tells is taken into
 model, warnings, history and flight recorder (16 MB, ten minutes), one tick a second unless said otherwise, and the metrics of
@@ -39,6 +47,38 @@ model, warnings, history and flight recorder (16 MB, ten minutes), one tick a se
 are made up, as many entries come as go. What it takes to read counters and procfs and to answer by HTTP is not in it: that is
 in the VM's row of `ctmon serve`. Idle namespaces are looked at once a minute each.
 ";
+
+const TICKS: &str = "\
+What each part takes, in us of CPU time, by the number of namespaces in which something was counted since the tick before: the
+median of a dozen ticks, one a second.
+";
+
+/// A table of parts by namespaces; nothing of none.
+pub(super) fn describe_ticks(all: &[&Tick]) -> String {
+    let (mut parts, mut columns): (Vec<&str>, Vec<u32>) = (Vec::new(), Vec::new());
+    for one in all {
+        if !parts.contains(&one.part.as_str()) {
+            parts.push(&one.part);
+        }
+        if !columns.contains(&one.netns) {
+            columns.push(one.netns);
+        }
+    }
+    if parts.is_empty() {
+        return String::new();
+    }
+    let head = columns.iter().map(|netns| grouped(f64::from(*netns)));
+    let mut rows: Vec<Vec<String>> = vec![["part".to_owned()].into_iter().chain(head).collect()];
+    rows.extend(parts.into_iter().map(|part| {
+        let cell = |netns: &u32| {
+            let found = all.iter().find(|one| one.part == part && one.netns == *netns);
+            let spread = found.and_then(|one| Spread::of(one.us.iter().copied()));
+            spread.map_or_else(|| "-".to_owned(), |spread| grouped(spread.median))
+        };
+        [part.to_owned()].into_iter().chain(columns.iter().map(cell)).collect()
+    }));
+    format!("\n{TICKS}\n{}", markdown(&rows))
+}
 
 /// A table of all; nothing of none.
 pub(super) fn describe(all: &[&Serving]) -> String {
@@ -100,5 +140,16 @@ mod tests {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         assert_eq!(cells, ["", "idle", "0.02 (0.01 to 0.03)", "-", "200", "0", "2.0", ""]);
         assert_eq!(describe(&[]), "");
+    }
+
+    #[test]
+    fn parts_are_rows_and_namespaces_are_columns() {
+        let tick = |netns, part: &str, us| Tick { netns, part: part.into(), us: vec![us] };
+        let all = [tick(1, "model", 100.0), tick(2000, "model", 14_301.0), tick(1, "history", 2.0)];
+        let text = describe_ticks(&all.each_ref());
+        let lines: Vec<&str> = text.lines().rev().take(4).collect();
+        assert!(lines[3].starts_with("| part    | 1   | 2,000"), "{text}");
+        assert!(lines[1].starts_with("| model   | 100 | 14,301"), "{text}");
+        assert!(lines[0].starts_with("| history | 2   | -"), "{text}");
     }
 }
