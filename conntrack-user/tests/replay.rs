@@ -31,8 +31,14 @@ fn time(second: u64) -> Time {
 
 fn start(second: u64) -> Item {
     let (kernel, source) = ("6.12.117".into(), "ebpf".into());
-    let origin =
-        Origin { kernel, source, counting_since_ns: None, hooks: vec![], unavailable: vec![] };
+    let origin = Origin {
+        kernel,
+        source,
+        counting_since_ns: None,
+        map_memory_bytes: None,
+        hooks: vec![],
+        unavailable: vec![],
+    };
     Item::Start(Start { time: time(second), cpus: 2, origin })
 }
 

@@ -4,5 +4,6 @@
 //! system calls returned, so it is a witness of its own beside the kernel's counters and ctmon's.
 
 pub mod bench;
+pub mod client;
 pub mod cpu;
 pub mod traffic;

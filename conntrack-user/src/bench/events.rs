@@ -1,8 +1,8 @@
 //! What an event costs user space: real records, drained and decoded as the monitor does it.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use conntrack_ebpf::bench::ROUNDS;
 use conntrack_user::{
     model::detail::Detail,
@@ -10,7 +10,10 @@ use conntrack_user::{
 };
 use serde::Serialize;
 
-use crate::Record;
+use crate::{
+    Record,
+    usage::{cpu_time, resident_kib},
+};
 
 /// Flows that are live at the same time at the most.
 const LIVE: u64 = 100_096;
@@ -73,23 +76,4 @@ pub(crate) fn measure() -> Result<Vec<Record>> {
     let paired = detail.flows().pairing().paired;
     ensure!(paired == events / 2, "{paired} of {} flows were found again", events / 2);
     Ok(vec![Record::Events(share)])
-}
-
-/// CPU time of this thread, user and system.
-fn cpu_time() -> Result<Duration> {
-    // SAFETY: integers, which all zeros is a value of.
-    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: `time` is what the call fills in.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    ensure!(result == 0, "cannot read the CPU time: {}", std::io::Error::last_os_error());
-    Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
-}
-
-/// Resident memory of this process.
-fn resident_kib() -> Result<u64> {
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.context("/proc/self/status has no VmRSS")
 }

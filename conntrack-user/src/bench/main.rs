@@ -1,8 +1,12 @@
-//! Times the bodies of the kernel programs and user space's share of an event, on this host; for
-//! `cargo xtask bench`. Prints a JSON object a measurement. Needs what loading BPF programs needs.
+//! Times the bodies of the kernel programs, user space's share of an event, and the serving half under loads, on this
+//! host; for `cargo xtask bench`. Prints a JSON object a measurement. Needs what loading BPF programs needs.
 
 mod bodies;
 mod events;
+mod node;
+mod parts;
+mod serving;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -22,6 +26,16 @@ enum Record {
     },
     /// User space's share of events.
     Events(events::Share),
+    /// What the serving half takes under a load.
+    Serving(serving::Serving),
+    /// What a part of the serving half takes of a tick.
+    Tick {
+        /// Namespaces in which something was counted.
+        netns: u32,
+        part: &'static str,
+        /// CPU time of each time, in microseconds.
+        us: Vec<f64>,
+    },
     /// What could not be measured, and why.
     Unavailable {
         /// What.
@@ -31,22 +45,42 @@ enum Record {
     },
 }
 
+/// With an argument: the load with that name, alone.
 fn main() -> ExitCode {
-    let mut failed = false;
-    for (what, measure) in
-        [("bodies", bodies::measure as fn() -> Result<Vec<Record>>), ("events", events::measure)]
-    {
-        let records = measure()
-            .unwrap_or_else(|error| vec![Record::Unavailable { what, why: format!("{error:#}") }]);
-        for record in records {
-            match serde_json::to_string(&record) {
-                Ok(line) => println!("{line}"),
-                Err(error) => {
-                    eprintln!("ctmon-bench-native: {error}");
-                    failed = true;
-                }
-            }
+    let outcome = match std::env::args().nth(1) {
+        Some(load) => serving::measure(&load).and_then(|record| say(&record)),
+        None => all(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ctmon-bench-native: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn all() -> Result<()> {
+    let parts = [
+        ("bodies", bodies::measure as fn() -> Result<Vec<Record>>),
+        ("events", events::measure),
+        ("parts of a tick", parts::measure),
+    ];
+    for (what, measure) in parts {
+        let records = measure().unwrap_or_else(|error| vec![unavailable(what, &error)]);
+        records.iter().try_for_each(say)?;
+    }
+    match serving::measure_all(|line| println!("{line}")) {
+        Ok(()) => Ok(()),
+        Err(error) => say(&unavailable("the serving half", &error)),
+    }
+}
+
+fn unavailable(what: &'static str, error: &anyhow::Error) -> Record {
+    Record::Unavailable { what, why: format!("{error:#}") }
+}
+
+fn say(record: &Record) -> Result<()> {
+    println!("{}", serde_json::to_string(record)?);
+    Ok(())
 }

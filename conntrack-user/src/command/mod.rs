@@ -59,6 +59,7 @@ fn start(live: &Live, kernel: &str) -> Start {
             kernel: kernel.into(),
             source: live.name().into(),
             counting_since_ns: live.counting_since_ns(),
+            map_memory_bytes: live.map_memory_bytes(),
             hooks: live.hooks().iter().map(Hook::from).collect(),
             unavailable: live.lost().to_vec(),
         },

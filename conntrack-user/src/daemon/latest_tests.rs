@@ -76,6 +76,7 @@ fn with_a_new_source_all_is_counted_anew() {
         kernel: "6.12".into(),
         source: "ebpf".into(),
         counting_since_ns: None,
+        map_memory_bytes: None,
         hooks: vec![],
         unavailable: vec![],
     };

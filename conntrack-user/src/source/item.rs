@@ -80,6 +80,9 @@ pub struct Origin {
     /// opened where it went on with programs that were pinned.
     #[serde(default)]
     pub counting_since_ns: Option<u64>,
+    /// Bytes of memory that the kernel programs' maps take, as the kernel accounts it; none where that is not known.
+    #[serde(default)]
+    pub map_memory_bytes: Option<u64>,
     /// How each hook is attached.
     pub hooks: Vec<Hook>,
     /// What cannot be told, and why.

@@ -279,6 +279,7 @@ mod tests {
             kernel: "6.12".into(),
             source: "procfs".into(),
             counting_since_ns: None,
+            map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };
@@ -317,6 +318,7 @@ no forecast of 2 tables: not enough is known yet
                 kernel: "6.12".into(),
                 source: "procfs".into(),
                 counting_since_ns: None,
+                map_memory_bytes: None,
                 hooks: vec![],
                 unavailable: vec![],
             };

@@ -3,6 +3,7 @@
 mod document;
 mod native;
 pub(crate) mod numbers;
+mod serving;
 mod table;
 mod vm;
 
@@ -23,7 +24,7 @@ use crate::{
 /// What to measure.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// The bodies of the kernel programs, and user space with replayed events, on this host.
+    /// The bodies of the kernel programs, user space with replayed events, and the serving half under loads, on this host.
     Native,
     /// Monitors side by side in a VM.
     Vm,

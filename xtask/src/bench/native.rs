@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{
     document::Part,
     numbers::{Spread, grouped},
+    serving::{self, Serving, Tick},
     table::{markdown, row},
 };
 use crate::{build, process, progress::step};
@@ -18,6 +19,8 @@ use crate::{build, process, progress::step};
 enum Record {
     Body { body: String, ns: Vec<f64> },
     Events { events: u64, live: u64, ns: Vec<f64>, resident_kib: u64, resident_before_kib: u64 },
+    Serving(Serving),
+    Tick(Tick),
     Unavailable { what: String, why: String },
 }
 
@@ -45,6 +48,7 @@ fn measured() -> Result<Vec<Record>> {
 fn describe(records: &[Record]) -> String {
     let mut bodies = vec![row(["body", "ns a call", "nine of ten between"])];
     let mut rest = String::new();
+    let (mut loads, mut ticks) = (Vec::new(), Vec::new());
     for record in records {
         match record {
             Record::Body { body, ns } => {
@@ -56,6 +60,8 @@ fn describe(records: &[Record]) -> String {
             Record::Events { events, live, ns, resident_kib, resident_before_kib } => {
                 rest += &share(*events, *live, ns, [*resident_before_kib, *resident_kib]);
             }
+            Record::Serving(load) => loads.push(load),
+            Record::Tick(tick) => ticks.push(tick),
             Record::Unavailable { what, why } => {
                 rest += &format!("\nUnavailable: {what}: {why}\n");
             }
@@ -71,7 +77,7 @@ trampoline or a breakpoint adds is not in it, and all of it is in the processor'
     } else {
         String::new()
     };
-    format!("{bodies}{rest}")
+    format!("{bodies}{rest}{}{}", serving::describe(&loads), serving::describe_ticks(&ticks))
 }
 
 /// User space's share.

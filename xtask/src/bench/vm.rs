@@ -41,10 +41,11 @@ same on every host, and the monitor's own work is in the rate. Such times are no
 instructions are not quite those of time: caches and locks cost nothing there.
 
 `of that without`: the rate by that of the same round without a monitor; `flush`: the same of `conntrack -F`, which
-deletes all entries for a user. CPU time is that of the monitor's process while flows are opened. Missed are inserts
-and deletes that a monitor did not see, of two a flow; those whose events ctmon's budget (10,000 a second) leaves out
-are counted, and not missed. `with confirm`: with the hook that is attached where the kernel does not count failed
-inserts by reason.
+deletes all entries for a user. CPU time is that of the monitor's process while flows are opened. `ctmon serve` is its two
+processes together, whose common memory counts twice; what the one computes that scrapes it is in the rate, too. Missed
+are inserts and deletes that a monitor did not see, of two a flow; those whose events ctmon's budget (10,000 a second)
+leaves out are counted, and not missed. `with confirm`: with the hook that is attached where the kernel does not count
+failed inserts by reason.
 ";
 
 /// In MiB: bpftrace and what it compiles with take 250 of them twice, packed and unpacked.

@@ -10,19 +10,15 @@ mod routes;
 mod server;
 mod service;
 
-use std::{
-    ffi::OsString,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use conntrack_user::{
     daemon::{
         flight::Flight,
-        history::History,
         latest::Latest,
         log::{Level, Logger},
+        shared::Shared,
     },
     http::{Counters, Web},
     privilege,
@@ -38,37 +34,14 @@ use reload::Reload;
 use routes::Routes;
 use server::Bound;
 
-/// What the feed writes and requests read.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared {
-    latest: Arc<Mutex<Latest>>,
-    history: Arc<Mutex<History>>,
-    /// None: no last minutes are kept.
-    flight: Option<flight::Shared>,
-}
-
-impl Shared {
-    // Whoever panicked meanwhile has left it whole: each call changes it at once.
-    fn latest(&self) -> MutexGuard<'_, Latest> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// `arguments`: the command line, to be read again.
 pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     if serve.print_config {
         let _ = output::text(&Cli::settings_example())?;
         return Ok(0);
     }
-    let shared = Shared {
-        latest: Arc::new(Mutex::new(Latest::new(serve.metrics_netns))),
-        history: Arc::default(),
-        flight: serve.flight.limits().map(|limits| Arc::new(Mutex::new(Flight::new(limits)))),
-    };
+    let shared =
+        Shared::new(Latest::new(serve.metrics_netns), serve.flight.limits().map(Flight::new));
     let folder = serve.flight.folder()?;
     let mut plan = serve.plan();
     // Before there is anything that the helper would hold, too.
@@ -89,15 +62,14 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let alerts = alerts::open(serve, &logger)?;
     plan.options.access = Arc::new(helper);
     let counters = Arc::new(Counters::default());
-    let metrics = Metrics::new(shared.latest.clone(), counters.clone());
-    let metrics = metrics.with_flight(shared.flight.clone());
+    let metrics = Metrics::new(shared.clone(), counters.clone());
     let routes = Routes::new(shared.clone(), metrics, stale_ns(plan.interval));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut shutdown = Shutdown::listen()?;
         let reload = Reload::listen(arguments, serve, web, logger.clone())?;
         let answering = bound.answer(routes, counters, logger.clone())?;
-        let mut files = Files::new(shared.flight.clone(), folder, logger.clone())?;
+        let mut files = Files::new(shared.clone(), folder, logger.clone())?;
         let mut feed = Feed::new(shared, logger, alerts);
         let outcome = tokio::select! {
             () = shutdown.requested() => Ok(()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use conntrack_user::{
-    daemon::{flight::files, latest::Latest},
+    daemon::{flight::files, latest::Latest, shared::Shared},
     source::ebpf::monotonic_ns,
     view::{
         history,
@@ -22,8 +22,6 @@ use http::{
     request::Parts,
 };
 use serde::Serialize;
-
-use super::{Shared, flight};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -66,10 +64,7 @@ impl Routes {
                 Ok(()) => text(StatusCode::OK, "ok\n"),
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
             },
-            "/api/v1/status" => self.of_tick(|latest| {
-                let (tick, start) = (latest.whole()?, latest.source()?);
-                Some(json(&Line::node(&tick, &start.origin)))
-            }),
+            "/api/v1/status" => self.status(),
             "/api/v1/probes" => self.of_tick(|latest| {
                 let (tick, start) = (latest.tick()?, latest.source()?);
                 Some(json(&Line::probes(tick, &start.origin)))
@@ -89,15 +84,20 @@ impl Routes {
         }
     }
 
+    /// Of thousands of namespaces it takes long to write: the next tick does not wait for that.
+    fn status(&self) -> Response<Bytes> {
+        let copy = |latest: &Latest| Some((latest.whole()?, latest.source()?.clone()));
+        let copied = copy(&self.shared.latest());
+        copied.map_or_else(nothing_yet, |(tick, start)| json(&Line::node(&tick, &start.origin)))
+    }
+
     fn of_tick(&self, answer: impl FnOnce(&Latest) -> Option<Response<Bytes>>) -> Response<Bytes> {
-        answer(&self.shared.latest()).unwrap_or_else(|| {
-            text(StatusCode::SERVICE_UNAVAILABLE, "nothing was read yet: see /readyz\n")
-        })
+        answer(&self.shared.latest()).unwrap_or_else(nothing_yet)
     }
 
     /// The last minutes as a file.
     fn flight(&self) -> Response<Bytes> {
-        let Some(recorder) = &self.shared.flight else {
+        let Some(mut recorder) = self.shared.flight() else {
             return text(StatusCode::NOT_FOUND, "none are kept: flight-memory is 0\n");
         };
         if Arc::strong_count(&self.lease) > 1 {
@@ -106,7 +106,9 @@ impl Routes {
             busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
             return busy;
         }
-        let Some(snapshot) = flight::lock(recorder).snapshot() else {
+        let snapshot = recorder.snapshot();
+        drop(recorder);
+        let Some(snapshot) = snapshot else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "nothing was recorded yet\n");
         };
         let recording = snapshot.parts().collect::<Vec<_>>().concat();
@@ -161,6 +163,10 @@ fn file(file: &'static page::File) -> Response<Bytes> {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+fn nothing_yet() -> Response<Bytes> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "nothing was read yet: see /readyz\n")
 }
 
 fn not_found() -> Response<Bytes> {

@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use conntrack_user::{
     daemon::flight::{Flight, ring::Limits},
@@ -22,16 +22,13 @@ const TIME: Time = Time { monotonic_ns: 5_000_000_000, unix_ns: 1_764_000_000_00
 /// With a tick at [`TIME`], or before any.
 fn routes(with_tick: bool) -> Routes {
     let limits = Limits { bytes: 4_000_000, ns: 600_000_000_000 };
-    let shared = Shared {
-        latest: Arc::new(Mutex::new(Latest::new(10))),
-        history: Arc::default(),
-        flight: Some(Arc::new(Mutex::new(Flight::new(limits)))),
-    };
+    let shared = Shared::new(Latest::new(10), Some(Flight::new(limits)));
     if with_tick {
         let origin = Origin {
             kernel: "6.12".into(),
             source: "procfs".into(),
             counting_since_ns: None,
+            map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };
@@ -49,16 +46,14 @@ fn routes(with_tick: bool) -> Routes {
         ];
         let mut tick = None;
         for item in items {
-            let flight = shared.flight.as_ref().unwrap();
-            flight::lock(flight).take(&item, || listener.standing()).unwrap();
+            shared.flight().unwrap().take(&item, || listener.standing()).unwrap();
             tick = listener.take(&item);
         }
         let tick = tick.unwrap();
         shared.history().take(&tick);
         shared.latest().take(tick);
     }
-    let metrics =
-        Metrics::new(shared.latest.clone(), Arc::default()).with_flight(shared.flight.clone());
+    let metrics = Metrics::new(shared.clone(), Arc::default());
     Routes::new(shared, metrics, 3_000_000_000)
 }
 
@@ -183,7 +178,7 @@ fn the_last_minutes_are_a_recording_and_sent_to_one_at_a_time() {
     assert!(metrics.contains("ctmon_flight_dumps_total{outcome=\"written\"} 0\n"), "{metrics}");
     assert!(metrics.contains("ctmon_flight_seconds 1"), "{metrics}");
 
-    routes.shared.flight = None;
+    routes.shared = Shared::new(Latest::new(10), None);
     assert_eq!(routes.answer(&request).status(), 404);
 }
 

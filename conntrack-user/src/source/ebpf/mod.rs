@@ -19,6 +19,7 @@ pub mod layout;
 mod load;
 mod mapped;
 mod maps;
+mod memory;
 pub mod parts;
 mod pins;
 pub mod plan;
@@ -114,6 +115,7 @@ pub struct EbpfSource {
     cookie_is_address: bool,
     hooks: Vec<HookReport>,
     since_ns: u64,
+    map_memory_bytes: Option<u64>,
     not_pinned: Option<String>,
     received: Mapped<u64>,
     attached: Vec<Attached>,
@@ -157,6 +159,7 @@ impl EbpfSource {
             cookie_is_address: facts.cookie_is_address,
             hooks: facts.hooks,
             since_ns: facts.since_ns,
+            map_memory_bytes: facts.map_memory_bytes,
             not_pinned: facts.not_pinned,
             received: Mapped::new(&maps, "RECEIVED", 1)?,
             attached,
@@ -186,6 +189,12 @@ impl EbpfSource {
     #[must_use]
     pub const fn since_ns(&self) -> u64 {
         self.since_ns
+    }
+
+    /// Bytes of memory that all maps take, as the kernel accounts it; none where it does not tell.
+    #[must_use]
+    pub const fn map_memory_bytes(&self) -> Option<u64> {
+        self.map_memory_bytes
     }
 
     /// Why the programs are not pinned although that was asked for; none where they are, or it was not.

@@ -35,6 +35,8 @@ pub struct Facts {
     pub(super) hooks: Vec<HookReport>,
     /// When they were attached, in nanoseconds since 1970 UTC: they count since.
     pub(super) since_ns: u64,
+    /// Bytes of memory that all maps take, also those that are not handed on.
+    pub(super) map_memory_bytes: Option<u64>,
     /// Why they are not pinned although that was asked for.
     pub(super) not_pinned: Option<String>,
     /// Names of maps, each with a descriptor.
@@ -69,6 +71,7 @@ pub(super) struct Head {
     pub(super) rings: u32,
     pub(super) hooks: Vec<HookReport>,
     pub(super) since_ns: u64,
+    pub(super) map_memory_bytes: Option<u64>,
 }
 
 /// Parts, told apart.
@@ -119,7 +122,8 @@ impl Parts {
             Known { hook: one.hook, is_last: one.is_last, misses }
         });
         let attached = attached.collect();
-        let Head { family, cookie_is_address, cpus, rings, hooks, since_ns } = head;
+        let Head { family, cookie_is_address, cpus, rings, hooks, since_ns, map_memory_bytes } =
+            head;
         let facts = Facts {
             family,
             cookie_is_address,
@@ -127,6 +131,7 @@ impl Parts {
             rings,
             hooks,
             since_ns,
+            map_memory_bytes,
             not_pinned: None,
             maps: names,
             asked,

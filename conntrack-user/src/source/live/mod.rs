@@ -235,6 +235,12 @@ impl Live {
         self.counter.programs().map(EbpfSource::since_ns)
     }
 
+    /// Bytes of memory that the programs' maps take; none without programs, or where the kernel does not tell.
+    #[must_use]
+    pub fn map_memory_bytes(&self) -> Option<u64> {
+        self.counter.programs()?.map_memory_bytes()
+    }
+
     /// How each hook is attached; empty without programs.
     #[must_use]
     pub fn hooks(&self) -> &[HookReport] {

@@ -49,6 +49,7 @@ pub(crate) fn start() -> Item {
             kernel: "6.12.117".into(),
             source: "ebpf".into(),
             counting_since_ns: None,
+            map_memory_bytes: None,
             hooks: vec![hook("free", None), hook("confirm", Some("no BTF for it"))],
             unavailable: vec![Lost { what: "clashes".into(), why: "no hook".into() }],
         },

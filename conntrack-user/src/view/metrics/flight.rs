@@ -1,14 +1,11 @@
 //! The flight recorder.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::fmt;
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::family::{Family, Sample};
-use crate::daemon::flight::Flight;
+use crate::daemon::shared::Shared;
 
 const DUMPS: Family = Family::counter(
     "ctmon_flight_dumps",
@@ -22,12 +19,11 @@ const SECONDS: Family =
 pub(super) const FAMILIES: [Family; 3] = [DUMPS, MEMORY, SECONDS];
 
 #[derive(Debug)]
-pub(super) struct Recorder(pub(super) Arc<Mutex<Flight>>);
+pub(super) struct Recorder(pub(super) Shared);
 
 impl Collector for Recorder {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // Whoever panicked meanwhile has left it whole: each call changes it at once.
-        let flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(flight) = self.0.flight() else { return Ok(()) };
         let (written, failed) = flight.dumps();
         let dumps = [
             Sample::of(written).with("outcome", "written"),

@@ -8,12 +8,7 @@ mod node;
 mod own;
 mod warned;
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
 use prometheus_client::{
     collector::Collector,
@@ -24,7 +19,7 @@ use prometheus_client::{
 pub use family::{Family, Kind, Label, Sample, Value};
 
 use crate::{
-    daemon::{flight::Flight, latest::Latest, process::Process},
+    daemon::{process::Process, shared::Shared},
     http::Counters,
 };
 
@@ -74,12 +69,11 @@ pub struct Metrics {
 }
 
 #[derive(Debug)]
-struct Tables(Arc<Mutex<Latest>>);
+struct Tables(Shared);
 
 impl Collector for Tables {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // Whoever panicked meanwhile has left it whole: each call changes it at once.
-        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.0.latest();
         node::write(&latest, &mut encoder)?;
         netns::write(&latest, &mut encoder)?;
         warned::write(latest.told(), &mut encoder)
@@ -108,24 +102,16 @@ impl Collector for Answers {
 }
 
 impl Metrics {
-    /// Those of `latest`, of the HTTP server, and of this process.
+    /// Those of what is shared, of the HTTP server, and of this process.
     #[must_use]
-    pub fn new(latest: Arc<Mutex<Latest>>, answers: Arc<Counters>) -> Self {
+    pub fn new(shared: Shared, answers: Arc<Counters>) -> Self {
         let started_seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |now| now.as_secs_f64());
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Tables(latest)));
+        registry.register_collector(Box::new(Tables(shared.clone())));
+        registry.register_collector(Box::new(flight::Recorder(shared)));
         registry.register_collector(Box::new(Answers(answers)));
         registry.register_collector(Box::new(Own { started_seconds }));
         Self { registry }
-    }
-
-    /// The same, and those of the flight recorder where there is one.
-    #[must_use]
-    pub fn with_flight(mut self, flight: Option<Arc<Mutex<Flight>>>) -> Self {
-        if let Some(flight) = flight {
-            self.registry.register_collector(Box::new(flight::Recorder(flight)));
-        }
-        self
     }
 
     /// All of them in one text.

@@ -20,6 +20,10 @@ const SINCE: Family = Family::gauge(
     "ctmon_counting_since_timestamp_seconds",
     "Since when the counters count, in seconds since 1970 UTC: before the start where pinned programs were taken over.",
 );
+const MAPS: Family = Family::gauge(
+    "ctmon_bpf_map_memory_bytes",
+    "Memory that the maps of the kernel programs take, as the kernel accounts it.",
+);
 const TICKS: Family = Family::counter("ctmon_ticks", "Ticks.");
 const INTERVAL: Family =
     Family::gauge("ctmon_tick_interval_seconds", "Seconds from the tick before to the last one.");
@@ -68,11 +72,12 @@ const RUN_TIME: Family = Family::counter(
     "Seconds that a hook's programs ran in all; with --probe-stats only.",
 );
 
-pub(super) const FAMILIES: [Family; 22] = [
+pub(super) const FAMILIES: [Family; 23] = [
     BUILD,
     SOURCE,
     OPENED,
     SINCE,
+    MAPS,
     TICKS,
     INTERVAL,
     LAST,
@@ -106,6 +111,7 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
     SOURCE.write(encoder, &[info.with("kernel", origin.kernel.as_str())])?;
     let maybe_since = origin.counting_since_ns.map(|ns| Sample::of(ns as f64 / 1e9));
     SINCE.write(encoder, maybe_since.as_slice())?;
+    MAPS.write(encoder, origin.map_memory_bytes.map(Sample::of).as_slice())?;
     let Some(tick) = latest.tick() else {
         return Ok(());
     };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    daemon::latest::Latest,
     forecast::outlook::{Outlook, Quantiles, State},
     model::{
         counts::{ByProtocol, Counted, Totals},
@@ -17,13 +18,14 @@ fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
             kernel: "6.12.1".into(),
             source: "ebpf".into(),
             counting_since_ns: None,
+            map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };
         latest.open(&Start { time: tick.time, cpus: 2, origin });
         latest.take(tick);
     }
-    Metrics::new(Arc::new(Mutex::new(latest)), Arc::default())
+    Metrics::new(Shared::new(latest, None), Arc::default())
 }
 
 fn filling() -> NetnsTick {

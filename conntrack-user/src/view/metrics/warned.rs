@@ -59,15 +59,12 @@ pub(super) fn write(told: &Told, encoder: &mut DescriptorEncoder<'_>) -> fmt::Re
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::BTreeMap,
-        sync::{Arc, Mutex},
-    };
+    use std::{collections::BTreeMap, sync::Arc};
 
     use super::super::{Format, Metrics};
     use super::*;
     use crate::{
-        daemon::{latest::Latest, warning::Level},
+        daemon::{latest::Latest, shared::Shared, warning::Level},
         model::tick::{NetnsTick, Tick},
     };
 
@@ -83,7 +80,7 @@ mod tests {
             overlooked: 0,
             notifications: vec![("webhook", counts)],
         });
-        let text = Metrics::new(Arc::new(Mutex::new(latest)), Arc::default())
+        let text = Metrics::new(Shared::new(latest, None), Arc::default())
             .text(Format::Prometheus)
             .unwrap();
         for line in [

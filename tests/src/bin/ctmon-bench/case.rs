@@ -3,6 +3,9 @@
 /// The name of the measurement without a monitor.
 pub(crate) const NOTHING: &str = "nothing";
 
+/// Where `ctmon serve` is scraped.
+pub(crate) const SOCKET: &str = "/tmp/ctmon-bench.socket";
+
 /// A monitor and how it is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
@@ -23,6 +26,8 @@ pub(crate) enum Kind {
         /// Whether what it sees are events, not counts.
         events: bool,
     },
+    /// `ctmon serve`, which listens at [`SOCKET`] and is scraped each second.
+    Serve,
     /// `conntrack -E`
     Conntrack,
     /// A script that prints `ready`, and in the end its maps.
@@ -56,6 +61,11 @@ pub(crate) fn all(hooks: bool) -> Vec<Case> {
         case(NOTHING, Kind::Nothing, &[]),
         ctmon("ctmon, counters", false, &[]),
         ctmon("ctmon, counters and events", true, &[]),
+        case(
+            "ctmon serve, scraped each second",
+            Kind::Serve,
+            &["ctmon", "serve", "--listen", &format!("unix:{SOCKET}"), "--interval", "1s"],
+        ),
         ctmon("ctmon, counters, by kprobe", false, &["--attach", "kprobe"]),
         case("conntrack -E", Kind::Conntrack, &["conntrack", "-E", "-o", "timestamp,id"]),
         case("bpftrace, kprobes", Kind::Bpftrace, &["bpftrace", "-e", BPFTRACE]),

@@ -4,17 +4,20 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader, Read as _, Seek as _},
     os::fd::AsFd as _,
+    path::Path,
     process::{Child, Command, Stdio},
-    thread,
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
+use conntrack_tests::client::Metrics;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
-    case::{Case, Kind},
+    case::{Case, Kind, SOCKET},
     usage::Usage,
 };
 
@@ -23,6 +26,9 @@ const START: Duration = Duration::from_secs(90);
 /// Detaching waits until every task has left the programs.
 const END: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
+const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+/// The series that tells how many ticks there were.
+const TICKS: &str = "ctmon_ticks_total";
 
 /// A running monitor, or none. Killed when this is dropped.
 pub(crate) struct Tool(Option<Running>);
@@ -30,6 +36,7 @@ pub(crate) struct Tool(Option<Running>);
 struct Running {
     kind: Kind,
     child: Child,
+    scraper: Option<Scraper>,
     /// What it writes goes to a file, so that nobody's reading is measured with it.
     stdout: File,
     stderr: File,
@@ -58,8 +65,9 @@ impl Tool {
             .stderr(stderr.try_clone()?)
             .spawn()
             .with_context(|| format!("cannot start {program}"))?;
-        let mut running = Running { kind: case.kind, child, stdout, stderr };
+        let mut running = Running { kind: case.kind, child, scraper: None, stdout, stderr };
         running.wait_until_ready()?;
+        running.scraper = (case.kind == Kind::Serve).then(Scraper::start);
         Ok(Self(Some(running)))
     }
 
@@ -90,6 +98,8 @@ impl Running {
                 Kind::Nothing => true,
                 // Its first tick comes after it has settled.
                 Kind::Ctmon { .. } => self.output()?.lines().count() >= 2,
+                Kind::Serve => Metrics::scrape(Path::new(SOCKET))
+                    .is_ok_and(|metrics| metrics.value(TICKS) >= Some(1.0)),
                 // It says nothing; it is at work once it waits for messages.
                 Kind::Conntrack => began.elapsed() > Duration::from_secs(1),
                 Kind::Bpftrace => self.output()?.contains("ready"),
@@ -113,6 +123,11 @@ impl Running {
                 thread::sleep(POLL);
             }
         }
+        let metrics = match self.kind {
+            Kind::Serve => Some(at_the_next_tick()?),
+            _ => None,
+        };
+        self.scraper = None;
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             kill_process(pid, Signal::INT)?;
         }
@@ -126,6 +141,7 @@ impl Running {
         match self.kind {
             Kind::Nothing => Ok(Seen::default()),
             Kind::Ctmon { events } => ctmon(&self.output()?, events),
+            Kind::Serve => Ok(Seen { seen: metrics.as_ref().and_then(events), hooks: Vec::new() }),
             Kind::Conntrack => conntrack(&self.stdout),
             Kind::Bpftrace => bpftrace(&self.output()?),
         }
@@ -149,6 +165,55 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks for metrics each second, until it is dropped.
+struct Scraper {
+    /// Never sent on: closed at the end.
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scraper {
+    fn start() -> Self {
+        let (end, ended) = channel::<()>();
+        let thread = thread::spawn(move || {
+            while ended.recv_timeout(SCRAPE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                // Whether it answers is seen at the end.
+                let _ = Metrics::scrape(Path::new(SOCKET));
+            }
+        });
+        Self { end: Some(end), thread: Some(thread) }
+    }
+}
+
+impl Drop for Scraper {
+    fn drop(&mut self) {
+        self.end = None;
+        // It does not panic, and if it did nothing would be measured less.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// What `ctmon serve` tells once a tick has begun from now on: that has everything.
+fn at_the_next_tick() -> Result<Metrics> {
+    let scrape = || Metrics::scrape(Path::new(SOCKET));
+    let before = scrape()?.value(TICKS).unwrap_or_default();
+    let began = Instant::now();
+    loop {
+        let metrics = scrape()?;
+        if metrics.value(TICKS) >= Some(before + 2.0) || began.elapsed() >= START {
+            return Ok(metrics);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// What the budget leaves out is counted, so it is not missed.
+fn events(metrics: &Metrics) -> Option<u64> {
+    let number = |name| metrics.value(name).map(|number| number as u64);
+    let received = number("ctmon_events_received_total")?;
+    Some(received + number("ctmon_events_sampled_out_total")?)
 }
 
 /// A file without a name, in memory.

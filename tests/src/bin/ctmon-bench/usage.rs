@@ -1,4 +1,4 @@
-//! What a process takes.
+//! What a process takes, with the helper that it has.
 
 use std::fs;
 
@@ -14,8 +14,20 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Of the process `pid` so far.
+    /// Of the process `pid` and its children so far.
     pub(crate) fn of(pid: u32) -> Result<Self> {
+        let mut all = Self::of_one(pid)?;
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        for child in children.split_whitespace() {
+            let child = Self::of_one(child.parse()?)?;
+            all.cpu_ns += child.cpu_ns;
+            all.resident_kib += child.resident_kib;
+        }
+        Ok(all)
+    }
+
+    fn of_one(pid: u32) -> Result<Self> {
         let tasks = format!("/proc/{pid}/task");
         let mut cpu_ns = 0;
         for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {

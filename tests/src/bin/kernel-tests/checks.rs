@@ -82,6 +82,13 @@ impl Checks {
         }
     }
 
+    /// Takes over what another thread found.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.violations.append(&mut other.violations);
+        self.notes.append(&mut other.notes);
+        self.untold.append(&mut other.untold);
+    }
+
     /// What could not be told, and so was not compared.
     pub(crate) fn untold(&self) -> Option<String> {
         let list: Vec<&str> = self.untold.iter().map(String::as_str).collect();

@@ -21,7 +21,7 @@ mod stage;
 mod values;
 mod wait;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
@@ -66,6 +66,9 @@ struct Cli {
     /// Be a monitor in two halves instead, which says what it may: see the tests of `privilege`.
     #[arg(long, hide = true, value_enum)]
     half: Option<half::Half>,
+    /// How long `serve-soak` goes on.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: u64,
     /// Print the numbers that each scenario compared, too.
     #[arg(long, short)]
     verbose: bool,
@@ -116,6 +119,7 @@ fn run(cli: &Cli) -> Result<bool> {
         ctmon: runner::find_ctmon()?,
         fault_without: cli.fault_without.clone(),
         attach: cli.attach.clone(),
+        soak: Duration::from_secs(60 * cli.minutes),
         skipped: Arc::default(),
     };
     say(&format!("kernel: {}", kernel::release()))?;

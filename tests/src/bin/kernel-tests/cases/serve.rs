@@ -91,7 +91,8 @@ fn counts(env: &Env, checks: &mut Checks) -> Result<()> {
     checks.that(
         "memory and descriptors are told",
         metrics.value("process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6)
-            && metrics.value("process_open_fds").is_some_and(|count| count > 3.0),
+            && metrics.value("process_open_fds").is_some_and(|count| count > 3.0)
+            && metrics.value("ctmon_bpf_map_memory_bytes").is_some_and(|bytes| bytes > 1e6),
         (),
     );
 
