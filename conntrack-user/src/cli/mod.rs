@@ -5,6 +5,7 @@ mod doctor;
 mod events;
 mod flight;
 mod follow;
+mod in_force;
 mod recording;
 mod serve;
 mod settings;
@@ -23,6 +24,7 @@ pub(crate) use backtest::{Backtest, Form};
 pub(crate) use doctor::Doctor;
 pub(crate) use events::Events;
 pub(crate) use follow::{Record, Watch};
+pub(crate) use in_force::Settings;
 pub(crate) use recording::{Export, Replay, Speed, What};
 pub(crate) use serve::Serve;
 pub(crate) use status::{LOOK_ON, Status};
@@ -75,19 +77,21 @@ impl Cli {
         let Some((settings::SERVE, serve)) = matches.subcommand() else {
             return Self::from_arg_matches(&matches);
         };
-        let more = match serve.get_one::<PathBuf>("config") {
-            Some(file) => settings::arguments(&Self::command(), serve, file).map_err(|error| {
-                clap::Error::raw(ErrorKind::ValueValidation, format!("{error:#}\n"))
-            })?,
-            None => Vec::new(),
+        let wrong =
+            |error: String| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n"));
+        let file = match serve.get_one::<PathBuf>("config") {
+            Some(file) => settings::File::read(&Self::command(), serve, file)
+                .map_err(|error| wrong(format!("{error:#}")))?,
+            None => settings::File::default(),
         };
         // The program and the subcommand come first.
         let (first, rest) = arguments.split_at(arguments.len().min(2));
-        let matches = cli.clone().try_get_matches_from([first, &more, rest].concat())?;
+        let matches = cli.clone().try_get_matches_from([first, &file.arguments, rest].concat())?;
         let mut read = Self::from_arg_matches(&matches)?;
         if let (Command::Serve(serve), Some((_, matches))) =
             (&mut read.command, matches.subcommand())
         {
+            serve.check().map_err(|error| wrong(file.located(&error.to_string())))?;
             serve.settings = settings::values(&cli, matches);
         }
         Ok(read)

@@ -1,9 +1,6 @@
 //! `ctmon serve`
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -13,12 +10,12 @@ use conntrack_user::{
         notify::config::{Command, Retry, Webhook},
         warning::Config,
     },
-    http::{Address, Web},
+    http::{Address, Hosts, Web},
     privilege::sandbox::Sandbox,
     source::live,
 };
 
-use super::{flight::Flight, follow::Observe, warn::Warn};
+use super::{flight::Flight, follow::Observe, in_force::Settings, warn::Warn};
 use crate::command::follow::Plan;
 
 pub(super) const SERVE_SIGNALS: &str = "\
@@ -26,7 +23,7 @@ Each setting is also a key of the file that --config names, and a variable of th
 event-budget and CTMON_EVENT_BUDGET. The command line comes first, then the environment, then the file.
 
 SIGUSR1 writes the last minutes into a file in --flight-dir, which `ctmon replay` reads.
-SIGHUP reads the settings again; SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second
+SIGHUP reads the settings again, and says which of those that changed take a restart; SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second
 one, or loading it again, attaches them.
 Ends with exit code 0 on SIGINT and SIGTERM; 3 on errors.";
 
@@ -44,6 +41,10 @@ pub(crate) struct Serve {
     /// TLS and passwords, as exporters for Prometheus have them: docs/http.md
     #[arg(long, value_name = "FILE")]
     pub(crate) web_config: Option<PathBuf>,
+    /// A name by which requests from this machine itself may ask, besides addresses, localhost and --node; several with
+    /// commas between them: docs/http.md
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    allow_host: Vec<String>,
     /// Network namespaces that /metrics has series of their own for; those beyond are counted together
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) metrics_netns: usize,
@@ -68,14 +69,19 @@ pub(crate) struct Serve {
     warn: Warn,
     /// What each setting is, wherever it is set.
     #[arg(skip)]
-    pub(crate) settings: BTreeMap<String, Vec<String>>,
+    pub(crate) settings: Settings,
 }
 
 impl Serve {
-    /// The settings that are others here than in `before`.
-    pub(crate) fn changed(&self, before: &Self) -> Vec<String> {
-        let is_other = |name: &&String| self.settings.get(*name) != before.settings.get(*name);
-        self.settings.keys().filter(is_other).cloned().collect()
+    /// Whether settings make sense together.
+    ///
+    /// # Errors
+    /// Names the first one that does not.
+    pub(super) fn check(&self) -> Result<()> {
+        self.thresholds()?;
+        self.notify()?;
+        self.flight.folder()?;
+        Ok(())
     }
 
     /// When a table is warned of.
@@ -98,6 +104,11 @@ impl Serve {
     pub(crate) fn node(&self) -> Option<String> {
         let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         self.node.clone().or_else(|| Some(host_name()?.trim().to_owned()))
+    }
+
+    /// By which names it is asked.
+    pub(crate) fn hosts(&self) -> Hosts {
+        Hosts::new(self.allow_host.iter().cloned().chain(self.node()).collect())
     }
 
     /// What is watched.

@@ -10,6 +10,8 @@ use clap::{
 };
 use toml::de::{DeTable, DeValue};
 
+use super::in_force::Settings;
+
 /// The subcommand that has settings.
 pub(super) const SERVE: &str = "serve";
 /// Options that are no settings: they are about the settings.
@@ -43,41 +45,72 @@ fn variable(name: &str) -> String {
     format!("CTMON_{name}")
 }
 
-/// The arguments that say what is in the file, but for what the command line or the environment says: they come
-/// first. `cli`: the command without the environment; `matches`: those of `serve`.
-///
-/// # Errors
-/// Names file, line, key, and what was expected.
-pub(super) fn arguments(cli: &Command, matches: &ArgMatches, file: &Path) -> Result<Vec<OsString>> {
-    let shown = file.display();
-    let text =
-        std::fs::read(file).with_context(|| format!("cannot read the settings in {shown}"))?;
-    ensure!(text.len() <= MAX_BYTES, "{shown} is no settings file: it has {} bytes", text.len());
-    let text = String::from_utf8(text)
-        .map_err(|error| anyhow!("{shown}: {error}; settings are TOML, in UTF-8"))?;
-    let serve = cli.find_subcommand(SERVE).context("there is no such command")?;
-    let said = said(serve, &text)
-        .map_err(|wrong| anyhow!("{shown}:{}: {}", line(&text, wrong.at), wrong.message))?;
-    let is_first =
-        |said: &&Said| !matches!(matches.value_source(&said.id), Some(CommandLine | EnvVariable));
-    Ok(said.iter().filter(is_first).flat_map(|said| &said.arguments).map(Into::into).collect())
+/// A settings file, but for what the command line or the environment says: they come first.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    /// The arguments that say what is in it.
+    pub(super) arguments: Vec<OsString>,
+    /// Names of settings, and in which file and line each is.
+    places: Vec<(String, String)>,
+}
+
+impl File {
+    /// Reads it. `cli`: the command without the environment; `matches`: those of `serve`.
+    ///
+    /// # Errors
+    /// Names file, line, key, and what was expected.
+    pub(super) fn read(cli: &Command, matches: &ArgMatches, file: &Path) -> Result<Self> {
+        let shown = file.display();
+        let text =
+            std::fs::read(file).with_context(|| format!("cannot read the settings in {shown}"))?;
+        ensure!(
+            text.len() <= MAX_BYTES,
+            "{shown} is no settings file: it has {} bytes",
+            text.len()
+        );
+        let text = String::from_utf8(text)
+            .map_err(|error| anyhow!("{shown}: {error}; settings are TOML, in UTF-8"))?;
+        let serve = cli.find_subcommand(SERVE).context("there is no such command")?;
+        let said = said(serve, &text)
+            .map_err(|wrong| anyhow!("{shown}:{}: {}", line(&text, wrong.at), wrong.message))?;
+        let mut read = Self::default();
+        for said in said {
+            if !matches!(matches.value_source(&said.id), Some(CommandLine | EnvVariable)) {
+                read.arguments.extend(said.arguments.iter().map(OsString::from));
+                read.places.push((said.name, format!("{shown}:{}", line(&text, said.at))));
+            }
+        }
+        Ok(read)
+    }
+
+    /// `error` with the place of the first setting that it names, if that is in this file.
+    pub(super) fn located(&self, error: &str) -> String {
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        let mut words = error.split(|c| !is_of_name(c)).map(|word| word.trim_start_matches('-'));
+        let place = words.find_map(|word| self.places.iter().find(|(name, _)| name == word));
+        place.map_or_else(|| error.to_owned(), |(_, place)| format!("{place}: {error}"))
+    }
 }
 
 /// What each setting is, by its name.
-pub(super) fn values(cli: &Command, matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
+pub(super) fn values(cli: &Command, matches: &ArgMatches) -> Settings {
     let all = cli.find_subcommand(SERVE).into_iter().flat_map(Command::get_arguments);
     let value = |arg: &Arg| {
         let raw = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
         let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
         Some((arg.get_long()?.to_owned(), values))
     };
-    all.filter(|arg| is_setting(arg)).filter_map(value).collect()
+    let values: BTreeMap<_, _> = all.filter(|arg| is_setting(arg)).filter_map(value).collect();
+    Settings(values)
 }
 
 /// What a key of the file says.
 struct Said {
     /// Of the option.
     id: String,
+    name: String,
+    /// How many bytes from the beginning.
+    at: usize,
     /// As on the command line; none: as without it.
     arguments: Vec<String>,
 }
@@ -119,7 +152,8 @@ fn read(
             let arguments = given(arg, &name, value.get_ref())
                 .and_then(|arguments| try_alone(serve, arguments))
                 .map_err(|message| wrong(value.span().start, message))?;
-            to.push(Said { id: arg.get_id().to_string(), arguments });
+            let (id, at) = (arg.get_id().to_string(), key.span().start);
+            to.push(Said { id, name, at, arguments });
         } else if let DeValue::Table(table) = value.get_ref() {
             read(serve, &format!("{name}."), table, to)?;
         } else {

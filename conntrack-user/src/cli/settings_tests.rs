@@ -42,7 +42,7 @@ sysfs = "/host/sys"
     assert!(read_file(text, &[]).is_err());
     let text = text.replace("[path]\nsysfs", "path.sysfs");
     let serve = read_file(&text, &[]).unwrap();
-    assert_eq!(serve.settings["listen"], ["[::1]:1", "unix:/run/x"]);
+    assert_eq!(serve.settings.0["listen"], ["[::1]:1", "unix:/run/x"]);
     assert_eq!(serve.listen[1], "unix:/run/x".parse().unwrap());
     let plan = serve.plan();
     assert_eq!(plan.interval.as_millis(), 250);
@@ -56,7 +56,7 @@ fn the_command_line_comes_first() {
     let text = "interval = \"250ms\"\nlisten = \"[::1]:1\"";
     let serve = read_file(text, &["--interval", "2s"]).unwrap();
     assert_eq!(serve.plan().interval.as_secs(), 2);
-    assert_eq!(serve.settings["listen"], ["[::1]:1"]);
+    assert_eq!(serve.settings.0["listen"], ["[::1]:1"]);
 }
 
 #[test]
@@ -74,6 +74,17 @@ fn what_is_wrong_is_said_with_its_line() {
         ("x", "FILE:1: "),
         ("interval = \"1s\"\ninterval = \"2s\"", "FILE:2: duplicate key"),
         ("no-events = true\nevent-budget = 1", "cannot be used with '--no-events'"),
+        (
+            "interval = \"1s\"\nwarn.high-fill-clear = 0.8",
+            "FILE:2: warn.high-fill-clear = 0.8: more than 0 and at most warn.high-fill",
+        ),
+        // The one that is named first is not in the file.
+        ("\n\nwarn.high-fill = 0.6", "FILE:3: warn.high-fill-clear = 0.7: more than 0 and at most"),
+        ("\nnotify.attempts = 0", "FILE:2: notify.attempts = 0: 1 to 100"),
+        (
+            "flight-dir = \"/x\"\nflight-bytes = \"1M\"",
+            "FILE:2: --flight-bytes is 1000000, less than",
+        ),
     ];
     for (text, expected) in cases {
         let error = read_file(text, &[]).map(|_| ()).unwrap_err();
@@ -113,12 +124,17 @@ fn the_example_is_what_holds_without_it() {
 #[test]
 fn what_has_changed_is_told_by_name() {
     let before = read_file("interval = \"250ms\"", &[]).unwrap();
-    assert!(before.changed(&before).is_empty());
+    let changed = |after: &Serve| {
+        let (now, at_restart) = before.settings.clone().take(&after.settings);
+        assert!(now.is_empty(), "{now:?}");
+        at_restart
+    };
+    assert!(changed(&before).is_empty());
     let after = read_file("event-budget = 1\nlisten = []\nprobe-stats = true", &[]).unwrap();
-    assert_eq!(after.changed(&before), ["event-budget", "interval", "probe-stats"]);
+    assert_eq!(changed(&after), ["event-budget", "interval", "probe-stats"]);
     // Set or not, it is the same.
     let same = read_file("interval = \"250ms\"\nevent-budget = 10000", &[]).unwrap();
-    assert!(same.changed(&before).is_empty());
+    assert!(changed(&same).is_empty());
 }
 
 #[test]

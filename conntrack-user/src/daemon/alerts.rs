@@ -1,22 +1,41 @@
 //! Warns: has each tick judged, and tells each change of level to the log and to whoever else is to know.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use super::{
     log::Logger,
-    notify::{Counts, Message, Notifier},
-    warning::{Level, Warnings},
+    notify::{Counts, Message, Notifier, Target, config::Retry},
+    warning::{Config, Level, Warnings},
 };
 use crate::{model::tick::Tick, view};
 
-/// What there is to warn with.
-pub struct Alerts {
+/// What there is to warn with; its clones are the same.
+#[derive(Clone)]
+pub struct Alerts(Arc<Mutex<Inner>>);
+
+struct Inner {
     warnings: Warnings,
     notifiers: Vec<Notifier>,
     logger: Logger,
     /// What this machine is called, where that is known.
     node: Option<String>,
     changes: BTreeMap<Level, u64>,
+}
+
+/// What may change while it runs.
+pub struct Revision {
+    /// When a table is warned of.
+    pub thresholds: Config,
+    /// Who is told, among those who were told before: who is missing is told nothing more.
+    pub targets: Vec<Box<dyn Target>>,
+    /// How often.
+    pub retry: Retry,
+    /// What this machine is called, where that is known.
+    pub node: Option<String>,
 }
 
 /// What was warned of, for metrics.
@@ -42,19 +61,39 @@ impl Alerts {
         node: Option<String>,
     ) -> Self {
         let changes = Level::ALL.into_iter().map(|level| (level, 0)).collect();
-        Self { warnings, notifiers, logger, node, changes }
+        Self(Arc::new(Mutex::new(Inner { warnings, notifiers, logger, node, changes })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Whoever panicked meanwhile has left it whole: each call changes it at once.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Warns by `revision` from now on. Tables stay on their levels until it says otherwise.
+    pub fn revise(&self, revision: Revision) {
+        let mut inner = self.lock();
+        inner.warnings.revise(revision.thresholds);
+        inner.node = revision.node;
+        let is_told = |name| revision.targets.iter().any(|target| target.name() == name);
+        inner.notifiers.retain(|notifier| is_told(notifier.name()));
+        for target in revision.targets {
+            if let Some(one) = inner.notifiers.iter().find(|one| one.name() == target.name()) {
+                one.revise(target, revision.retry);
+            }
+        }
     }
 
     /// Takes in a tick, and tells what has changed; does not wait for anybody. The worst level of a table that has got
     /// worse; none where none has.
-    pub fn observe(&mut self, tick: &Tick) -> Option<Level> {
+    pub fn observe(&self, tick: &Tick) -> Option<Level> {
+        let mut inner = self.lock();
         let mut worst = None;
-        for change in self.warnings.observe(tick) {
+        for change in inner.warnings.observe(tick) {
             worst = worst.max(Some(change.to).filter(|to| *to >= change.from));
-            *self.changes.entry(change.to).or_default() += u64::from(change.to != change.from);
-            self.logger.change(&change);
-            for notifier in &self.notifiers {
-                let fields = view::warning::notification(&change, self.node.as_deref());
+            *inner.changes.entry(change.to).or_default() += u64::from(change.to != change.from);
+            inner.logger.change(&change);
+            for notifier in &inner.notifiers {
+                let fields = view::warning::notification(&change, inner.node.as_deref());
                 notifier.push(Message { netns: change.id, fields });
             }
         }
@@ -64,19 +103,21 @@ impl Alerts {
     /// What was warned of so far.
     #[must_use]
     pub fn told(&self) -> Told {
+        let inner = self.lock();
         let notifications =
-            self.notifiers.iter().map(|notifier| (notifier.name(), notifier.counts()));
+            inner.notifiers.iter().map(|notifier| (notifier.name(), notifier.counts()));
         Told {
-            levels: self.warnings.levels().map(|(id, level)| (id.inode, level)).collect(),
-            changes: self.changes.clone(),
-            overlooked: self.warnings.overlooked(),
+            levels: inner.warnings.levels().map(|(id, level)| (id.inode, level)).collect(),
+            changes: inner.changes.clone(),
+            overlooked: inner.warnings.overlooked(),
             notifications: notifications.collect(),
         }
     }
 
     /// Lets what waits be told, each for at most so long.
     pub fn close(self, grace: Duration) {
-        self.notifiers.into_iter().for_each(|notifier| notifier.close(grace));
+        let notifiers = std::mem::take(&mut self.lock().notifiers);
+        notifiers.into_iter().for_each(|notifier| notifier.close(grace));
     }
 }
 
@@ -86,11 +127,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        daemon::{
-            log::tests::Written,
-            notify::{Failure, Target, config::Retry},
-            warning::Config,
-        },
+        daemon::{log::tests::Written, notify::Failure},
         model::tick::NetnsTick,
     };
 
@@ -111,10 +148,10 @@ mod tests {
     fn a_change_is_one_line_one_number_and_one_notification() {
         let (tell, heard) = channel();
         let written = Written::default();
-        let notifier = Notifier::start(Hears(tell), Retry::default(), written.logger()).unwrap();
+        let notifier =
+            Notifier::start(Box::new(Hears(tell)), Retry::default(), written.logger()).unwrap();
         let warnings = Warnings::new(Config::default());
-        let mut alerts =
-            Alerts::new(warnings, vec![notifier], written.logger(), Some("n1".to_owned()));
+        let alerts = Alerts::new(warnings, vec![notifier], written.logger(), Some("n1".to_owned()));
         let almost_full = Tick::example(vec![NetnsTick::example(7, 96, 100)]);
         let worse: Vec<_> = (0..3).map(|_| alerts.observe(&almost_full)).collect();
         assert_eq!(worse, [Some(Level::Critical), None, None]);
@@ -130,5 +167,58 @@ mod tests {
         let lines = written.lines();
         assert!(lines.len() == 1 && lines[0].contains(" critical netns 7: critical: 96% full"));
         assert!(lines[0].contains(" state=critical previous_state=ok "), "{lines:?}");
+    }
+
+    #[test]
+    fn a_revision_changes_who_is_warned_and_of_what_and_no_level() {
+        let (tell, heard) = channel();
+        let written = Written::default();
+        let target = |tell: &Sender<Message>| Box::new(Hears(tell.clone()));
+        let notifier = Notifier::start(target(&tell), Retry::default(), written.logger()).unwrap();
+        let warnings = Warnings::new(Config::default());
+        let alerts = Alerts::new(warnings, vec![notifier], written.logger(), None);
+        let mut now_ns = 0;
+        let mut observe = |entries| {
+            let mut tick = Tick::example(vec![NetnsTick::example(7, entries, 100)]);
+            now_ns += 1_000_000_000;
+            tick.time.monotonic_ns = now_ns;
+            alerts.observe(&tick);
+            alerts.told().levels[&7]
+        };
+        assert_eq!(observe(91), Level::Warning);
+        assert!(heard.recv().is_ok());
+        let thresholds = Config {
+            warning_fill: 0.95,
+            warning_fill_clear: 0.8,
+            critical_fill: 0.98,
+            quiet_seconds: 1.0,
+            ..Config::default()
+        };
+        let (other_tell, other_heard) = channel();
+        let revision = |targets: Vec<Box<dyn Target>>| Revision {
+            thresholds,
+            targets,
+            retry: Retry::default(),
+            node: Some("n2".to_owned()),
+        };
+        alerts.revise(revision(vec![target(&other_tell)]));
+        // Raised it would not be any more; to clear it takes less.
+        for _ in 0..5 {
+            assert_eq!(observe(91), Level::Warning);
+        }
+        let mut come_to = |entries: &[u64], expected| {
+            let levels: Vec<_> = entries.iter().map(|one| observe(*one)).collect();
+            assert_eq!(levels.last(), Some(&expected), "{entries:?}: {levels:?}");
+            let message = other_heard.recv().unwrap();
+            assert!(message.fields.contains(&("node", "n2".into())), "{message:?}");
+        };
+        come_to(&[79, 79], Level::Ok);
+        come_to(&[79, 91, 96], Level::Warning);
+        alerts.revise(revision(vec![]));
+        assert_eq!(alerts.told().notifications, []);
+        assert_eq!(observe(99), Level::Critical);
+        drop(other_tell);
+        // Its thread ends.
+        assert!(other_heard.recv().is_err() && heard.try_recv().is_err());
     }
 }

@@ -10,6 +10,10 @@ use super::{Notice, Refusal, Shared, connection, listener::Registered};
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// Share of the connections that may be open which are taken before those that are open are looked at. Few enough that
+/// none is closed for the next before that; many enough that they do not wait long while others keep asking on theirs.
+const AT_ONCE: usize = 2;
+
 /// Takes connections for ever; each holds `alive`.
 pub(super) async fn run(
     listener: Registered,
@@ -17,6 +21,7 @@ pub(super) async fn run(
     alive: mpsc::Sender<Infallible>,
 ) {
     let mut wait = None;
+    let mut taken = 0;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -28,8 +33,11 @@ pub(super) async fn run(
                     connection::serve(stream, entry, &task).await;
                     drop(alive);
                 });
-                // Those that are open come first: each is looked at once before it may be closed for the next.
-                tokio::task::yield_now().await;
+                taken += 1;
+                if taken >= shared.limits.connections / AT_ONCE {
+                    taken = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if concerns_one(&error) => {}
             // Without a descriptor to spare accept(2) fails though there is nothing to take.

@@ -29,7 +29,11 @@ pub(super) async fn answer(
     let web = shared.web.current(&shared.say);
     let (request, body) = request.into_parts();
     let has_body = !body.is_end_stream();
-    let mut answer = if !web.admits() {
+    let mut answer = if !shared.hosts.admit(asked.peer, &request.headers) {
+        let text =
+            "over loopback this is asked by an address, localhost, or a name of --allow-host";
+        refuse(StatusCode::FORBIDDEN, text, None)
+    } else if !web.admits() {
         let text = "too many requests: the web configuration limits their rate";
         refuse(StatusCode::TOO_MANY_REQUESTS, text, Some((RETRY_AFTER, "1")))
     } else {

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -112,6 +112,33 @@ pub(super) struct Connections {
 struct Open {
     next: u64,
     entries: HashMap<u64, Connection>,
+    /// How many each has: all are asked for whenever one is closed.
+    of_peer: HashMap<Peer, usize>,
+}
+
+impl Open {
+    fn insert(&mut self, id: u64, connection: Connection) {
+        *self.of_peer.entry(connection.peer).or_insert(0) += 1;
+        self.entries.insert(id, connection);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Connection> {
+        let connection = self.entries.remove(&id)?;
+        if let hash_map::Entry::Occupied(mut count) = self.of_peer.entry(connection.peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        Some(connection)
+    }
+
+    fn victim(&self) -> Option<u64> {
+        victim(self.entries.iter().map(|(id, one)| {
+            let of_peer = self.of_peer.get(&one.peer).copied().unwrap_or_default();
+            (*id, of_peer, one.state.get())
+        }))
+    }
 }
 
 struct Connection {
@@ -132,7 +159,7 @@ pub(super) struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.counters.close();
-        lock(&self.open).entries.remove(&self.id);
+        lock(&self.open).remove(self.id);
     }
 }
 
@@ -156,7 +183,7 @@ impl Connections {
         let (counters, all) = (self.counters.clone(), self.open.clone());
         let task =
             tokio::spawn(serve(Entry { peer, state: state.clone(), id, counters, open: all }));
-        open.entries.insert(id, Connection { peer, state, task: task.abort_handle() });
+        open.insert(id, Connection { peer, state, task: task.abort_handle() });
     }
 
     /// Closes the one that is missed the least; none that is being answered.
@@ -169,8 +196,7 @@ impl Connections {
 
     /// Whether one was closed.
     fn close_victim(&self, open: &mut Open) -> bool {
-        let states = open.entries.iter().map(|(id, one)| (*id, one.peer, one.state.get()));
-        let victim = victim(&states.collect::<Vec<_>>()).and_then(|id| open.entries.remove(&id));
+        let victim = open.victim().and_then(|id| open.remove(id));
         if let Some(victim) = &victim {
             victim.task.abort();
             self.counters.refuse(Refusal::Limit);
@@ -201,17 +227,15 @@ impl Connections {
     }
 }
 
-/// Which of the connections is missed the least: by what it is about, then by how many its peer has, then by how long
-/// it has been so.
-fn victim(open: &[(u64, Peer, (Phase, Instant))]) -> Option<u64> {
-    let mut of_peer = HashMap::new();
-    for (_, peer, _) in open {
-        *of_peer.entry(peer).or_insert(0) += 1;
-    }
-    let key = |&&(id, peer, (phase, since)): &&(u64, Peer, (Phase, Instant))| {
-        (phase, Reverse(of_peer.get(&peer).copied()), since, id)
+/// Which of the connections is missed the least: by whether it has asked for something, then by how many its peer has,
+/// then by how long it has been about what it is about.
+fn victim(open: impl Iterator<Item = (u64, usize, (Phase, Instant))>) -> Option<u64> {
+    let key = |(id, of_peer, (phase, since)): &(u64, usize, (Phase, Instant))| {
+        // Whoever has come as far as TLS has not asked for more than who is about to.
+        let phase = if *phase == Phase::Handshake { Phase::Head } else { *phase };
+        (phase, Reverse(*of_peer), *since, *id)
     };
-    open.iter().min_by_key(key).map(|(id, ..)| *id)
+    open.min_by_key(key).map(|(id, ..)| id)
 }
 
 #[cfg(test)]
@@ -227,9 +251,10 @@ mod tests {
         // Who has it, what it is about, seconds since the start.
         type Connection = (u8, Phase, u64);
         // Those that there are, and which one is closed.
-        let cases: [(&[Connection], usize); 6] = [
+        let cases: [(&[Connection], u64); 7] = [
             (&[(1, Idle, 0), (1, Head, 2), (1, Head, 1)], 2),
-            (&[(1, Head, 0), (1, Handshake, 3)], 1),
+            (&[(1, Head, 3), (1, Handshake, 0)], 1),
+            (&[(1, Head, 0), (1, Handshake, 3)], 0),
             (&[(1, Answer, 0), (1, Idle, 5)], 1),
             // One who holds many, though another's is older.
             (&[(1, Idle, 0), (2, Idle, 2), (2, Idle, 1)], 2),
@@ -238,16 +263,12 @@ mod tests {
             (&[(1, Answer, 1), (2, Answer, 0)], 1),
         ];
         for (open, expected) in cases {
-            let open: Vec<_> = open
-                .iter()
-                .zip(0..)
-                .map(|(&(peer, phase, at), id)| {
-                    let peer = Some(std::net::Ipv4Addr::new(192, 0, 2, peer).into());
-                    (id, peer, (phase, start + Duration::from_secs(at)))
-                })
-                .collect();
-            assert_eq!(victim(&open), Some(expected as u64), "{open:?}");
+            let states = open.iter().zip(0..).map(|(&(peer, phase, at), id)| {
+                let of_peer = open.iter().filter(|(other, ..)| *other == peer).count();
+                (id, of_peer, (phase, start + Duration::from_secs(at)))
+            });
+            assert_eq!(victim(states), Some(expected), "{open:?}");
         }
-        assert_eq!(victim(&[]), None);
+        assert_eq!(victim(std::iter::empty()), None);
     }
 }

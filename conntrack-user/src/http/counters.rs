@@ -47,7 +47,8 @@ impl Refusal {
 }
 
 /// The codes that the server itself answers with, and those that handlers are expected to.
-const CODES: [u16; 14] = [200, 204, 304, 400, 401, 404, 405, 408, 413, 429, 431, 500, 503, 505];
+const CODES: [u16; 15] =
+    [200, 204, 304, 400, 401, 403, 404, 405, 408, 413, 429, 431, 500, 503, 505];
 
 /// Connections and requests, since the start.
 #[derive(Debug, Default)]

@@ -27,7 +27,7 @@ impl Default for Limits {
     /// For a few scrapers that come every 15 to 60 s and keep their connection, and a few people.
     fn default() -> Self {
         Self {
-            connections: 64,
+            connections: 128,
             head_bytes: 8192,
             head_time: Duration::from_secs(5),
             handshake_time: Duration::from_secs(5),

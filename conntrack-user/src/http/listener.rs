@@ -127,8 +127,6 @@ impl Registered {
         match &self.socket {
             Accepting::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
-                // Answers are written whole: nothing is gained by waiting for more.
-                stream.set_nodelay(true)?;
                 Ok((Stream::Tcp(stream), Some(network(from.ip()))))
             }
             Accepting::Unix(listener) => {
@@ -139,7 +137,13 @@ impl Registered {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// Whether that is this machine itself.
+pub(super) fn is_loopback(peer: Peer) -> bool {
+    // Nobody else is in the network of ::1.
+    peer.is_some_and(|peer| peer.is_loopback() || peer == network(Ipv6Addr::LOCALHOST.into()))
+}
+
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,
@@ -160,6 +164,8 @@ fn listen_at(address: SocketAddr) -> io::Result<OwnedFd> {
     if is_ipv6 {
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
+    // Connections inherit it. Answers are written whole: nothing is gained by waiting for more.
+    sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)

@@ -9,6 +9,7 @@ mod connection;
 mod connections;
 mod counters;
 mod gzip;
+mod host;
 mod limits;
 mod listener;
 mod notice;
@@ -28,6 +29,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 pub use address::Address;
 pub use counters::{Counters, Refusal};
+pub use host::Hosts;
 pub use limits::Limits;
 pub use listener::Listener;
 pub use notice::{Notice, Say};
@@ -54,6 +56,8 @@ pub struct Server {
     pub listeners: Vec<Listener>,
     /// TLS, passwords, headers.
     pub web: Web,
+    /// By which names it is asked.
+    pub hosts: Hosts,
     /// What clients may take.
     pub limits: Limits,
     /// Who answers.
@@ -67,6 +71,7 @@ pub struct Server {
 /// What connections share.
 struct Shared {
     web: Web,
+    hosts: Hosts,
     limits: Limits,
     handler: Arc<dyn Handler>,
     counters: Arc<Counters>,
@@ -86,6 +91,7 @@ impl Server {
         let shared = Arc::new(Shared {
             connections: Connections::new(self.limits.connections, self.counters.clone()),
             web: self.web,
+            hosts: self.hosts,
             limits: self.limits,
             handler: self.handler,
             counters: self.counters,

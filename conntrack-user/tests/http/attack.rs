@@ -1,12 +1,11 @@
-//! What a scraper sees while others attack:
+//! What a scraper sees while others attack `ctmon serve`:
 //! `cargo test --release -p conntrack-user --test http metrics_under_attack -- --ignored --nocapture`.
+
+mod victim;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -14,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conntrack_user::http::{Limits, Web};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -26,8 +24,10 @@ use tokio_rustls::{
     TlsConnector, client::TlsStream, rustls::pki_types::ServerName, rustls::version::TLS13,
 };
 
+use victim::Victim;
+
 use crate::{
-    support::{Client, Running},
+    support::Client,
     web::{Authority, PAIR, login, users},
 };
 
@@ -42,80 +42,6 @@ const WRONG: usize = 10;
 const TIME: Duration = Duration::from_secs(10);
 /// Between two scrapes.
 const SCRAPE: Duration = Duration::from_millis(20);
-
-/// What the server is started with: a folder, with a web configuration or without.
-const FOLDER: &str = "CTMON_TEST_FOLDER";
-
-#[tokio::test]
-#[ignore = "the server of `metrics_under_attack`, in a process of its own"]
-async fn attacked() {
-    let Some(folder) = std::env::var_os(FOLDER) else { return };
-    let path = Path::new(&folder).join("web.yml");
-    let web = if path.exists() { Web::load(&path).unwrap() } else { Web::none() };
-    let server = Running::start_with(web, Limits::default(), "ctmon_entries 1\n".repeat(6_400));
-    println!("\nlistens at {}", server.address);
-    // Until the pipe is closed.
-    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()))
-        .await
-        .unwrap()
-        .unwrap();
-    let counters = server.counters.clone();
-    println!("answers by code: {:?}", counters.answered().collect::<Vec<_>>());
-    for why in conntrack_user::http::Refusal::ALL {
-        println!("refused, {}: {}", why.name(), counters.refused(why));
-    }
-    server.stop().await.unwrap().unwrap();
-}
-
-/// The process under attack.
-struct Victim {
-    child: Child,
-    address: SocketAddr,
-    output: BufReader<std::process::ChildStdout>,
-}
-
-impl Victim {
-    fn start(folder: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "attack::attacked", "--nocapture"])
-            .env(FOLDER, folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        let address = loop {
-            line.clear();
-            assert!(output.read_line(&mut line).unwrap() > 0, "it has not started");
-            if let Some(address) = line.strip_prefix("listens at ") {
-                break address.trim().parse().unwrap();
-            }
-        };
-        Self { child, address, output }
-    }
-
-    /// A figure of `/proc/PID/status`, in KiB.
-    fn status(&self, key: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    }
-
-    fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
-    fn end(mut self) {
-        drop(self.child.stdin.take());
-        for line in self.output.lines().map(Result::unwrap) {
-            if line.contains(": ") {
-                println!("  {line}");
-            }
-        }
-        assert!(self.child.wait().unwrap().success());
-    }
-}
 
 /// How the scraper comes.
 #[derive(Clone)]
@@ -153,7 +79,7 @@ impl Scraper {
 
 async fn scrape<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, login: &str) -> bool {
     match client.try_get("/metrics", login).await {
-        Some(answer) => answer.code == 200 && answer.body.len() == 102_400,
+        Some(answer) => answer.code == 200 && answer.body.starts_with(b"# HELP ctmon_"),
         None => false,
     }
 }
@@ -201,6 +127,16 @@ fn watch(scraper: Scraper, stop: Arc<AtomicBool>) -> Seen {
         }
         seen
     })
+}
+
+/// `/metrics` once the attack is over.
+async fn metrics(scraper: &Scraper) -> String {
+    let body = match scraper.connect().await.unwrap() {
+        Way::Plain(mut client) => client.get("/metrics", &scraper.login).await.body,
+        Way::Tls(mut client) => client.get("/metrics", &scraper.login).await.body,
+    };
+    println!("  /metrics has {} bytes", body.len());
+    String::from_utf8(body).unwrap()
 }
 
 fn print(what: &str, times: &mut [f64]) {
@@ -284,7 +220,8 @@ fn attack(title: &str, folder: &TempDir, scraper: impl Fn(SocketAddr) -> Scraper
     quiet.store(true, Relaxed);
     let mut seen = watcher.join().unwrap();
     print("before, new connection", &mut seen.new);
-    let before = (victim.status("VmRSS:"), victim.descriptors());
+    let before = victim.takes();
+    let taking = victim.watch();
 
     let stop = Arc::new(AtomicBool::new(false));
     let watcher = std::thread::spawn({
@@ -292,7 +229,7 @@ fn attack(title: &str, folder: &TempDir, scraper: impl Fn(SocketAddr) -> Scraper
         move || watch(scraper, stop)
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (took, during) = runtime.block_on(async {
+    let took = runtime.block_on(async {
         let mut attackers = JoinSet::new();
         let address = victim.address;
         for _ in 0..SLOW {
@@ -323,9 +260,8 @@ fn attack(title: &str, folder: &TempDir, scraper: impl Fn(SocketAddr) -> Scraper
         asking.join_all().await;
         let took = begin.elapsed();
         sleep(TIME.saturating_sub(took)).await;
-        let during = (victim.status("VmRSS:"), victim.descriptors());
         attackers.shutdown().await;
-        (took, during)
+        took
     });
     stop.store(true, Relaxed);
     let mut seen = watcher.join().unwrap();
@@ -336,14 +272,16 @@ fn attack(title: &str, folder: &TempDir, scraper: impl Fn(SocketAddr) -> Scraper
         seen.failed, seen.reconnected
     );
     println!("  {QUICK} quick requests in {:.1} s", took.as_secs_f64());
+    let most = taking.most();
     println!(
-        "  resident memory: {} KiB before, {} KiB during, {} KiB at the most; descriptors: {} before, {} during",
-        before.0,
-        during.0,
-        victim.status("VmHWM:"),
-        before.1,
-        during.1
+        "  resident: {} KiB before, {} KiB at the most; private: {} and {} KiB; descriptors: {} and {}",
+        before.rss, most.rss, before.private, most.private, before.descriptors, most.descriptors
     );
+    for line in runtime.block_on(metrics(&scraper)).lines() {
+        if line.starts_with("ctmon_http_") && !line.ends_with(" 0") {
+            println!("  {line}");
+        }
+    }
     victim.end();
 }
 

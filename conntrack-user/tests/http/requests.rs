@@ -19,7 +19,7 @@ async fn a_connection_is_kept() {
         let answer = client.get("/metrics", "").await;
         assert_eq!((answer.code, answer.body), (200, metrics().into_bytes()));
     }
-    client.send("HEAD /metrics HTTP/1.1\r\nHost: ctmon\r\n\r\n").await;
+    client.send("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let head = client.head().await;
     assert_eq!(head.code, 200);
     assert_eq!(head.field("content-length"), Some(metrics().len().to_string().as_str()));
@@ -209,4 +209,31 @@ async fn what_compression_saves() {
         let took = begin.elapsed().as_secs_f64() * 1e3;
         println!("{} bytes in {took:.2} ms {}", answer.body.len(), fields.trim_end());
     }
+}
+
+#[tokio::test]
+async fn over_loopback_it_is_not_asked_by_the_names_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let unix =
+        Running::start_at(&format!("unix:{}", path.display()), Web::none(), Limits::default());
+    let server = Running::start(Web::none(), Limits::default());
+    let request = |host: &str| format!("GET /metrics HTTP/1.1\r\n{host}\r\n");
+    let mut client = server.connect().await;
+    let mut local = Client::new(UnixStream::connect(&path).await.unwrap());
+    for (host, code) in [
+        ("Host: rebound.example\r\n", 403),
+        ("Host: 127.0.0.1:1\r\n", 200),
+        ("Host: a\r\n", 200),
+        ("Host: rebound.example\r\nAuthorization: Basic YTpi\r\n", 403),
+        ("", 200),
+    ] {
+        client.send(request(host)).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.code, code, "{host}");
+        assert_eq!(answer.body.starts_with(b"403 Forbidden: over loopback"), code == 403);
+        local.send(request(host)).await;
+        assert_eq!(local.answer().await.code, 200, "{host}");
+    }
+    assert_eq!((server.answered(403), unix.answered(403)), (2, 0));
 }

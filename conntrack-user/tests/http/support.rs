@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use conntrack_user::http::{
-    Address, Counters, Handler, Limits, Listener, Notice, Refusal, Server, Web,
+    Address, Counters, Handler, Hosts, Limits, Listener, Notice, Refusal, Server, Web,
 };
 use http::{Response, StatusCode, request::Parts};
 use tokio::{
@@ -81,6 +81,7 @@ impl Running {
         let server = Server {
             listeners: vec![listener],
             web,
+            hosts: Hosts::new(vec!["a".to_owned()]),
             limits,
             handler: Arc::new(Pages { metrics: metrics.into(), big: vec![b'x'; big].into() }),
             counters: counters.clone(),
@@ -174,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// The same; none if the connection was closed.
     pub(crate) async fn try_get(&mut self, path: &str, fields: &str) -> Option<Answer> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: ctmon\r\n{fields}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
         self.stream.write_all(request.as_bytes()).await.ok()?;
         self.stream.flush().await.ok()?;
         self.try_answer().await

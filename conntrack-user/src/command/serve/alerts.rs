@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use conntrack_user::daemon::{
-    alerts::Alerts,
+    alerts::{Alerts, Revision},
     log::Logger,
-    notify::{Notifier, command::Command, webhook::Webhook},
+    notify::{Notifier, Target, command::Command, webhook::Webhook},
     warning::Warnings,
 };
 
@@ -12,15 +12,27 @@ use crate::cli::Serve;
 
 /// Starts a thread for each one that is to be told.
 pub(super) fn open(serve: &Serve, logger: &Logger) -> Result<Alerts> {
-    const WHY: &str = "no thread for notifications";
-    let warnings = Warnings::new(serve.thresholds()?);
+    let Revision { thresholds, targets, retry, node } = revision(serve, |_| true)?;
+    let start = |target| Notifier::start(target, retry, logger.clone());
+    let notifiers = targets.into_iter().map(start).collect::<std::io::Result<_>>();
+    let notifiers = notifiers.context("no thread for notifications")?;
+    Ok(Alerts::new(Warnings::new(thresholds), notifiers, logger.clone(), node))
+}
+
+/// What the settings say; reads the files that a webhook needs. `may_be`: whether the one that a setting names may be
+/// told.
+pub(super) fn revision(serve: &Serve, may_be: impl Fn(&str) -> bool) -> Result<Revision> {
     let (command, webhook, retry) = serve.notify()?;
-    let mut notifiers = Vec::new();
-    if let Some(command) = Command::new(&command) {
-        notifiers.push(Notifier::start(command, retry, logger.clone()).context(WHY)?);
+    let mut targets: Vec<Box<dyn Target>> = Vec::new();
+    if may_be("notify.command")
+        && let Some(command) = Command::new(&command)
+    {
+        targets.push(Box::new(command));
     }
-    if let Some(webhook) = Webhook::new(&webhook)? {
-        notifiers.push(Notifier::start(webhook, retry, logger.clone()).context(WHY)?);
+    if may_be("notify.webhook")
+        && let Some(webhook) = Webhook::new(&webhook)?
+    {
+        targets.push(Box::new(webhook));
     }
-    Ok(Alerts::new(warnings, notifiers, logger.clone(), serve.node()))
+    Ok(Revision { thresholds: serve.thresholds()?, targets, retry, node: serve.node() })
 }

@@ -53,7 +53,7 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     })?;
     let web = serve.web_config.as_deref().map_or_else(|| Ok(Web::none()), Web::load)?;
     // Before programs are attached in vain.
-    let bound = Bound::listen(&serve.listen, web.clone())?;
+    let bound = Bound::listen(&serve.listen, web.clone(), serve.hosts())?;
     let logger = Logger::open(serve.log_format).context("--log-format")?;
     for missing in privilege::sandbox::enter(&serve.sandbox(&plan.options, &web)?)? {
         logger.log(Level::Warning, &missing, &[]);
@@ -67,7 +67,7 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut shutdown = Shutdown::listen()?;
-        let reload = Reload::listen(arguments, serve, web, logger.clone())?;
+        let reload = Reload::listen(arguments, serve, web, alerts.clone(), logger.clone())?;
         let answering = bound.answer(routes, counters, logger.clone())?;
         let mut files = Files::new(shared.clone(), folder, logger.clone())?;
         let mut feed = Feed::new(shared, logger, alerts);

@@ -1,23 +1,27 @@
-//! SIGHUP: the settings are read again.
+//! SIGHUP: the settings are read again, and what can be changed is: all of it, or nothing where something is wrong.
 
 use std::ffi::OsString;
 
 use anyhow::{Context as _, Result, bail};
 use conntrack_user::{
-    daemon::log::{Level, Logger},
+    daemon::{
+        alerts::Alerts,
+        log::{Level, Logger},
+    },
     http::Web,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::service;
-use crate::cli::{Cli, Command, Serve};
+use super::{alerts, service};
+use crate::cli::{Cli, Command, Serve, Settings};
 
 /// What there is to read again.
 pub(super) struct Reload<'a> {
     hangup: Signal,
     arguments: &'a [OsString],
-    settings: &'a Serve,
+    in_force: Settings,
     web: Web,
+    alerts: Alerts,
     logger: Logger,
 }
 
@@ -25,39 +29,79 @@ impl<'a> Reload<'a> {
     /// Listens from now on. `arguments`: the command line, which names the file; `settings`: what holds.
     pub(super) fn listen(
         arguments: &'a [OsString],
-        settings: &'a Serve,
+        settings: &Serve,
         web: Web,
+        alerts: Alerts,
         logger: Logger,
     ) -> Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-        Ok(Self { hangup, arguments, settings, web, logger })
+        let in_force = settings.settings.clone();
+        Ok(Self { hangup, arguments, in_force, web, alerts, logger })
     }
 
     /// Reads the settings whenever it is asked to.
     pub(super) async fn whenever_asked(mut self) -> Result<()> {
         while self.hangup.recv().await.is_some() {
             service::reloading();
-            let said =
-                self.once().unwrap_or_else(|error| format!("{error:#}; all stays as it was"));
-            self.logger.log(Level::Notice, &format!("SIGHUP: {said}"), &[]);
+            let (level, said) = match self.once() {
+                Ok(said) => (Level::Notice, said),
+                Err(error) => (Level::Error, format!("{error:#}; all stays as it was")),
+            };
+            self.logger.log(level, &format!("SIGHUP: {said}"), &[]);
             service::reloaded();
         }
         Ok(())
     }
 
     /// What came of it.
-    fn once(&self) -> Result<String> {
+    fn once(&mut self) -> Result<String> {
         let settings = match Cli::read(self.arguments) {
             Ok(Cli { command: Command::Serve(settings) }) => settings,
             Ok(_) => bail!("this is no `serve` any more"),
-            Err(error) => bail!("{}", error.to_string().trim_end()),
+            Err(error) => {
+                let text = error.to_string();
+                bail!("{}", text.strip_prefix("error: ").unwrap_or(&text).trim_end())
+            }
         };
+        let logger = Logger::open(settings.log_format).context("--log-format")?;
+        let revision = alerts::revision(&settings, |name| self.in_force.is_set(name))?;
+        // The last that may fail.
         self.web.reload()?;
-        let changed = settings.changed(self.settings).join(", ");
-        Ok(if changed.is_empty() {
-            "the settings were read again, and are as at the start".into()
-        } else {
-            format!("the settings were read again; it takes a restart to change {changed}")
-        })
+        self.logger.revise(logger);
+        self.alerts.revise(revision);
+        let (changed, restart) = self.in_force.take(&settings.settings);
+        Ok(said(&changed, &restart))
+    }
+}
+
+/// In a line: the names of the settings that are others now, and of those that take a restart.
+fn said(changed: &[String], restart: &[String]) -> String {
+    let mut said = "the settings were read again".to_owned();
+    match changed {
+        [] => said += ", and are as they were",
+        changed => said += &format!("; in force now: {}", changed.join(", ")),
+    }
+    if !restart.is_empty() {
+        said += &format!("; it takes a restart to change {}", restart.join(", "));
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_is_named_and_what_takes_a_restart() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let cases: [(&[&str], &[&str], &str); 3] = [
+            (&[], &[], ", and are as they were"),
+            (&["node", "warn.hold"], &[], "; in force now: node, warn.hold"),
+            (&["node"], &["listen"], "; in force now: node; it takes a restart to change listen"),
+        ];
+        for (changed, restart, expected) in cases {
+            let said = said(&names(changed), &names(restart));
+            assert_eq!(said, format!("the settings were read again{expected}"));
+        }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use conntrack_user::{
     daemon::log::{Level, Logger},
-    http::{Address, Counters, Handler, Limits, Listener, Server, Web},
+    http::{Address, Counters, Handler, Hosts, Limits, Listener, Server, Web},
 };
 use http::{Response, request::Parts};
 use tokio::sync::oneshot;
@@ -23,6 +23,7 @@ impl Handler for Routes {
 pub(super) struct Bound {
     listeners: Vec<Listener>,
     web: Web,
+    hosts: Hosts,
 }
 
 /// A server that answers.
@@ -32,13 +33,13 @@ pub(super) struct Answering {
 }
 
 impl Bound {
-    /// Listens at all of `addresses`.
+    /// Listens at all of `addresses`, where requests ask for `hosts`.
     ///
     /// # Errors
     /// Names the address, and says what to do.
-    pub(super) fn listen(addresses: &[Address], web: Web) -> Result<Self> {
+    pub(super) fn listen(addresses: &[Address], web: Web, hosts: Hosts) -> Result<Self> {
         let listeners = addresses.iter().cloned().map(Listener::bind);
-        Ok(Self { listeners: listeners.collect::<Result<_>>()?, web })
+        Ok(Self { listeners: listeners.collect::<Result<_>>()?, web, hosts })
     }
 
     /// Answers from now on.
@@ -54,6 +55,7 @@ impl Bound {
         let server = Server {
             listeners: self.listeners,
             web: self.web,
+            hosts: self.hosts,
             limits: Limits::default(),
             handler: Arc::new(routes),
             counters,

@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{fd::AsFd, linux::fs::MetadataExt as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -89,11 +89,11 @@ struct Line<'a> {
 
 /// Writes lines; its clones write to the same place.
 #[derive(Clone)]
-pub struct Logger(Arc<Inner>);
+pub struct Logger(Arc<Mutex<Inner>>);
 
 struct Inner {
     /// Where the others go: the standard error but for tests.
-    out: Mutex<Box<dyn Write + Send>>,
+    out: Box<dyn Write + Send>,
     with_json: bool,
     journal: Option<Journal>,
 }
@@ -114,7 +114,16 @@ impl Logger {
     }
 
     fn new(out: Box<dyn Write + Send>, with_json: bool, journal: Option<Journal>) -> Self {
-        Self(Arc::new(Inner { out: Mutex::new(out), with_json, journal }))
+        Self(Arc::new(Mutex::new(Inner { out, with_json, journal })))
+    }
+
+    /// Has this one and its clones write where `other` writes, and as it does.
+    pub fn revise(&self, other: Self) {
+        std::mem::swap(&mut *self.lock(), &mut *other.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says something. `fields`: names in lower case and their values; null is left out.
@@ -134,12 +143,11 @@ impl Logger {
     }
 
     fn write(&self, line: &Line<'_>) {
-        let Inner { out, with_json, journal } = &*self.0;
+        let Inner { out, with_json, journal } = &mut *self.lock();
         if journal.as_ref().is_some_and(|journal| journal.send(line).is_ok()) {
             return;
         }
         let text = if *with_json { line::json(line) } else { line::text(line) };
-        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody is left to be told that nobody listens.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
@@ -209,5 +217,17 @@ pub(crate) mod tests {
         logger.log(Level::Warning, "second", &[("netns", json!(7))]);
         let lines = written.lines();
         assert!(lines.len() == 1 && lines[0].ends_with(" warning second netns=7"), "{lines:?}");
+    }
+
+    #[test]
+    fn clones_write_where_another_writes() {
+        let [first, second] = [Written::default(), Written::default()];
+        let logger = first.logger();
+        let clone = logger.clone();
+        logger.log(Level::Notice, "one", &[]);
+        logger.revise(Logger::new(Box::new(second.clone()), true, None));
+        clone.log(Level::Notice, "two", &[]);
+        assert!(first.lines().len() == 1 && first.lines()[0].ends_with(" notice one"));
+        assert!(second.lines()[0].contains("\"message\":\"two\""), "{:?}", second.lines());
     }
 }

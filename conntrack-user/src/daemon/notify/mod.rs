@@ -75,6 +75,8 @@ struct Shared {
 
 struct State {
     queue: Queue,
+    /// Who is to be told instead from the next attempt on, and how often it is tried.
+    revised: Option<(Box<dyn Target>, Retry)>,
     counts: Counts,
     /// What waits is told once more, and nothing else.
     is_closing: bool,
@@ -89,9 +91,10 @@ impl Notifier {
     /// # Errors
     ///
     /// When there can be no thread.
-    pub fn start(target: impl Target, retry: Retry, logger: Logger) -> io::Result<Self> {
+    pub fn start(target: Box<dyn Target>, retry: Retry, logger: Logger) -> io::Result<Self> {
         let state = State {
             queue: Queue::new(CAPACITY),
+            revised: None,
             counts: Counts::default(),
             is_closing: false,
             is_abandoned: false,
@@ -108,6 +111,12 @@ impl Notifier {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Tells `target` from the next attempt on, what waits already, too. It has the same name.
+    pub fn revise(&self, target: Box<dyn Target>, retry: Retry) {
+        self.shared.lock().revised = Some((target, retry));
+        self.shared.changed.notify_all();
     }
 
     /// Has a change told; does not wait.
@@ -173,8 +182,8 @@ impl Shared {
 }
 
 /// What the thread has.
-struct Worker<T> {
-    target: T,
+struct Worker {
+    target: Box<dyn Target>,
     retry: Retry,
     logger: Logger,
     shared: Arc<Shared>,
@@ -189,7 +198,7 @@ enum Next {
     GiveUp,
 }
 
-impl<T: Target> Worker<T> {
+impl Worker {
     fn run(mut self) {
         while let Some(message) = self.next() {
             self.tell(&message);
@@ -217,6 +226,9 @@ impl<T: Target> Worker<T> {
 
     fn tell(&mut self, message: &Message) {
         for attempt in 1.. {
+            if let Some(revised) = self.shared.lock().revised.take() {
+                (self.target, self.retry) = revised;
+            }
             let is_abandoned = || self.shared.lock().is_abandoned;
             let outcome = self.target.deliver(message, &is_abandoned);
             let Err(failure) = outcome else {
@@ -247,7 +259,7 @@ impl<T: Target> Worker<T> {
                 return Next::GiveUp;
             } else if state.queue.has(message.netns) {
                 return Next::Superseded;
-            } else if left.is_zero() {
+            } else if left.is_zero() || state.revised.is_some() {
                 return Next::Again;
             }
             state = self.shared.wait(state, left);

@@ -43,7 +43,7 @@ fn bench(retry: Retry) -> Bench {
     let (tell, told) = channel();
     let written = Written::default();
     let target = Scripted { outcomes: Mutex::new(script), told: tell };
-    let notifier = Notifier::start(target, retry, written.logger()).unwrap();
+    let notifier = Notifier::start(Box::new(target), retry, written.logger()).unwrap();
     Bench { notifier, outcomes, told, written }
 }
 
@@ -128,4 +128,25 @@ fn what_waits_at_the_end_is_told_once() {
     bench.notifier.close(GRACE);
     assert_eq!(bench.told.try_recv().unwrap().netns.inode, 2);
     assert!(bench.told.try_recv().is_err());
+}
+
+#[test]
+fn another_target_is_told_what_waits() {
+    let bench = bench(SLOW);
+    bench.outcomes.send(failure("down")).unwrap();
+    bench.notifier.push(message(1, "critical"));
+    bench.told.recv().unwrap();
+    // It waits an hour now.
+    let (tell, told) = channel();
+    let (_, script) = channel();
+    let other = Scripted { outcomes: Mutex::new(script), told: tell };
+    bench.notifier.revise(Box::new(other), QUICK);
+    assert_eq!(told.recv().unwrap(), message(1, "critical"));
+    bench.notifier.push(message(2, "critical"));
+    assert_eq!(told.recv().unwrap(), message(2, "critical"));
+    let shared = Arc::clone(&bench.notifier.shared);
+    bench.notifier.close(GRACE);
+    assert!(bench.told.try_recv().is_err());
+    let expected = Counts { delivered: 2, failed_attempts: 1, ..Counts::default() };
+    assert_eq!(shared.lock().counts, expected);
 }

@@ -1,6 +1,6 @@
 //! An HTTP server that is sent each change.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use ureq::{
     Agent,
@@ -32,6 +32,16 @@ pub struct Invalid {
 
 fn invalid(key: &'static str, why: impl Into<String>) -> Invalid {
     Invalid { key, why: why.into() }
+}
+
+fn unreadable(key: &'static str, path: &Path, error: &io::Error) -> Invalid {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; a folder that was not named at the start takes a restart"
+        }
+        _ => "",
+    };
+    invalid(key, format!("{}: {error}{hint}", path.display()))
 }
 
 impl Webhook {
@@ -105,7 +115,7 @@ fn trusted(config: &config::Webhook) -> Result<Vec<Certificate<'static>>, Invali
         return Ok(certificates);
     };
     let why = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let pem = fs::read(path).map_err(|error| invalid("notify.webhook-ca", why(&error)))?;
+    let pem = fs::read(path).map_err(|error| unreadable("notify.webhook-ca", path, &error))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
         if let PemItem::Certificate(one) =
@@ -126,8 +136,7 @@ fn trusted(config: &config::Webhook) -> Result<Vec<Certificate<'static>>, Invali
 fn authorization(config: &config::Webhook) -> Result<Option<HeaderValue>, Invalid> {
     let Some(path) = &config.authorization_file else { return Ok(None) };
     let key = "notify.webhook-authorization";
-    let text = fs::read_to_string(path)
-        .map_err(|error| invalid(key, format!("{}: {error}", path.display())))?;
+    let text = fs::read_to_string(path).map_err(|error| unreadable(key, path, &error))?;
     let line = text.lines().next().unwrap_or_default().trim();
     let mut value = HeaderValue::from_str(line)
         .map_err(|_| invalid(key, format!("{}: its first line is no header", path.display())))?;

@@ -183,7 +183,7 @@ fn a_server_that_fails_hangs_and_closes_gets_it_in_the_end() {
     let retry = Retry { attempts: 5, first_seconds: 0.01, longest_seconds: 0.02 };
     let written = Written::default();
     let target = webhook(format!("http://127.0.0.1:{port}/"));
-    let notifier = Notifier::start(target, retry, written.logger()).unwrap();
+    let notifier = Notifier::start(Box::new(target), retry, written.logger()).unwrap();
     notifier.push(message());
     // The one that was closed sent nothing.
     let bodies: Vec<String> = (0..4).map(|_| requests.recv().unwrap().body).collect();

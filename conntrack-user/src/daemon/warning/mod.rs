@@ -62,6 +62,11 @@ impl Warnings {
         Self { config, netns: HashMap::new(), overlooked: 0 }
     }
 
+    /// Judges by `config` from the next tick on. What is raised stays so until that says otherwise.
+    pub const fn revise(&mut self, config: Config) {
+        self.config = config;
+    }
+
     /// The level of each namespace that is watched.
     pub fn levels(&self) -> impl Iterator<Item = (NetnsId, Level)> {
         let id = |inode: u64, watched: &Watched| NetnsId { cookie: watched.cookie, inode };

@@ -11,7 +11,7 @@ use conntrack_user::{
         shared::Shared,
         warning::{Config, Warnings},
     },
-    http::{Counters, Limits, Listener, Server, Web},
+    http::{Counters, Hosts, Limits, Listener, Server, Web},
     source::item::Item,
     view::metrics::Metrics,
 };
@@ -75,6 +75,7 @@ impl Served {
         let server = Server {
             listeners: vec![listener],
             web: Web::none(),
+            hosts: Hosts::default(),
             limits: Limits::default(),
             handler: Arc::new(routes(shared)),
             counters: Arc::new(Counters::default()),
