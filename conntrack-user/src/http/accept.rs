@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// Share of the connections that may be open which are taken before those that are open are looked at. Few enough that
 /// none is closed for the next before that; many enough that they do not wait long while others keep asking on theirs.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
 
 /// Takes connections for ever; each holds `alive`.
 pub(super) async fn run(
