@@ -102,8 +102,9 @@ impl Serve {
 
     /// What this machine is called, where that is known.
     pub(crate) fn node(&self) -> Option<String> {
-        let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        self.node.clone().or_else(|| Some(host_name()?.trim().to_owned()))
+        // Not by procfs, which the sandbox may hide.
+        let host_name = || rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
+        self.node.clone().or_else(host_name)
     }
 
     /// By which names it is asked.

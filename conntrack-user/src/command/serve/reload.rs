@@ -77,9 +77,11 @@ impl<'a> Reload<'a> {
 /// In a line: the names of the settings that are others now, and of those that take a restart.
 fn said(changed: &[String], restart: &[String]) -> String {
     let mut said = "the settings were read again".to_owned();
-    match changed {
-        [] => said += ", and are as they were",
-        changed => said += &format!("; in force now: {}", changed.join(", ")),
+    if changed.is_empty() && restart.is_empty() {
+        said += ", and are as they were";
+    }
+    if !changed.is_empty() {
+        said += &format!("; in force now: {}", changed.join(", "));
     }
     if !restart.is_empty() {
         said += &format!("; it takes a restart to change {}", restart.join(", "));
@@ -94,9 +96,10 @@ mod tests {
     #[test]
     fn what_changed_is_named_and_what_takes_a_restart() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let cases: [(&[&str], &[&str], &str); 3] = [
+        let cases: [(&[&str], &[&str], &str); 4] = [
             (&[], &[], ", and are as they were"),
             (&["node", "warn.hold"], &[], "; in force now: node, warn.hold"),
+            (&[], &["listen"], "; it takes a restart to change listen"),
             (&["node"], &["listen"], "; in force now: node; it takes a restart to change listen"),
         ];
         for (changed, restart, expected) in cases {
