@@ -23,8 +23,8 @@ Each setting is also a key of the file that --config names, and a variable of th
 event-budget and CTMON_EVENT_BUDGET. The command line comes first, then the environment, then the file.
 
 SIGUSR1 writes the last minutes into a file in --flight-dir, which `ctmon replay` reads.
-SIGHUP reads the settings again, and says which of those that changed take a restart; SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second
-one, or loading it again, attaches them.
+SIGHUP reads the settings again, and says which of those that changed take a restart.
+SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second one, or loading it again, attaches them.
 Ends with exit code 0 on SIGINT and SIGTERM; 3 on errors.";
 
 #[derive(Debug, Args)]
