@@ -8,7 +8,7 @@ use conntrack_ebpf::{CAUSE_EVICTION, CAUSE_KERNEL, CAUSE_USER};
 use crate::{
     causes, config,
     counters::{self, add, add_atomic},
-    kernel::{self, Probed, Ptr, Read as _},
+    kernel::{self, Probed, Ptr},
     netns,
     percpu::{self, Cpu, Program},
 };
@@ -35,7 +35,7 @@ fn stack_pointer(ctx: &ProbeContext) -> u64 {
 #[inline(always)]
 fn return_address(ctx: &ProbeContext) -> u64 {
     #[cfg(bpf_target_arch = "x86_64")]
-    return Probed::value(stack_pointer(ctx) as Ptr, 0);
+    return <Probed as kernel::Read>::value(stack_pointer(ctx) as Ptr, 0);
     // SAFETY: the registers are the program's context.
     #[cfg(bpf_target_arch = "aarch64")]
     return unsafe { (*ctx.regs).regs[30] };

@@ -41,6 +41,6 @@ impl Shared {
 }
 
 /// Whoever panicked meanwhile has left it whole: each call changes it at once.
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }

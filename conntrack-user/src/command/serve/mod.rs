@@ -5,6 +5,7 @@ mod feed;
 mod flight;
 #[cfg(test)]
 mod page_tests;
+mod recent;
 mod reload;
 mod routes;
 mod server;

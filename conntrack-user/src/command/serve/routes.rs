@@ -1,6 +1,6 @@
 //! What is answered under which path.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use conntrack_user::{
@@ -23,6 +23,8 @@ use http::{
 };
 use serde::Serialize;
 
+use super::recent::Recent;
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const RECORDING: &str = "application/octet-stream";
@@ -31,6 +33,9 @@ const RECORDING: &str = "application/octet-stream";
 pub(super) struct Routes {
     shared: Shared,
     metrics: Metrics,
+    /// In each format.
+    scrapes: [Recent; 2],
+    status: Recent,
     /// Age of the last tick beyond which this is not ready, in nanoseconds.
     stale_ns: u64,
     /// Whoever is sent the last minutes holds it too: one at a time, for each takes as much memory again.
@@ -52,7 +57,8 @@ impl AsRef<[u8]> for Sent {
 impl Routes {
     /// Those of `shared`, whose ticks come at least every `stale_ns` nanoseconds.
     pub(super) fn new(shared: Shared, metrics: Metrics, stale_ns: u64) -> Self {
-        Self { shared, metrics, stale_ns, lease: Arc::default() }
+        let (scrapes, status) = Default::default();
+        Self { shared, metrics, scrapes, status, stale_ns, lease: Arc::default() }
     }
 
     /// What is answered to a request.
@@ -78,17 +84,29 @@ impl Routes {
     fn metrics(&self, request: &Parts) -> Response<Bytes> {
         let accept = request.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
         let format = Format::wanted(accept.unwrap_or_default());
-        match self.metrics.text(format) {
-            Ok(metrics) => response(StatusCode::OK, format.content_type(), metrics.into()),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        let [plain, open] = &self.scrapes;
+        let scrape = match format {
+            Format::Prometheus => plain,
+            Format::OpenMetrics => open,
+        };
+        match scrape.get(Instant::now(), || self.metrics.text(format).map(Bytes::from)) {
+            Ok(metrics) => response(StatusCode::OK, format.content_type(), metrics),
+            Err(error) => failed(&error),
         }
     }
 
     /// Of thousands of namespaces it takes long to write: the next tick does not wait for that.
     fn status(&self) -> Response<Bytes> {
         let copy = |latest: &Latest| Some((latest.whole()?, latest.source()?.clone()));
-        let copied = copy(&self.shared.latest());
-        copied.map_or_else(nothing_yet, |(tick, start)| json(&Line::node(&tick, &start.origin)))
+        let status = self.status.get(Instant::now(), || {
+            let (tick, start) = copy(&self.shared.latest()).ok_or(None)?;
+            line(&Line::node(&tick, &start.origin)).map_err(Some)
+        });
+        match status {
+            Ok(status) => response(StatusCode::OK, JSON, status),
+            Err(None) => nothing_yet(),
+            Err(Some(error)) => failed(&error),
+        }
     }
 
     fn of_tick(&self, answer: impl FnOnce(&Latest) -> Option<Response<Bytes>>) -> Response<Bytes> {
@@ -182,13 +200,20 @@ fn text(status: StatusCode, text: &str) -> Response<Bytes> {
 }
 
 fn json(value: &impl Serialize) -> Response<Bytes> {
-    match serde_json::to_vec(value) {
-        Ok(mut body) => {
-            body.push(b'\n');
-            response(StatusCode::OK, JSON, body.into())
-        }
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+    match line(value) {
+        Ok(line) => response(StatusCode::OK, JSON, line),
+        Err(error) => failed(&error),
     }
+}
+
+fn line(value: &impl Serialize) -> serde_json::Result<Bytes> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line.into())
+}
+
+fn failed(error: &dyn std::error::Error) -> Response<Bytes> {
+    text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n"))
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
