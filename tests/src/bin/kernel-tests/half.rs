@@ -35,10 +35,12 @@ use rustix::{
     net::{
         AddressFamily, SendAncillaryBuffer, SendFlags, SocketType, ipproto::ICMP, sendmsg, socket,
     },
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, getpid, kill_process},
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::process::only_child;
 
 /// A setting of a namespace, which root may change in any.
 const SETTING: &str = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
@@ -85,7 +87,7 @@ pub(crate) fn run(half: Half) -> Result<()> {
     let ebpf = ebpf::Options::default();
     let remote =
         privilege::start(Options { ebpf: ebpf.clone(), probe_stats: false, listen: None })?;
-    let helper = only_child()?;
+    let helper = only_child(getpid())?;
     let user = (half == Half::Nobody).then_some((65_534, 65_534));
     let read = ["/proc", "/sys"].map(Into::into).to_vec();
     fs::write(SECRET, "")?;
@@ -135,14 +137,6 @@ fn say(said: &Said) -> Result<()> {
     serde_json::to_writer(&mut out, said)?;
     writeln!(out)?;
     out.flush().context("nobody reads what is said")
-}
-
-/// The child of this process.
-fn only_child() -> Result<Pid> {
-    let id = std::process::id();
-    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-    let child = children.trim().parse().ok().and_then(Pid::from_raw);
-    child.with_context(|| format!("{children:?} is not one helper"))
 }
 
 /// All sockets of this process: one is that to the helper.

@@ -211,3 +211,11 @@ impl Drop for Process {
 pub(crate) fn run(env: &Env, arguments: &[&str]) -> Result<Ended> {
     Process::start(env, arguments)?.end(wait::SHORT)
 }
+
+/// The only child of the first thread of a process.
+pub(crate) fn only_child(parent: Pid) -> Result<Pid> {
+    let id = parent.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+    let child = children.trim().parse().ok().and_then(Pid::from_raw);
+    child.with_context(|| format!("{children:?} is not one helper"))
+}

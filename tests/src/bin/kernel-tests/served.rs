@@ -1,6 +1,6 @@
 //! A `ctmon serve` that is asked over a unix socket.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use conntrack_tests::client;
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::{
-    process::{Ended, Process},
+    process::{self, Ended, Process},
     runner::Env,
     wait,
 };
@@ -78,10 +78,7 @@ impl Served {
 
     /// Its privileged half.
     pub(crate) fn helper(&mut self) -> Result<Pid> {
-        let id = self.process.id()?.as_raw_nonzero();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-        let helper = children.trim().parse().ok().and_then(Pid::from_raw);
-        helper.with_context(|| format!("{children:?} is not one helper"))
+        process::only_child(self.process.id()?)
     }
 
     pub(crate) fn process(&mut self) -> &mut Process {

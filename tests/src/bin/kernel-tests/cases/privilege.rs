@@ -230,10 +230,7 @@ fn start(env: &Env) -> Result<(Served, Pid)> {
     stage::prepare(TRACK)?;
     none_loaded()?;
     let mut served = Served::start(env, &[])?;
-    let id = served.process().id()?.as_raw_nonzero();
-    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-    let helper = children.trim().parse().ok().and_then(Pid::from_raw);
-    let helper = helper.with_context(|| format!("{children:?} is not one helper"))?;
+    let helper = served.helper()?;
     ensure!(!kernel::ctmon_programs()?.is_empty(), "no program is loaded");
     Ok((served, helper))
 }
