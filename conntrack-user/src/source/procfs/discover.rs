@@ -76,6 +76,10 @@ pub(in crate::source) fn all(procfs: &Path) -> (Vec<Found>, Option<u64>) {
 /// The number in a link such as `net:[4026531840]`.
 fn inode_of_link(link: &Path) -> io::Result<u64> {
     let target = fs::read_link(link)?;
+    // Linux 5.10 shows nothing where later ones refuse to show it.
+    if target.as_os_str().is_empty() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     let inode = |text: &str| text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok();
     target.to_str().and_then(inode).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
