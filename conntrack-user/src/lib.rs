@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod forecast;
 pub mod http;
+pub mod lock;
 pub mod model;
 pub mod privilege;
 pub mod source;

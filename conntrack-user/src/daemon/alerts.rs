@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use super::{
     notify::{Counts, Message, Notifier, Target, config::Retry},
     warning::{Config, Level, Warnings},
 };
-use crate::{model::tick::Tick, view};
+use crate::{lock::lock, model::tick::Tick, view};
 
 /// What there is to warn with; its clones are the same.
 #[derive(Clone)]
@@ -65,8 +65,7 @@ impl Alerts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Whoever panicked meanwhile has left it whole: each call changes it at once.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Warns by `revision` from now on. Tables stay on their levels until it says otherwise.

@@ -1,8 +1,9 @@
 //! What the feed writes and requests read.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{flight::Flight, history::History, latest::Latest};
+use crate::lock::lock;
 
 /// Copies are of the same.
 #[derive(Debug, Clone)]
@@ -38,9 +39,4 @@ impl Shared {
     pub fn flight(&self) -> Option<MutexGuard<'_, Flight>> {
         self.flight.as_deref().map(lock)
     }
-}
-
-/// Whoever panicked meanwhile has left it whole: each call changes it at once.
-pub fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,11 +17,7 @@ mod password;
 mod stream;
 mod web;
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -35,6 +31,7 @@ pub use listener::Listener;
 pub use notice::{Notice, Say};
 pub use web::Web;
 
+use crate::lock::lock;
 use connections::Connections;
 use gzip::Compressed;
 use password::Checks;
@@ -115,9 +112,4 @@ impl Server {
         }
         Ok(())
     }
-}
-
-/// What is behind a lock stays sound when a task that held it panics.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -14,6 +14,7 @@ use super::{
     helper::Options,
     message::{ANSWER_BYTES, Answer, Known, NETNS, Request, Visited},
 };
+use crate::lock::lock;
 use crate::source::{
     access::{Access, Attachment},
     ebpf::{self, parts::Parts},
@@ -52,7 +53,7 @@ impl Remote {
     }
 
     fn channel(&self) -> MutexGuard<'_, Option<Channel>> {
-        self.0.channel.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.channel)
     }
 
     /// Leaves no zombie.

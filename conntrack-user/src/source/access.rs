@@ -1,12 +1,7 @@
 //! What reading the kernel takes privileges for, and nothing else: whoever has them does it, and hands back
 //! descriptors that can be read without.
 
-use std::{
-    fmt,
-    os::fd::OwnedFd,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
+use std::{fmt, os::fd::OwnedFd, path::PathBuf, sync::Mutex};
 
 use anyhow::{Context as _, Result};
 
@@ -19,6 +14,7 @@ use super::{
         seen::Sight,
     },
 };
+use crate::lock::lock;
 
 /// Who has the privileges.
 pub trait Access: fmt::Debug + Send + Sync {
@@ -100,7 +96,7 @@ impl Own {
 
     /// Those of `inodes` that were seen last.
     fn targets(&self, inodes: &[u64]) -> Vec<Target> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = lock(&self.found);
         let wanted = found.iter().filter(|one| inodes.contains(&one.seen.inode));
         wanted.map(|one| (one.seen.inode, one.path.clone())).collect()
     }
@@ -119,7 +115,7 @@ impl Access for Own {
     fn discover(&self) -> Result<Sight> {
         let (found, hidden) = discover::all(&self.procfs);
         let seen = found.iter().map(|one| one.seen.clone()).collect();
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        *lock(&self.found) = found;
         Ok(Sight { seen, hidden })
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use conntrack_user::daemon::shared::lock;
+use conntrack_user::lock::lock;
 
 /// How old an answer may be.
 pub(super) const FRESH: Duration = Duration::from_millis(100);

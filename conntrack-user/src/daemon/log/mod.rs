@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{fd::AsFd, linux::fs::MetadataExt as _},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::SystemTime,
 };
 
@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::warning::{self, Change};
-use crate::view;
+use crate::{lock::lock, view};
 use journald::Journal;
 
 /// How grave a line is.
@@ -123,7 +123,7 @@ impl Logger {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Says something. `fields`: names in lower case and their values; null is left out.
