@@ -20,7 +20,8 @@ fn read(bytes: &[u8]) {
 
 /// A recording with one message: a checksum that is right is what a fuzzer does not come upon.
 fn with_message(topic: &str, message: &[u8]) -> Vec<u8> {
-    let options = WriteOptions::new().profile("ctmon").compression(None).emit_summary_records(false);
+    let options =
+        WriteOptions::new().profile("ctmon").compression(None).emit_summary_records(false);
     let mut writer = options.create(Cursor::new(Vec::new())).unwrap();
     let metadata = BTreeMap::from([("format_version".to_owned(), "1".to_owned())]);
     writer.write_metadata(&Metadata { name: "ctmon".into(), metadata }).unwrap();

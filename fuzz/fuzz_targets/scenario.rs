@@ -16,6 +16,9 @@ fuzz_target!(|text: &str| {
         let Some(change) = after.change else { continue };
         let deletes: u64 = change.deletes.iter().flatten().sum();
         let inserts: u64 = change.inserts.iter().sum();
-        assert_eq!(after.entries.map(|entries| entries + deletes), before.entries.map(|entries| entries + inserts));
+        assert_eq!(
+            after.entries.map(|entries| entries + deletes),
+            before.entries.map(|entries| entries + inserts)
+        );
     }
 });

@@ -16,7 +16,7 @@ use crate::{
 /// An argument of the function, or null.
 #[inline(always)]
 fn argument(ctx: &ProbeContext, index: usize) -> Ptr {
-    ctx.arg(index).unwrap_or(core::ptr::null())
+    ctx.arg(index).unwrap_or_default()
 }
 
 /// The stack pointer.
