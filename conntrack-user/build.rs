@@ -12,6 +12,15 @@ fn main() -> Result<()> {
     let root = Path::new(&manifest).parent().context("the package lies in the workspace")?;
     let ebpf = root.join("conntrack-ebpf");
 
+    // The features of the programs have the names of those of this package.
+    let is_on = |(variable, _): &(&str, &str)| env::var_os(variable).is_some();
+    let features: Vec<&str> =
+        [("CARGO_FEATURE_BENCH", "bench"), ("CARGO_FEATURE_FAULT_INJECTION", "fault-injection")]
+            .into_iter()
+            .filter(is_on)
+            .map(|(_, feature)| feature)
+            .collect();
+
     // SAFETY: a build script has one thread.
     unsafe {
         // The target has no prebuilt `core`; building it takes -Z build-std, which the pinned stable
@@ -25,7 +34,7 @@ fn main() -> Result<()> {
         [aya_build::Package {
             name: "conntrack-ebpf",
             root_dir: ebpf.to_str().context("the path of the workspace is UTF-8")?,
-            features: if env::var_os("CARGO_FEATURE_BENCH").is_some() { &["bench"] } else { &[] },
+            features: &features,
             ..Default::default()
         }],
         aya_build::Toolchain::Custom(env!("CARGO_PKG_RUST_VERSION")),

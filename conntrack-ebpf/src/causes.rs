@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, LruHashMap},
 };
-use conntrack_ebpf::{CAUSE_EVICTION, CAUSE_KERNEL, CAUSE_NETNS_EXIT, CAUSE_USER, IPS_ASSURED};
+use conntrack_ebpf::{CAUSE_EARLY_DROP, CAUSE_KERNEL, CAUSE_NETNS_EXIT, CAUSE_USER, IPS_ASSURED};
 
 use crate::{
     config,
@@ -111,10 +111,10 @@ pub(crate) fn of<R: Read>(stack: u64, ct: u64, net: Ptr, status: u32, timeout: u
     let mut cause = if lately() { noted(stack, ct) } else { CAUSE_KERNEL };
     // On its way `early_drop` also reaps entries that have expired (`nf_ct_gc_expired`); what it evicts
     // is neither expired nor assured.
-    if cause == CAUSE_EVICTION && (status & IPS_ASSURED != 0 || is_expired(timeout)) {
+    if cause == CAUSE_EARLY_DROP && (status & IPS_ASSURED != 0 || is_expired(timeout)) {
         cause = CAUSE_KERNEL;
     }
-    if cause == CAUSE_USER || cause == CAUSE_EVICTION {
+    if cause == CAUSE_USER || cause == CAUSE_EARLY_DROP {
         return cause;
     }
     if R::value::<u32>(net, config::net_references()) == 0 { CAUSE_NETNS_EXIT } else { cause }
@@ -133,7 +133,7 @@ fn noted(stack: u64, ct: u64) -> u8 {
     // With kprobes, evictions are announced.
     // SAFETY: only whether there is a value counts.
     if config::early_drop() == 0 && unsafe { EVICTING.get(stack) }.is_some() {
-        return CAUSE_EVICTION;
+        return CAUSE_EARLY_DROP;
     }
     CAUSE_KERNEL
 }

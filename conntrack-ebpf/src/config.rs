@@ -30,8 +30,9 @@ static CONFIG: Config = Config {
     ring_wakeup: 0,
     window_jiffies: 0,
     debug_log: 0,
+    #[cfg(feature = "fault-injection")]
     fault_skip_frees: 0,
-    reserved: 0,
+    reserved: [0; if cfg!(feature = "fault-injection") { 1 } else { 2 }],
 };
 
 macro_rules! fields {
@@ -52,5 +53,10 @@ fields! {
 fields! {
     u32: nf_conn_original nf_conn_reply nf_conn_status nf_conn_timeout nf_conn_net nf_conn_zone
     zone_id nf_conn_tcp_state skb_nfct net_cookie net_inode net_references cookie_is_address
-    cpus copies events rings ring_wakeup window_jiffies debug_log fault_skip_frees
+    cpus copies events rings ring_wakeup window_jiffies debug_log
+}
+
+#[cfg(feature = "fault-injection")]
+fields! {
+    u32: fault_skip_frees
 }

@@ -8,7 +8,9 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, RingBuf, ring_buf::RingBufEntry},
 };
-use conntrack_ebpf::{CAUSE_KERNEL, EVENT_REFUSED, EVERY_FLOW, FlowEvent, RINGS, is_sampled};
+use conntrack_ebpf::{
+    CAUSE_KERNEL, EVENT_TABLE_FULL_DROP, EVERY_FLOW, FlowEvent, RINGS, is_sampled,
+};
 
 use crate::{
     config,
@@ -148,7 +150,7 @@ pub(crate) fn send_refused<R: Read>(
         (&raw mut (*event).status).write(0);
         (&raw mut (*event).zone).write(zone);
         (&raw mut (*event).entry).write(0);
-        write_rest(event, netns_cookie, EVENT_REFUSED, CAUSE_KERNEL);
+        write_rest(event, netns_cookie, EVENT_TABLE_FULL_DROP, CAUSE_KERNEL);
     }
     entry.submit(BPF_RB_NO_WAKEUP.into());
 }

@@ -120,7 +120,7 @@ pub struct Counters {
     /// Those because the namespace ended.
     pub deletes_netns_exit: u64,
     /// Those inside `early_drop`, which made room for a new entry.
-    pub evictions: u64,
+    pub early_drops: u64,
     /// Entries hashed through ctnetlink or a BPF kfunc, by protocol:
     /// `nf_conntrack_hash_check_insert`. Atomic.
     pub inserts_ctnetlink: [u64; PROTOCOLS],
@@ -128,7 +128,7 @@ pub struct Counters {
     pub allocs_failed: u64,
     /// `early_drop` found nothing to evict: the packet is dropped because the table is full. With a
     /// kprobe, which cannot tell: its calls. Atomic.
-    pub table_full: u64,
+    pub table_full_drops: u64,
     /// Calls of `early_drop` in which something was evicted; with a kprobe only.
     pub full_evicted: u64,
     /// Entries that found another with their tuple in the hash: `nf_ct_resolve_clash`.
@@ -141,13 +141,14 @@ pub struct Counters {
     pub confirm_dying: u64,
     /// Events that found the ring full. Atomic.
     pub events_lost: u64,
-    /// Frees left out on purpose: see [`Config::fault_skip_frees`].
-    pub frees_skipped: u64,
     /// Events of entries that are not in the sample: of inserts by a packet, of inserts through ctnetlink
     /// (atomic), of destroys.
     pub events_sampled_out: [u64; 3],
+    /// Frees left out on purpose: see [`Config::fault_skip_frees`].
+    #[cfg(feature = "fault-injection")]
+    pub fault_frees_skipped: u64,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; if cfg!(feature = "fault-injection") { 3 } else { 4 }],
 }
 
 const _: () = assert!(size_of::<Counters>() == 384, "Counters is six cache lines");
@@ -323,9 +324,10 @@ pub struct Config {
     /// 1: rare paths write to the log of aya-log.
     pub debug_log: u32,
     /// Only for the tests of the drift: of every so many frees the last is left out. 0: none.
+    #[cfg(feature = "fault-injection")]
     pub fault_skip_frees: u32,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: [u32; if cfg!(feature = "fault-injection") { 1 } else { 2 }],
 }
 
 const _: () = assert!(size_of::<Config>() == 128);
@@ -388,9 +390,9 @@ pub const EVENT_INSERT_CTNETLINK: u8 = 2;
 /// [`FlowEvent::kind`]: the entry was taken out of the hash.
 pub const EVENT_DESTROY: u8 = 3;
 /// [`FlowEvent::kind`]: a new entry was refused because the table was full, or memory was.
-pub const EVENT_REFUSED: u8 = 4;
+pub const EVENT_TABLE_FULL_DROP: u8 = 4;
 /// [`FlowEvent::kind`]: the entry was evicted to make room for a new one.
-pub const EVENT_EVICTED: u8 = 5;
+pub const EVENT_EARLY_DROP: u8 = 5;
 
 /// [`FlowEvent::cause`]: the kernel itself: it expired, was reset, or its device went away.
 pub const CAUSE_KERNEL: u8 = 0;
@@ -399,7 +401,7 @@ pub const CAUSE_USER: u8 = 1;
 /// [`FlowEvent::cause`]: its namespace ended.
 pub const CAUSE_NETNS_EXIT: u8 = 2;
 /// [`FlowEvent::cause`]: it had to make room.
-pub const CAUSE_EVICTION: u8 = 3;
+pub const CAUSE_EARLY_DROP: u8 = 3;
 
 /// One record of the ring buffer.
 #[repr(C)]
@@ -411,7 +413,7 @@ pub struct FlowEvent {
     /// `net->net_cookie` of the entry's namespace.
     pub netns_cookie: u64,
     /// The address of its `struct nf_conn`: no two entries that are there at the same time share one. 0
-    /// where there was no entry ([`EVENT_REFUSED`]).
+    /// where there was no entry ([`EVENT_TABLE_FULL_DROP`]).
     pub entry: u64,
     /// The tuple of the first packet.
     pub original: Tuple,

@@ -32,10 +32,10 @@ fn time(second: u64) -> Time {
 fn start(second: u64) -> Item {
     let (kernel, source) = ("6.12.117".into(), "ebpf".into());
     let origin = Origin {
-        kernel,
+        kernel_release: kernel,
         source,
         counting_since_ns: None,
-        map_memory_bytes: None,
+        bpf_map_memory_bytes: None,
         hooks: vec![],
         unavailable: vec![],
     };
@@ -66,7 +66,7 @@ fn reading(purpose: Use, second: u64) -> Item {
         idle: 0,
         gone: vec![],
         events: None,
-        missed_at_most: Some(0),
+        missed_calls_max: Some(0),
         overflow: Totals::default(),
         probes: vec![],
         victims: vec![],

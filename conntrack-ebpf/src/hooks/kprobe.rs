@@ -3,7 +3,7 @@
 //! it calls, or is not told.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
-use conntrack_ebpf::{CAUSE_EVICTION, CAUSE_KERNEL, CAUSE_USER};
+use conntrack_ebpf::{CAUSE_EARLY_DROP, CAUSE_KERNEL, CAUSE_USER};
 
 use crate::{
     causes, config,
@@ -114,7 +114,7 @@ fn ctmon_k_cause(ctx: ProbeContext) -> u32 {
     let cause = if portid != 0 {
         CAUSE_USER
     } else if caller < config::early_drop_len() {
-        CAUSE_EVICTION
+        CAUSE_EARLY_DROP
     } else {
         CAUSE_KERNEL
     };
@@ -130,7 +130,7 @@ fn ctmon_k_drop(ctx: ProbeContext) -> u32 {
         && let Some(counters) =
             counters::of::<Probed>(argument(&ctx, 0), cpu, Program::Drop as usize)
     {
-        add_atomic!(counters, table_full);
+        add_atomic!(counters, table_full_drops);
     }
     0
 }

@@ -4,13 +4,13 @@
 //! and fexit) and `kprobe`.
 
 use conntrack_ebpf::{
-    CAUSE_EVICTION, CAUSE_KERNEL, CAUSE_NETNS_EXIT, CAUSE_USER, EVENT_DESTROY, EVENT_EVICTED,
+    CAUSE_EARLY_DROP, CAUSE_KERNEL, CAUSE_NETNS_EXIT, CAUSE_USER, EVENT_DESTROY, EVENT_EARLY_DROP,
     EVENT_INSERT_CTNETLINK, EVENT_INSERT_PACKET,
 };
 
 use crate::{
     causes, config,
-    counters::{self, Handle, add, add_atomic},
+    counters::{self, add, add_atomic},
     events::{self, Outcome},
     kernel::{self, Ptr, Read},
     percpu::{self, Cpu, Program},
@@ -28,23 +28,29 @@ pub(crate) fn free<R: Read>(ct: Ptr, cpu: *mut Cpu, program: usize, copy: usize)
     let Some(counters) = counters::of::<R>(net, cpu, program) else {
         return;
     };
-    if config::fault_skip_frees() == 0 || copy != 0 || !skip_for_test(&counters) {
-        add!(counters, frees[copy]);
+    #[cfg(feature = "fault-injection")]
+    if copy == 0 && is_left_out(&counters) {
+        return;
     }
+    add!(counters, frees[copy]);
 }
 
 /// Whether the fault asked for leaves out this free.
+#[cfg(feature = "fault-injection")]
 #[inline(always)]
-fn skip_for_test(counters: &Handle) -> bool {
+fn is_left_out(counters: &counters::Handle) -> bool {
+    if config::fault_skip_frees() == 0 {
+        return false;
+    }
     let read = |counter: *mut u64| {
         // SAFETY: a field of a map value.
         unsafe { counter.read() }
     };
     let before = read(counters.counter(|c| &raw mut c.frees[0]))
-        + read(counters.counter(|c| &raw mut c.frees_skipped));
+        + read(counters.counter(|c| &raw mut c.fault_frees_skipped));
     let skip = (before + 1) % u64::from(config::fault_skip_frees()) == 0;
     if skip {
-        add!(*counters, frees_skipped);
+        add!(*counters, fault_frees_skipped);
     }
     skip
 }
@@ -111,13 +117,13 @@ pub(crate) fn delete<R: Read>(ct: Ptr, ct_number: u64, stack: u64, cpu: *mut Cpu
     match cause {
         CAUSE_USER => add!(counters, deletes_user),
         CAUSE_NETNS_EXIT => add!(counters, deletes_netns_exit),
-        CAUSE_EVICTION => {
-            add!(counters, evictions);
+        CAUSE_EARLY_DROP => {
+            add!(counters, early_drops);
             // Known by address with kprobes only, and then nobody sees what `early_drop` returns.
             if config::early_drop() != 0 && causes::is_first_eviction(stack) {
                 add!(counters, full_evicted);
             }
-            events::send_victim::<R>(cpu, ct, counters.cookie, EVENT_EVICTED, cause);
+            events::send_victim::<R>(cpu, ct, counters.cookie, EVENT_EARLY_DROP, cause);
         }
         _ => {}
     }

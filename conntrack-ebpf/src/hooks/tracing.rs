@@ -161,7 +161,7 @@ fn drop(ctx: &FExitContext, run: &Run) {
         return;
     }
     if let Some(counters) = counters::of::<Typed>(ctx.arg(0), run.cpu, run.program) {
-        add_atomic!(counters, table_full);
+        add_atomic!(counters, table_full_drops);
     }
 }
 

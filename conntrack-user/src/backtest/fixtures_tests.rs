@@ -210,7 +210,7 @@ fn the_plateau_is_not_told_to_be_full_and_settles_where_it_is_said_to() {
     assert_eq!(soon, 0);
     // Between two passes of the collector it climbs: any level of that saw is one that it has.
     let off = |level: f64| (level / highest - 1.0).max(1.0 - level / mean).max(0.0);
-    let told = there.iter().filter_map(|look| look.tick.outlook.settles);
+    let told = there.iter().filter_map(|look| look.tick.outlook.steady_state);
     let mut off: Vec<f64> = told.map(|told| off(told.level)).collect();
     off.sort_by(f64::total_cmp);
     assert!(off.len() * 2 > there.len(), "{} of {}", off.len(), there.len());

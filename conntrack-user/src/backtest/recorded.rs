@@ -266,7 +266,7 @@ impl Ticks {
         };
         let change = snapshot.change;
         let refused = change.map(|change| change.refused);
-        let is_lacking = change.is_some_and(|change| change.evictions + change.refused > 0);
+        let is_lacking = change.is_some_and(|change| change.early_drops + change.refused > 0);
         let mut moment = Moment {
             level: entries,
             max,

@@ -5,17 +5,17 @@ use crate::forecast::outlook::{Outlook, Quantiles, State};
 /// Of an outlook, what is judged.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Said {
-    /// Seconds until it is full, as in [`Outlook::full`].
+    /// Seconds until it is full, as in [`Outlook::seconds_to_full`].
     pub full: Option<Quantiles<Option<f64>>>,
     /// Seconds until the first packet is dropped; that of `full` where no other is said.
     pub drop: Option<Quantiles<Option<f64>>>,
-    /// The probabilities that it is full within some times, as in [`Outlook::full_within`].
+    /// The probabilities that it is full within some times, as in [`Outlook::full_probability`].
     pub within: Option<[f64; 4]>,
     /// Entries that can be evicted at the limit.
-    pub evictable: Option<f64>,
+    pub evictable_entries: Option<f64>,
     /// Entries at which it settles.
-    pub settles: Option<f64>,
-    /// Entries in 60 s, as in [`Outlook::ahead`].
+    pub steady_state: Option<f64>,
+    /// Entries in 60 s, as in [`Outlook::entries_in_60s`].
     pub ahead: Option<Quantiles<f64>>,
     /// The ends of the 95 % interval of that.
     pub ahead95: Option<[f64; 2]>,
@@ -28,16 +28,16 @@ impl Said {
         let now = Some(0.0);
         let full = match outlook.state {
             State::Full => Some(Quantiles { low: now, median: now, high: now }),
-            _ => outlook.full,
+            _ => outlook.seconds_to_full,
         };
         Self {
             full,
-            drop: outlook.drop.or(full),
-            within: outlook.full_within,
-            evictable: outlook.evictable,
-            settles: outlook.settles.map(|settles| settles.level),
-            ahead: outlook.ahead,
-            ahead95: outlook.ahead95,
+            drop: outlook.seconds_to_first_drop.or(full),
+            within: outlook.full_probability,
+            evictable_entries: outlook.evictable_entries,
+            steady_state: outlook.steady_state.map(|steady_state| steady_state.level),
+            ahead: outlook.entries_in_60s,
+            ahead95: outlook.entries_in_60s_95,
         }
     }
 

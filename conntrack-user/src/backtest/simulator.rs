@@ -106,7 +106,7 @@ impl Simulator {
             truth.push(Moment {
                 level: table.entries(),
                 max: table.max,
-                evictable: Some(table.evictable()),
+                evictable_entries: Some(table.evictable_entries()),
                 refused: Some(change.refused),
                 found_full: table.found_full,
                 clairvoyant: Some(said),
@@ -237,7 +237,7 @@ impl<'a> Table<'a> {
 
     /// How many of `wanting` are inserted into a full table, and how many entries are evicted for them.
     fn at_the_limit(&self, wanting: u64, source: &mut Source) -> (u64, u64) {
-        let in_a_bucket = self.evictable() as f64 / self.buckets;
+        let in_a_bucket = self.evictable_entries() as f64 / self.buckets;
         let found = 1.0 - (-BUCKETS_SEARCHED * in_a_bucket).exp();
         if found <= 0.0 {
             return (0, 0);
@@ -250,12 +250,12 @@ impl<'a> Table<'a> {
             if over { wanting as f64 } else { wanting as f64 / (1.0 + found * (at_once - 1.0)) };
         let needy = (needy.round() as u64).min(wanting);
         let successes = draw::binomial(source, needy, found);
-        let evicted = ((successes as f64 * at_once).round() as u64).min(self.evictable());
+        let evicted = ((successes as f64 * at_once).round() as u64).min(self.evictable_entries());
         let inserted = if over { successes } else { successes + (wanting - needy) };
         (inserted.min(evicted), evicted)
     }
 
-    fn evictable(&self) -> u64 {
+    fn evictable_entries(&self) -> u64 {
         let streams = self.streams.iter().filter(|stream| stream.class().is_evictable());
         streams.map(|stream| stream.live).sum()
     }
@@ -269,7 +269,7 @@ impl<'a> Table<'a> {
         for (stream, share) in self.streams.iter_mut().zip(shares) {
             stream.remove(now, share, source);
             count_deletes(change, stream, share);
-            change.evictions += share;
+            change.early_drops += share;
         }
     }
 

@@ -59,7 +59,7 @@ fn nothing_is_lost_and_the_limit_holds() {
     let events = "{ at = 40, do = { reconnect = { class = 'tcp_long', share = 0.2, over = 5 } } },
         { at = 200, do = { max = 1500 } }, { at = 250, do = 'flush' }, { at = 280, do = { max = 1000 } }";
     let run = simulator("seconds = 300\nmax = 1000", arrivals, events).run(1);
-    let (mut evictions, mut refused) = (0, 0);
+    let (mut early_drops, mut refused) = (0, 0);
     for pair in run.snapshots.windows(2) {
         let [before, after] = [0, 1].map(|at| pair[at].as_ref().unwrap());
         let change = after.change.unwrap();
@@ -68,11 +68,11 @@ fn nothing_is_lost_and_the_limit_holds() {
         assert_eq!(after.entries, Some(expected));
         let Limit::Entries(max) = after.limit else { panic!() };
         assert!(expected <= u64::from(max).max(before.entries.unwrap()), "{expected} of {max}");
-        evictions += change.evictions;
+        early_drops += change.early_drops;
         refused += change.refused;
     }
     // All unanswered: one is nearly always found.
-    assert!(evictions > 1000 && refused < evictions / 10, "{evictions} {refused}");
+    assert!(early_drops > 1000 && refused < early_drops / 10, "{early_drops} {refused}");
     let flushed = run.snapshots[250].as_ref().unwrap();
     assert!(flushed.entries.unwrap() < 250);
     assert!(
@@ -86,9 +86,9 @@ fn assured_entries_are_never_evicted() {
     let arrivals = "{ class = 'tcp_assured', rate = [[0, 20]], at_start = 900 }";
     let run = simulator("seconds = 60\nmax = 1000", arrivals, "").run(1);
     let changes = run.snapshots.iter().filter_map(|snapshot| snapshot.as_ref()?.change);
-    let (evictions, refused) =
-        changes.fold((0, 0), |sum, change| (sum.0 + change.evictions, sum.1 + change.refused));
-    assert!(evictions == 0 && refused > 100, "{evictions} {refused}");
+    let (early_drops, refused) =
+        changes.fold((0, 0), |sum, change| (sum.0 + change.early_drops, sum.1 + change.refused));
+    assert!(early_drops == 0 && refused > 100, "{early_drops} {refused}");
     assert!(run.truth.first_drop(&run.truth.fills()[0]).is_some());
 }
 
@@ -99,7 +99,7 @@ fn few_evictable_entries_are_found_now_and_then() {
     let run = simulator("seconds = 2\nmax = 100000", arrivals, "").run(1);
     let change = run.snapshots[1].as_ref().unwrap().change.unwrap();
     // In 8 of 100,000 buckets with 5,000 entries: with a probability of 1 - exp(-0.4) = 0.33.
-    let share = change.evictions as f64 / (change.evictions + change.refused) as f64;
+    let share = change.early_drops as f64 / (change.early_drops + change.refused) as f64;
     assert!((share - 0.33).abs() < 0.1, "{change:?}");
 }
 

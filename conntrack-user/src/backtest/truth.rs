@@ -30,7 +30,7 @@ pub struct Truth {
     /// How many there may be.
     pub max: Vec<u32>,
     /// Entries that can be evicted at the limit; none where that is not known.
-    pub evictable: Vec<Option<u64>>,
+    pub evictable_entries: Vec<Option<u64>>,
     /// Packets dropped for want of room since the tick before; none where that is not known.
     pub refused: Vec<Option<u64>>,
     /// Whether somebody found it full since the tick before.
@@ -46,8 +46,8 @@ pub struct Moment {
     pub level: u64,
     /// As in [`Truth::max`].
     pub max: u32,
-    /// As in [`Truth::evictable`].
-    pub evictable: Option<u64>,
+    /// As in [`Truth::evictable_entries`].
+    pub evictable_entries: Option<u64>,
     /// As in [`Truth::refused`].
     pub refused: Option<u64>,
     /// As in [`Truth::found_full`].
@@ -79,7 +79,7 @@ impl Truth {
     pub(super) fn pop(&mut self) {
         self.level.pop();
         self.max.pop();
-        self.evictable.pop();
+        self.evictable_entries.pop();
         self.refused.pop();
         self.found_full.pop();
         self.clairvoyant.pop();
@@ -89,7 +89,7 @@ impl Truth {
     pub fn push(&mut self, moment: Moment) {
         self.level.push(moment.level);
         self.max.push(moment.max);
-        self.evictable.push(moment.evictable);
+        self.evictable_entries.push(moment.evictable_entries);
         self.refused.push(moment.refused);
         self.found_full.push(moment.found_full);
         self.clairvoyant.extend(moment.clairvoyant);
@@ -238,8 +238,8 @@ impl<'a> Clairvoyant<'a> {
             course.step(come, self.new[step], self.due[step].into(), stay);
         }
         let [half, end] = means.map(|mean| mean.get());
-        let settles = ((end - half).abs() <= SETTLED * end).then_some(end);
-        Said { full: Some(full), drop: Some(full), ahead, settles, ..Said::default() }
+        let steady_state = ((end - half).abs() <= SETTLED * end).then_some(end);
+        Said { full: Some(full), drop: Some(full), ahead, steady_state, ..Said::default() }
     }
 
     /// Adds up the streams.

@@ -48,10 +48,10 @@ impl Node {
     /// What is told before the first tick.
     pub(crate) fn begin(&mut self) -> [Item; 3] {
         let origin = Origin {
-            kernel: "6.12".into(),
+            kernel_release: "6.12".into(),
             source: "ebpf".into(),
             counting_since_ns: Some(now().unix_ns),
-            map_memory_bytes: None,
+            bpf_map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };
@@ -107,7 +107,7 @@ impl Node {
                 lost: 0,
                 threshold: u32::MAX,
             }),
-            missed_at_most: Some(0),
+            missed_calls_max: Some(0),
             overflow: Totals::default(),
             probes: Hook::ALL.into_iter().map(probe).collect(),
             victims: vec![],
@@ -152,8 +152,8 @@ impl Node {
                 first_ns: Some(now().unix_ns),
                 inserts: vec![1; windows as usize],
                 deletes: vec![1; windows as usize],
-                peak_inserts: 1,
-                peak_deletes: 1,
+                inserts_peak: 1,
+                deletes_peak: 1,
                 ..Windows::default()
             }),
             kernel: (!idle).then(KernelStat::default),

@@ -10,10 +10,11 @@ use conntrack_user::{
         latest::Latest,
         log::{Format, Logger},
         shared::Shared,
-        warning::{Config, Warnings},
+        warning::Warnings,
     },
     http::Counters,
     model::tick::Tick,
+    severity::THRESHOLDS,
     source::{item::Item, listener::Listener},
     view::{
         json::Line,
@@ -57,7 +58,7 @@ impl Parts {
         Ok(Self {
             node: Node::new(netns, 0, 1),
             listener: Listener::default(),
-            alerts: Alerts::new(Warnings::new(Config::default()), vec![], logger, None),
+            alerts: Alerts::new(Warnings::new(THRESHOLDS), vec![], logger, None),
             metrics: Metrics::new(shared.clone(), Arc::new(Counters::default())),
             shared,
             times: Vec::new(),
@@ -106,7 +107,7 @@ impl Parts {
         let whole = time(times, "/api/v1/status: copying", || latest.whole())?
             .context("there is no tick")?;
         time(times, "/api/v1/status: writing", || {
-            serde_json::to_vec(&Line::node(&whole, &start.origin))
+            serde_json::to_vec(&Line::node(&whole, &start.origin, |_| None))
         })??;
         Ok(())
     }

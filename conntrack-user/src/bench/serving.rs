@@ -18,9 +18,10 @@ use conntrack_user::{
         latest::Latest,
         log::{self, Logger},
         shared::Shared,
-        warning::{Config, Warnings},
+        warning::Warnings,
     },
     http::Counters,
+    severity::THRESHOLDS,
     source::ebpf::bench::Bench,
     view::metrics::{Format, Metrics},
 };
@@ -140,7 +141,7 @@ impl<'a> Run<'a> {
         let flight = load.is_recorded.then(|| Flight::new(FLIGHT));
         let shared = Shared::new(Latest::new(METRICS_NETNS), flight);
         let logger = Logger::open(log::Format::Text)?;
-        let alerts = Alerts::new(Warnings::new(Config::default()), vec![], logger.clone(), None);
+        let alerts = Alerts::new(Warnings::new(THRESHOLDS), vec![], logger.clone(), None);
         let mut feed = Feed::new(shared.clone(), logger, alerts);
         for item in node.begin() {
             let _ = feed.take(&item);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::docs::page;
+
 pub(super) const BACKTEST_COLUMNS: &str = "\
 Columns (means over the seeds; the line below: 95 % confidence intervals):
   LEAD   seconds from the alarm to the fill      SHARE  of the clairvoyant's
@@ -17,9 +19,10 @@ What a recording cannot tell is -: it has no clairvoyant, and no false alarms in
 
 #[derive(Debug, Args)]
 pub(crate) struct Backtest {
-    /// Scenarios to try, which tests/scenarios/forecast/README.md describes, and recordings, as `ctmon record` writes them;
-    /// which it is, is told by the content. Of a recording each namespace with 10 ticks or more is tried
-    #[arg(value_name = "SCENARIO.toml|RECORDING")]
+    #[arg(value_name = "SCENARIO.toml|RECORDING", help = format!(
+        "Scenarios to try, and recordings of `ctmon record`; the content decides which it is. Of a recording each namespace with \
+         10 ticks or more is tried. How scenarios are written: {}", page("backtest.md")
+    ))]
     pub(crate) files: Vec<PathBuf>,
     /// Of recordings only the network namespace with this inode number
     #[arg(long, value_name = "INODE")]

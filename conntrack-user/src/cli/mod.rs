@@ -1,6 +1,7 @@
 //! The command line.
 
 mod backtest;
+mod docs;
 mod doctor;
 mod events;
 mod flight;
@@ -114,6 +115,7 @@ pub(crate) enum Output {
 
 #[cfg(test)]
 mod tests {
+    use conntrack_user::severity::{THRESHOLDS, Thresholds};
     use conntrack_user::view::status::{FullWithin, Limits};
 
     use super::*;
@@ -179,7 +181,9 @@ mod tests {
     fn a_warning_comes_before_critical() {
         let cli = Cli::try_parse_from(["ctmon", "status", "--crit", "59"]).unwrap();
         let Command::Status(low) = cli.command else { panic!() };
-        let expected = Limits { warn: 59.0, crit: 59.0, full_within: None };
+        let thresholds =
+            Thresholds { warning_fill: 0.59, critical_fill: 0.59, ..THRESHOLDS.on_demand() };
+        let expected = Limits { thresholds, full_within: None };
         assert_eq!(low.limits().unwrap(), expected);
         let cli = Cli::try_parse_from(["ctmon", "status", "--warn", "96"]).unwrap();
         let Command::Status(status) = cli.command else { panic!() };

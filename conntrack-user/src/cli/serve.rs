@@ -8,14 +8,14 @@ use conntrack_user::{
     daemon::{
         log::Format,
         notify::config::{Command, Retry, Webhook},
-        warning::Config,
     },
     http::{Address, Hosts, Web},
     privilege::sandbox::Sandbox,
+    severity::Thresholds,
     source::live,
 };
 
-use super::{flight::Flight, follow::Observe, in_force::Settings, warn::Warn};
+use super::{docs::page, flight::Flight, follow::Observe, in_force::Settings, warn::Warn};
 use crate::command::follow::Plan;
 
 pub(super) const SERVE_SIGNALS: &str = "\
@@ -38,12 +38,14 @@ pub(crate) struct Serve {
     /// Where HTTP is answered: ADDRESS:PORT, :PORT on all addresses, or unix:PATH; several with commas between them
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "127.0.0.1:12620")]
     pub(crate) listen: Vec<Address>,
-    /// TLS and passwords, as exporters for Prometheus have them: docs/http.md
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = format!(
+        "TLS and passwords, in the file that exporters for Prometheus share: {}", page("http.md")
+    ))]
     pub(crate) web_config: Option<PathBuf>,
-    /// A name by which requests from this machine itself may ask, besides addresses, localhost and --node; several with
-    /// commas between them: docs/http.md
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help = format!(
+        "Additional Host header accepted on loopback, besides addresses, localhost and --node (guards against DNS rebinding); \
+         several with commas between them: {}", page("http.md")
+    ))]
     allow_host: Vec<String>,
     /// Network namespaces that /metrics has series of their own for; those beyond are counted together
     #[arg(long, value_name = "N", default_value = "128")]
@@ -88,7 +90,7 @@ impl Serve {
     ///
     /// # Errors
     /// Where the thresholds make no sense together.
-    pub(crate) fn thresholds(&self) -> Result<Config> {
+    pub(crate) fn thresholds(&self) -> Result<Thresholds> {
         self.warn.thresholds()
     }
 

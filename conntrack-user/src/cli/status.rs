@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use conntrack_user::{
     forecast::outlook::HORIZON,
+    severity::{THRESHOLDS, Thresholds},
     source::live,
     view::status::{FullWithin, Limits},
 };
@@ -35,11 +36,11 @@ pub(crate) struct Status {
     /// How to write it
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
-    /// Fill from which it is a warning, in per cent [default: 80, or --crit where that is lower]
+    /// Fill at or above which a table is a warning, in per cent [default: 80, or --crit where that is lower]
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     warn: Option<f64>,
-    /// Fill from which it is critical, in per cent
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "95")]
+    /// Fill at or above which a table is critical, in per cent
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value_t = percent(THRESHOLDS.critical_fill))]
     crit: f64,
     /// It is critical, too, when a table will be full within this time with at least this probability, 0.5 if it is
     /// left out: 10m, or 1h=0.9. Up to 3h
@@ -57,7 +58,7 @@ impl Status {
 
     pub(crate) fn limits(&self) -> anyhow::Result<Limits> {
         let crit = self.crit;
-        let warn = self.warn.unwrap_or_else(|| crit.min(80.0));
+        let warn = self.warn.unwrap_or_else(|| crit.min(percent(THRESHOLDS.on_demand_fill)));
         if warn > crit {
             anyhow::bail!(
                 "--warn {warn} is above --crit {crit}: a warning comes before it is critical"
@@ -67,8 +68,18 @@ impl Status {
         if self.full_within.is_some() && self.interval > Duration::from_secs(5) {
             anyhow::bail!("--full-within takes an --interval of 5s at the most");
         }
-        Ok(Limits { warn, crit, full_within: self.full_within })
+        let thresholds = Thresholds {
+            warning_fill: warn / 100.0,
+            critical_fill: crit / 100.0,
+            ..THRESHOLDS.on_demand()
+        };
+        Ok(Limits { thresholds, full_within: self.full_within })
     }
+}
+
+/// A ratio in per cent, without the noise of binary fractions.
+fn percent(ratio: f64) -> f64 {
+    (ratio * 1e4).round() / 100.0
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {

@@ -4,56 +4,54 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use conntrack_user::daemon::{
-    notify::config::{self, Command, Retry, Webhook},
-    warning::Config,
-};
+use conntrack_user::daemon::notify::config::{self, Command, Retry, Webhook};
+use conntrack_user::severity::{THRESHOLDS, Thresholds};
 
 use super::values::{parse_duration, parse_ratio};
 
 #[derive(Debug, Args)]
 pub(super) struct Warn {
     /// Critical from this share of nf_conntrack_max on, whatever is forecast
-    #[arg(long = "warn.critical-fill", value_name = "RATIO", value_parser = parse_ratio, default_value = "0.95")]
+    #[arg(long = "warn.critical-fill", value_name = "RATIO", value_parser = parse_ratio, default_value_t = THRESHOLDS.critical_fill)]
     critical_fill: f64,
     /// No longer critical for its fill below this share
-    #[arg(long = "warn.critical-fill-clear", value_name = "RATIO", value_parser = parse_ratio, default_value = "0.9")]
+    #[arg(long = "warn.critical-fill-clear", value_name = "RATIO", value_parser = parse_ratio, default_value_t = THRESHOLDS.critical_fill_clear)]
     critical_fill_clear: f64,
     /// A warning from this share on, whatever is forecast
-    #[arg(long = "warn.warning-fill", value_name = "RATIO", value_parser = parse_ratio, default_value = "0.9")]
+    #[arg(long = "warn.warning-fill", value_name = "RATIO", value_parser = parse_ratio, default_value_t = THRESHOLDS.warning_fill)]
     warning_fill: f64,
     /// No warning for its fill below this share
-    #[arg(long = "warn.warning-fill-clear", value_name = "RATIO", value_parser = parse_ratio, default_value = "0.85")]
+    #[arg(long = "warn.warning-fill-clear", value_name = "RATIO", value_parser = parse_ratio, default_value_t = THRESHOLDS.warning_fill_clear)]
     warning_fill_clear: f64,
     /// Critical when a table is probably full within this time, 3h at most
-    #[arg(long = "warn.critical-within", value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
+    #[arg(long = "warn.critical-within", value_name = "TIME", value_parser = parse_duration, default_value = time(THRESHOLDS.critical_within_seconds))]
     critical_within: Duration,
     /// A warning when a table is probably full within this time, 3h at most
-    #[arg(long = "warn.warning-within", value_name = "TIME", value_parser = parse_duration, default_value = "15m")]
+    #[arg(long = "warn.warning-within", value_name = "TIME", value_parser = parse_duration, default_value = time(THRESHOLDS.warning_within_seconds))]
     warning_within: Duration,
     /// From this share on it is looked further ahead
-    #[arg(long = "warn.high-fill", value_name = "RATIO", value_parser = parse_ratio, default_value = "0.75")]
+    #[arg(long = "warn.high-fill", value_name = "RATIO", value_parser = parse_ratio, default_value_t = THRESHOLDS.high_fill)]
     high_fill: f64,
     /// No longer below this share
-    #[arg(long = "warn.high-fill-clear", value_name = "RATIO", value_parser = parse_ratio, default_value = "0.7")]
+    #[arg(long = "warn.high-fill-clear", value_name = "RATIO", value_parser = parse_ratio, default_value_t = THRESHOLDS.high_fill_clear)]
     high_fill_clear: f64,
     /// A warning when such a table is probably full within this time, 3h at most
-    #[arg(long = "warn.high-within", value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+    #[arg(long = "warn.high-within", value_name = "TIME", value_parser = parse_duration, default_value = time(THRESHOLDS.high_within_seconds))]
     high_within: Duration,
     /// What is probable
-    #[arg(long = "warn.probability", value_name = "RATIO", value_parser = parse_ratio, default_value = "0.5")]
+    #[arg(long = "warn.probability", value_name = "RATIO", value_parser = parse_ratio, default_value_t = THRESHOLDS.probability)]
     probability: f64,
     /// What is no longer probable, if it is less
-    #[arg(long = "warn.probability-clear", value_name = "RATIO", value_parser = parse_ratio, default_value = "0.2")]
+    #[arg(long = "warn.probability-clear", value_name = "RATIO", value_parser = parse_ratio, default_value_t = THRESHOLDS.probability_clear)]
     probability_clear: f64,
     /// For how long a forecast must say so
-    #[arg(long = "warn.hold", value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s")]
+    #[arg(long = "warn.hold", value_name = "TIME", value_parser = humantime::parse_duration, default_value = time(THRESHOLDS.hold_seconds))]
     hold: Duration,
     /// For how long fill or forecast must be low again
-    #[arg(long = "warn.quiet", value_name = "TIME", value_parser = humantime::parse_duration, default_value = "1m")]
+    #[arg(long = "warn.quiet", value_name = "TIME", value_parser = humantime::parse_duration, default_value = time(THRESHOLDS.quiet_seconds))]
     quiet: Duration,
     /// For how long nothing must have been dropped or evicted
-    #[arg(long = "warn.quiet-after-loss", value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5m")]
+    #[arg(long = "warn.quiet-after-loss", value_name = "TIME", value_parser = humantime::parse_duration, default_value = time(THRESHOLDS.quiet_after_loss_seconds))]
     quiet_after_loss: Duration,
     #[command(flatten)]
     notify: Notify,
@@ -93,17 +91,23 @@ struct Notify {
     longest_wait: Duration,
 }
 
+/// Seconds as an argument.
+fn time(seconds: f64) -> String {
+    humantime::format_duration(Duration::from_secs_f64(seconds)).to_string()
+}
+
 impl Warn {
     /// The thresholds.
     ///
     /// # Errors
     /// Where they make no sense together.
-    pub(super) fn thresholds(&self) -> Result<Config> {
-        let config = Config {
+    pub(super) fn thresholds(&self) -> Result<Thresholds> {
+        let thresholds = Thresholds {
             critical_fill: self.critical_fill,
             critical_fill_clear: self.critical_fill_clear,
             warning_fill: self.warning_fill,
             warning_fill_clear: self.warning_fill_clear,
+            on_demand_fill: THRESHOLDS.on_demand_fill,
             critical_within_seconds: self.critical_within.as_secs_f64(),
             warning_within_seconds: self.warning_within.as_secs_f64(),
             high_fill: self.high_fill,
@@ -115,8 +119,8 @@ impl Warn {
             quiet_seconds: self.quiet.as_secs_f64(),
             quiet_after_loss_seconds: self.quiet_after_loss.as_secs_f64(),
         };
-        config.check()?;
-        Ok(config)
+        thresholds.check()?;
+        Ok(thresholds)
     }
 
     /// The folders in which the command may write.
@@ -169,7 +173,7 @@ mod tests {
     #[test]
     fn without_settings_it_is_as_documented() {
         let warn = read(&[]);
-        assert_eq!(warn.thresholds().unwrap(), Config::default());
+        assert_eq!(warn.thresholds().unwrap(), THRESHOLDS);
         let expected = (Command::default(), Webhook::default(), Retry::default());
         assert_eq!(warn.notify().unwrap(), expected);
         let document = include_str!("../../../docs/warnings.md");

@@ -9,6 +9,7 @@ use conntrack_user::{
         facts::{Fact, Facts},
         gather, verdict,
     },
+    severity::THRESHOLDS,
     view::doctor as view,
 };
 
@@ -21,7 +22,7 @@ pub(crate) fn run(options: &Doctor) -> Result<u8> {
     }
     let roots = options.roots();
     let facts = gather::gather(&roots, options.observe);
-    let sections = verdict::judge(&facts);
+    let sections = verdict::judge(&facts, &THRESHOLDS.on_demand());
     if let Some(path) = &options.bundle {
         bundle::write(path, &files(options, &roots, &facts)?)?;
         anstream::eprintln!(
@@ -41,14 +42,14 @@ pub(crate) fn run(options: &Doctor) -> Result<u8> {
 fn files(options: &Doctor, roots: &gather::Roots, facts: &Facts) -> Result<Vec<bundle::File>> {
     let with_private = options.include_private;
     let facts = if with_private { facts.clone() } else { bundle::without_private(facts, roots)? };
-    let sections = verdict::judge(&facts);
+    let sections = verdict::judge(&facts, &THRESHOLDS.on_demand());
     let screen = view::text(&facts, &sections);
     let screen = anstream::adapter::strip_str(&screen).to_string();
     let json = serde_json::to_string_pretty(&view::json(&facts, &sections, now()))
         .context("cannot write JSON")?;
     let private = with_private.then(|| gather::private(&roots.procfs));
     let mut statistics = gather::statistics_text(&roots.procfs);
-    if let (Fact::Unknown(why), false) = (&mut statistics, with_private) {
+    if let (Fact::Unavailable(why), false) = (&mut statistics, with_private) {
         *why = bundle::hide_roots(why, roots);
     }
     let private = private.as_ref().map(|private| private.as_slice());

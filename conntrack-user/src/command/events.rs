@@ -25,7 +25,7 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
     let mut shutdown = Shutdown::listen()?;
     let mut live = Live::open(&options.options())?;
     if let Some(lost) = live.lost().iter().find(|_| live.name() == "procfs") {
-        bail!("events come from kernel programs or ctnetlink only: {}", lost.why);
+        bail!("events come from kernel programs or ctnetlink only: {}", lost.reason);
     }
     if live.name() == "netlink" {
         lost(&live).for_each(|text| anstream::eprintln!("ctmon: {text}"));

@@ -21,7 +21,7 @@ use anyhow::Result;
 use conntrack_user::{
     model::reading::Reading,
     source::{
-        Lost,
+        Unavailable,
         item::{Hook, Origin, Start},
         live::{Live, Purpose},
     },
@@ -44,8 +44,8 @@ async fn settle(live: &mut Live, mut take: impl FnMut(Reading) -> Result<bool>) 
 /// What is said of what the source cannot tell.
 fn lost(live: &Live) -> impl Iterator<Item = String> {
     let source = live.name();
-    live.lost().iter().map(move |Lost { what, why }| {
-        format!("source {source}; not available: {what}, because {why}")
+    live.lost().iter().map(move |Unavailable { what, reason }| {
+        format!("source {source}; not available: {what}, because {reason}")
     })
 }
 
@@ -56,10 +56,10 @@ fn start(live: &Live, kernel: &str) -> Start {
         time: live.now(),
         cpus: cpus as u32,
         origin: Origin {
-            kernel: kernel.into(),
+            kernel_release: kernel.into(),
             source: live.name().into(),
             counting_since_ns: live.counting_since_ns(),
-            map_memory_bytes: live.map_memory_bytes(),
+            bpf_map_memory_bytes: live.bpf_map_memory_bytes(),
             hooks: live.hooks().iter().map(Hook::from).collect(),
             unavailable: live.lost().to_vec(),
         },

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use conntrack_user::{
     model::{flows::Flows, monitor::Monitor, tick::Tick},
+    severity::THRESHOLDS,
     source::{
         item::{Item, Notice, Use},
         listener::Listener,
@@ -31,7 +32,7 @@ pub(crate) struct Show {
 impl Show {
     /// Text, or JSON lines, to standard output. `causes`, `flows`: text has them too.
     pub(crate) fn new(output: Option<Output>, causes: bool, flows: bool) -> Self {
-        let table = Table::new(causes, flows);
+        let table = Table::new(THRESHOLDS.on_demand(), causes, flows);
         Self {
             output,
             table,
@@ -82,7 +83,7 @@ impl Show {
             }
         }
         let hooks = self.listener.start().map_or(&[][..], |start| &start.origin.hooks);
-        self.json.write(&Line::tick(tick, hooks))
+        self.json.write(&Line::tick(tick, hooks, &THRESHOLDS.on_demand()))
     }
 }
 

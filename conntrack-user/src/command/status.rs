@@ -46,5 +46,5 @@ pub(crate) async fn run(options: &Status) -> Result<u8> {
             output::Json::default().write(&Line::status(&tick, &start.origin, judged))?
         }
     };
-    Ok(judged.verdict.exit_code())
+    Ok(judged.severity.exit_code())
 }

@@ -1,4 +1,4 @@
-//! Warns: has each tick judged, and tells each change of level to the log and to whoever else is to know.
+//! Warns: has each tick judged, and tells each change of severity to the log and to whoever else is to know.
 
 use std::{
     collections::BTreeMap,
@@ -9,9 +9,14 @@ use std::{
 use super::{
     log::Logger,
     notify::{Counts, Message, Notifier, Target, config::Retry},
-    warning::{Config, Level, Warnings},
+    warning::Warnings,
 };
-use crate::{lock::lock, model::tick::Tick, view};
+use crate::{
+    lock::lock,
+    model::tick::Tick,
+    severity::{Severity, Thresholds},
+    view,
+};
 
 /// What there is to warn with; its clones are the same.
 #[derive(Clone)]
@@ -23,13 +28,13 @@ struct Inner {
     logger: Logger,
     /// What this machine is called, where that is known.
     node: Option<String>,
-    changes: BTreeMap<Level, u64>,
+    changes: BTreeMap<Severity, u64>,
 }
 
 /// What may change while it runs.
 pub struct Revision {
     /// When a table is warned of.
-    pub thresholds: Config,
+    pub thresholds: Thresholds,
     /// Who is told, among those who were told before: who is missing is told nothing more.
     pub targets: Vec<Box<dyn Target>>,
     /// How often.
@@ -41,12 +46,12 @@ pub struct Revision {
 /// What was warned of, for metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
-    /// The level of each namespace that is watched, by inode.
-    pub levels: BTreeMap<u64, Level>,
-    /// Changes to each level.
-    pub changes: BTreeMap<Level, u64>,
+    /// Severity of each table that is watched, by inode.
+    pub severities: BTreeMap<u64, Severity>,
+    /// Changes to each severity.
+    pub changes: BTreeMap<Severity, u64>,
     /// Namespaces that are not watched, because there are too many.
-    pub overlooked: u64,
+    pub untracked: u64,
     /// By the name of who is told.
     pub notifications: Vec<(&'static str, Counts)>,
 }
@@ -60,7 +65,7 @@ impl Alerts {
         logger: Logger,
         node: Option<String>,
     ) -> Self {
-        let changes = Level::ALL.into_iter().map(|level| (level, 0)).collect();
+        let changes = Severity::OF_TABLES.into_iter().map(|severity| (severity, 0)).collect();
         Self(Arc::new(Mutex::new(Inner { warnings, notifiers, logger, node, changes })))
     }
 
@@ -68,7 +73,7 @@ impl Alerts {
         lock(&self.0)
     }
 
-    /// Warns by `revision` from now on. Tables stay on their levels until it says otherwise.
+    /// Warns by `revision` from now on. Tables keep their severities until it says otherwise.
     pub fn revise(&self, revision: Revision) {
         let mut inner = self.lock();
         inner.warnings.revise(revision.thresholds);
@@ -82,9 +87,9 @@ impl Alerts {
         }
     }
 
-    /// Takes in a tick, and tells what has changed; does not wait for anybody. The worst level of a table that has got
+    /// Takes in a tick, and tells what has changed; does not wait for anybody. The worst severity of a table that has got
     /// worse; none where none has.
-    pub fn observe(&self, tick: &Tick) -> Option<Level> {
+    pub fn observe(&self, tick: &Tick) -> Option<Severity> {
         let mut inner = self.lock();
         let mut worst = None;
         for change in inner.warnings.observe(tick) {
@@ -106,9 +111,9 @@ impl Alerts {
         let notifications =
             inner.notifiers.iter().map(|notifier| (notifier.name(), notifier.counts()));
         Told {
-            levels: inner.warnings.levels().map(|(id, level)| (id.inode, level)).collect(),
+            severities: inner.warnings.severities().map(|(id, of)| (id.inode, of)).collect(),
             changes: inner.changes.clone(),
-            overlooked: inner.warnings.overlooked(),
+            untracked: inner.warnings.untracked(),
             notifications: notifications.collect(),
         }
     }
@@ -149,23 +154,23 @@ mod tests {
         let written = Written::default();
         let notifier =
             Notifier::start(Box::new(Hears(tell)), Retry::default(), written.logger()).unwrap();
-        let warnings = Warnings::new(Config::default());
+        let warnings = Warnings::new(Thresholds::default());
         let alerts = Alerts::new(warnings, vec![notifier], written.logger(), Some("n1".to_owned()));
         let almost_full = Tick::example(vec![NetnsTick::example(7, 96, 100)]);
         let worse: Vec<_> = (0..3).map(|_| alerts.observe(&almost_full)).collect();
-        assert_eq!(worse, [Some(Level::Critical), None, None]);
+        assert_eq!(worse, [Some(Severity::Critical), None, None]);
         let message = heard.recv().unwrap();
         let value = |key| message.fields.iter().find(|(one, _)| *one == key).unwrap().1.clone();
-        assert_eq!((value("node"), value("state")), ("n1".into(), "critical".into()));
+        assert_eq!((value("node"), value("severity")), ("n1".into(), "critical".into()));
         let told = alerts.told();
-        assert_eq!(told.levels, BTreeMap::from([(7, Level::Critical)]));
-        assert_eq!(told.changes[&Level::Critical], 1);
-        assert_eq!(told.changes[&Level::Ok], 0);
+        assert_eq!(told.severities, BTreeMap::from([(7, Severity::Critical)]));
+        assert_eq!(told.changes[&Severity::Critical], 1);
+        assert_eq!(told.changes[&Severity::Ok], 0);
         alerts.close(Duration::from_secs(10));
         assert!(heard.try_recv().is_err());
         let lines = written.lines();
         assert!(lines.len() == 1 && lines[0].contains(" critical netns 7: critical: 96% full"));
-        assert!(lines[0].contains(" state=critical previous_state=ok "), "{lines:?}");
+        assert!(lines[0].contains(" severity=critical previous_severity=ok "), "{lines:?}");
     }
 
     #[test]
@@ -174,7 +179,7 @@ mod tests {
         let written = Written::default();
         let target = |tell: &Sender<Message>| Box::new(Hears(tell.clone()));
         let notifier = Notifier::start(target(&tell), Retry::default(), written.logger()).unwrap();
-        let warnings = Warnings::new(Config::default());
+        let warnings = Warnings::new(Thresholds::default());
         let alerts = Alerts::new(warnings, vec![notifier], written.logger(), None);
         let mut now_ns = 0;
         let mut observe = |entries| {
@@ -182,16 +187,16 @@ mod tests {
             now_ns += 1_000_000_000;
             tick.time.monotonic_ns = now_ns;
             alerts.observe(&tick);
-            alerts.told().levels[&7]
+            alerts.told().severities[&7]
         };
-        assert_eq!(observe(91), Level::Warning);
+        assert_eq!(observe(91), Severity::Warning);
         assert!(heard.recv().is_ok());
-        let thresholds = Config {
+        let thresholds = Thresholds {
             warning_fill: 0.95,
             warning_fill_clear: 0.8,
             critical_fill: 0.98,
             quiet_seconds: 1.0,
-            ..Config::default()
+            ..Thresholds::default()
         };
         let (other_tell, other_heard) = channel();
         let revision = |targets: Vec<Box<dyn Target>>| Revision {
@@ -203,7 +208,7 @@ mod tests {
         alerts.revise(revision(vec![target(&other_tell)]));
         // Raised it would not be any more; to clear it takes less.
         for _ in 0..5 {
-            assert_eq!(observe(91), Level::Warning);
+            assert_eq!(observe(91), Severity::Warning);
         }
         let mut come_to = |entries: &[u64], expected| {
             let levels: Vec<_> = entries.iter().map(|one| observe(*one)).collect();
@@ -211,11 +216,11 @@ mod tests {
             let message = other_heard.recv().unwrap();
             assert!(message.fields.contains(&("node", "n2".into())), "{message:?}");
         };
-        come_to(&[79, 79], Level::Ok);
-        come_to(&[79, 91, 96], Level::Warning);
+        come_to(&[79, 79], Severity::Ok);
+        come_to(&[79, 91, 96], Severity::Warning);
         alerts.revise(revision(vec![]));
         assert_eq!(alerts.told().notifications, []);
-        assert_eq!(observe(99), Level::Critical);
+        assert_eq!(observe(99), Severity::Critical);
         drop(other_tell);
         // Its thread ends.
         assert!(other_heard.recv().is_err() && heard.try_recv().is_err());

@@ -49,7 +49,7 @@ pub struct Point {
     /// Entries evicted; none where nobody counts them.
     pub early_drops: Option<u32>,
     /// Seconds to full as told at its end, the median; infinite: not within three hours.
-    pub seconds_to_full: Option<f32>,
+    pub seconds_to_full_p50: Option<f32>,
     /// Entries in 60 s, as forecast at its end: 10, 50 and 90 %.
     pub ahead: Option<[f32; 3]>,
 }
@@ -63,7 +63,7 @@ struct Open {
     deletes: Option<f64>,
     peak: Option<f64>,
     drops: Option<u64>,
-    evictions: Option<u64>,
+    early_drops: Option<u64>,
 }
 
 /// Shortest time of a point. A tick is a little shorter or longer than its interval.
@@ -110,20 +110,21 @@ impl Series {
             deletes: Some(0.0),
             peak: None,
             drops: Some(0),
-            evictions: Some(0),
+            early_drops: Some(0),
         });
         let seconds = interval_ns as f64 / 1e9;
         let plus = |sum: Option<f64>, rate: Option<f64>| Some(sum? + rate? * seconds);
         open.nanoseconds += interval_ns;
         open.inserts = plus(open.inserts, netns.rates.insert);
         open.deletes = plus(open.deletes, netns.rates.delete);
-        let peaks = [open.peak, netns.peak_insert_rate()];
+        let peaks = [open.peak, netns.insert_rate_peak()];
         open.peak = peaks.into_iter().flatten().reduce(f64::max);
         let counted = &tick.counted;
         let drops = netns.change.filter(|_| counted.early_drops);
-        let evictions = drops.filter(|_| counted.deletes);
-        open.drops = open.drops.zip(drops).map(|(sum, tick)| sum + tick.table_full);
-        open.evictions = open.evictions.zip(evictions).map(|(sum, tick)| sum + tick.evictions);
+        let early_drops = drops.filter(|_| counted.deletes);
+        open.drops = open.drops.zip(drops).map(|(sum, tick)| sum + tick.table_full_drops);
+        open.early_drops =
+            open.early_drops.zip(early_drops).map(|(sum, tick)| sum + tick.early_drops);
         if tick.time.monotonic_ns.saturating_sub(open.since_ns) < POINT_NS {
             return;
         }
@@ -131,7 +132,7 @@ impl Series {
             sum.filter(|_| open.nanoseconds > 0)
                 .map(|sum| (sum * 1e9 / open.nanoseconds as f64) as f32)
         };
-        let full = netns.outlook.full.map(|full| full.median.unwrap_or(f64::INFINITY));
+        let full = netns.outlook.seconds_to_full.map(|full| full.median.unwrap_or(f64::INFINITY));
         let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let point = Point {
             time_ns: tick.time.unix_ns,
@@ -140,9 +141,12 @@ impl Series {
             insert_rate_peak: open.peak.map(|peak| peak as f32),
             delete_rate: rate(open.deletes),
             table_full_drops: open.drops.map(small),
-            early_drops: open.evictions.map(small),
-            seconds_to_full: full.map(|seconds| seconds as f32),
-            ahead: netns.outlook.ahead.map(|a| [a.low, a.median, a.high].map(|n| n as f32)),
+            early_drops: open.early_drops.map(small),
+            seconds_to_full_p50: full.map(|seconds| seconds as f32),
+            ahead: netns
+                .outlook
+                .entries_in_60s
+                .map(|a| [a.low, a.median, a.high].map(|n| n as f32)),
         };
         self.open = None;
         // The clock was set back: what is later by it cannot be told from what is now.
@@ -169,7 +173,7 @@ mod tests {
     }
 
     fn rated(inode: u64, entries: u64, insert: Option<f64>) -> NetnsTick {
-        let change = Some(Totals { table_full: 2, evictions: 1, ..Totals::default() });
+        let change = Some(Totals { table_full_drops: 2, early_drops: 1, ..Totals::default() });
         let rates = Rates { insert, ..Rates::default() };
         NetnsTick { rates, change, ..NetnsTick::example(inode, entries, 1000) }
     }
@@ -191,7 +195,7 @@ mod tests {
         assert_eq!((first.entries, second.entries), (Some(10), Some(20)));
         assert_eq!((first.insert_rate, second.insert_rate), (Some(100.0), Some(155.0)));
         assert_eq!((first.table_full_drops, first.early_drops), (Some(20), Some(10)));
-        assert_eq!((first.delete_rate, first.seconds_to_full), (None, None));
+        assert_eq!((first.delete_rate, first.seconds_to_full_p50), (None, None));
         assert_eq!(points(&history, first.time_ns), [vec![second]]);
     }
 

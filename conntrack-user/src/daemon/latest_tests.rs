@@ -73,10 +73,10 @@ fn with_a_new_source_all_is_counted_anew() {
     let mut latest = Latest::new(1);
     take(&mut latest, 1, vec![counted(1, 5), counted(2, 6)]);
     let origin = Origin {
-        kernel: "6.12".into(),
+        kernel_release: "6.12".into(),
         source: "ebpf".into(),
         counting_since_ns: None,
-        map_memory_bytes: None,
+        bpf_map_memory_bytes: None,
         hooks: vec![],
         unavailable: vec![],
     };

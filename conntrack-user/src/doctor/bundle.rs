@@ -98,7 +98,7 @@ pub fn files(
         Fact::Known(pairs) => {
             pairs.iter().map(|(key, value)| format!("{prefix}{key}={value}\n")).collect()
         }
-        Fact::Unknown(why) => format!("# {why}\n"),
+        Fact::Unavailable(why) => format!("# {why}\n"),
     };
     let mut files = vec![
         file("doctor.txt", "what ctmon doctor shows", screen),
@@ -119,14 +119,14 @@ pub fn files(
             "/proc/net/stat/nf_conntrack",
             match statistics {
                 Fact::Known(text) => format!("{text}\n"),
-                Fact::Unknown(why) => format!("# {why}\n"),
+                Fact::Unavailable(why) => format!("# {why}\n"),
             },
         ),
     ];
     if let Some(private) = private {
         let lines = private.iter().map(|(name, fact)| match fact {
             Fact::Known(text) => format!("{name}: {text}\n"),
-            Fact::Unknown(why) => format!("{name}: not known: {why}\n"),
+            Fact::Unavailable(why) => format!("{name}: not known: {why}\n"),
         });
         files.push(file("private.txt", "host name and kernel command line", lines.collect()));
     }
@@ -153,7 +153,7 @@ pub fn left_out(with_private: bool) -> String {
 
 fn hooks(facts: &Facts) -> String {
     match &facts.attach.hooks {
-        Fact::Unknown(why) => format!("none attaches: {why}\n"),
+        Fact::Unavailable(why) => format!("none attaches: {why}\n"),
         Fact::Known(hooks) => hooks
             .iter()
             .map(|ProbedHook { hook, .. }| {
@@ -302,10 +302,10 @@ mod tests {
         };
         let mut facts = all_well();
         let reason = "cannot read /home/me/proc/modules and /sys/x".to_owned();
-        facts.surroundings.modules = Fact::Unknown(reason);
+        facts.surroundings.modules = Fact::Unavailable(reason);
         let hidden = without_private(&facts, &roots).unwrap();
         let expected = Some("cannot read /proc/modules and /sys/x");
-        assert_eq!(hidden.surroundings.modules.unknown(), expected);
+        assert_eq!(hidden.surroundings.modules.unavailable(), expected);
         facts.surroundings.modules = hidden.surroundings.modules.clone();
         facts.namespaces.read[0].name = None;
         assert_eq!(hidden, facts, "nothing else changes");

@@ -14,7 +14,7 @@ pub enum Fact<T> {
     /// It is known.
     Known(T),
     /// It is not, for this reason.
-    Unknown(String),
+    Unavailable(String),
 }
 
 impl<T> Fact<T> {
@@ -23,16 +23,16 @@ impl<T> Fact<T> {
     pub const fn known(&self) -> Option<&T> {
         match self {
             Self::Known(value) => Some(value),
-            Self::Unknown(_) => None,
+            Self::Unavailable(_) => None,
         }
     }
 
-    /// Why it is not known.
+    /// Why it is not available.
     #[must_use]
-    pub const fn unknown(&self) -> Option<&str> {
+    pub const fn unavailable(&self) -> Option<&str> {
         match self {
             Self::Known(_) => None,
-            Self::Unknown(why) => Some(why.as_str()),
+            Self::Unavailable(why) => Some(why.as_str()),
         }
     }
 
@@ -41,7 +41,7 @@ impl<T> Fact<T> {
     pub fn as_ref(&self) -> Fact<&T> {
         match self {
             Self::Known(value) => Fact::Known(value),
-            Self::Unknown(why) => Fact::Unknown(why.clone()),
+            Self::Unavailable(why) => Fact::Unavailable(why.clone()),
         }
     }
 
@@ -50,7 +50,7 @@ impl<T> Fact<T> {
     pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Fact<U> {
         match self {
             Self::Known(value) => Fact::Known(make(value)),
-            Self::Unknown(why) => Fact::Unknown(why),
+            Self::Unavailable(why) => Fact::Unavailable(why),
         }
     }
 
@@ -59,7 +59,7 @@ impl<T> Fact<T> {
     pub fn and_then<U>(self, make: impl FnOnce(T) -> Fact<U>) -> Fact<U> {
         match self {
             Self::Known(value) => make(value),
-            Self::Unknown(why) => Fact::Unknown(why),
+            Self::Unavailable(why) => Fact::Unavailable(why),
         }
     }
 
@@ -233,9 +233,9 @@ pub struct Namespace {
     /// Its name under /run/netns. Private.
     pub name: Option<String>,
     /// `nf_conntrack_count`
-    pub count: Fact<u32>,
+    pub entries: Fact<u32>,
     /// `nf_conntrack_max`
-    pub max: Fact<u32>,
+    pub entries_limit: Fact<u32>,
 }
 
 /// A network namespace that could not be entered.

@@ -7,20 +7,20 @@ pub struct Outlook {
     pub state: State,
     /// Seconds until it is full; a quantile that lies beyond [`HORIZON`] is none: so likely it is not full by
     /// then. None where nothing can be said, or there is no limit.
-    pub full: Option<Quantiles<Option<f64>>>,
+    pub seconds_to_full: Option<Quantiles<Option<f64>>>,
     /// The probability that it is full within each of [`WITHIN`] seconds, in the same order.
-    pub full_within: Option<[f64; 4]>,
-    /// Seconds until the first packet is dropped for want of room, where that is not when it is full: as `full`.
-    pub drop: Option<Quantiles<Option<f64>>>,
+    pub full_probability: Option<[f64; 4]>,
+    /// Seconds until the first packet is dropped for want of room, where that is not when it is full: as `seconds_to_full`.
+    pub seconds_to_first_drop: Option<Quantiles<Option<f64>>>,
     /// Entries that the kernel can evict at the limit: those that are not assured.
-    pub evictable: Option<f64>,
+    pub evictable_entries: Option<f64>,
     /// Where it settles if arrivals and lifetimes stay as they are, and after how many seconds it is within 5 %
     /// of that; the level without regard to the limit.
-    pub settles: Option<Settles>,
+    pub steady_state: Option<SteadyState>,
     /// Entries in [`AHEAD`] seconds, without regard to the limit.
-    pub ahead: Option<Quantiles<f64>>,
+    pub entries_in_60s: Option<Quantiles<f64>>,
     /// The ends of the 95 % interval of that; none where a forecaster has none.
-    pub ahead95: Option<[f64; 2]>,
+    pub entries_in_60s_95: Option<[f64; 2]>,
     /// Why, in one line.
     pub reason: String,
 }
@@ -31,26 +31,26 @@ impl Outlook {
     pub fn unknown(state: State, reason: &str) -> Self {
         Self {
             state,
-            full: None,
-            full_within: None,
-            drop: None,
-            evictable: None,
-            settles: None,
-            ahead: None,
-            ahead95: None,
+            seconds_to_full: None,
+            full_probability: None,
+            seconds_to_first_drop: None,
+            evictable_entries: None,
+            steady_state: None,
+            entries_in_60s: None,
+            entries_in_60s_95: None,
             reason: reason.to_owned(),
         }
     }
 
     /// The probability that it is full within so many seconds, up to [`HORIZON`]; none where nothing can be said, and
-    /// where there is no limit. As [`Outlook::full_within`] and the quantiles of [`Outlook::full`] have it; between
+    /// where there is no limit. As [`Outlook::full_probability`] and the quantiles of [`Outlook::seconds_to_full`] have it; between
     /// them it is taken to rise evenly, and beyond the last of them, where nothing more is said, to stay as it is.
     #[must_use]
     pub fn full_by(&self, seconds: f64) -> Option<f64> {
         if self.state == State::Full {
             return Some(1.0);
         }
-        let (full, within) = (self.full?, self.full_within?);
+        let (full, within) = (self.seconds_to_full?, self.full_probability?);
         let times = [full.low, full.median, full.high].into_iter().zip([0.1, 0.5, 0.9]);
         let quantiles = times.filter_map(|(time, probability)| Some((time?, probability)));
         let mut law: Vec<(f64, f64)> = WITHIN.into_iter().zip(within).chain(quantiles).collect();
@@ -71,9 +71,11 @@ impl Outlook {
 
 /// Seconds up to which a forecast looks.
 pub const HORIZON: f64 = 3.0 * 3600.0;
-/// Seconds of [`Outlook::full_within`].
+/// Seconds of [`Outlook::full_probability`].
 pub const WITHIN: [f64; 4] = [60.0, 300.0, 900.0, 3600.0];
-/// Seconds of [`Outlook::ahead`].
+/// Names of [`WITHIN`] in JSON, metrics and notifications.
+pub const WITHIN_NAMES: [&str; 4] = ["1m", "5m", "15m", "1h"];
+/// Seconds of [`Outlook::entries_in_60s`].
 pub const AHEAD: f64 = 60.0;
 
 /// How a table does.
@@ -105,7 +107,7 @@ pub struct Quantiles<T> {
 
 /// A level that a table comes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settles {
+pub struct SteadyState {
     /// Entries.
     pub level: f64,
     /// Seconds.
@@ -120,8 +122,8 @@ mod tests {
     fn the_probability_to_be_full_lies_between_those_that_are_told() {
         let full = Quantiles { low: Some(120.0), median: Some(600.0), high: None };
         let outlook = Outlook {
-            full: Some(full),
-            full_within: Some([0.05, 0.3, 0.6, 0.8]),
+            seconds_to_full: Some(full),
+            full_probability: Some([0.05, 0.3, 0.6, 0.8]),
             ..Outlook::unknown(State::Filling, "")
         };
         let cases = [
@@ -142,7 +144,7 @@ mod tests {
         }
         // A quantile and a probability that do not agree: the higher one counts from there on.
         let low = Quantiles { low: Some(50.0), median: Some(59.0), high: None };
-        let outlook = Outlook { full: Some(low), ..outlook };
+        let outlook = Outlook { seconds_to_full: Some(low), ..outlook };
         assert_eq!(outlook.full_by(60.0), Some(0.5));
     }
 

@@ -3,7 +3,7 @@
 use super::{
     arrivals::Rate,
     coming::Coming,
-    outlook::{Settles, State},
+    outlook::{State, SteadyState},
 };
 use crate::model::class::Protocol;
 
@@ -16,13 +16,16 @@ pub(super) fn text(
     now: f64,
     max: Option<f64>,
     coming: &Coming,
-    settles: Option<Settles>,
+    steady_state: Option<SteadyState>,
 ) -> String {
     let mut text = arrivals(coming);
-    if let Some(settles) = settles {
-        let verb =
-            if max.is_some_and(|max| settles.level >= max) { "would settle" } else { "settles" };
-        text += &format!("; the table {verb} at {}", number(settles.level));
+    if let Some(steady_state) = steady_state {
+        let verb = if max.is_some_and(|max| steady_state.level >= max) {
+            "would settle"
+        } else {
+            "settles"
+        };
+        text += &format!("; the table {verb} at {}", number(steady_state.level));
     } else if state == State::Filling {
         text += "; the table grows without an end in sight";
     }

@@ -39,7 +39,7 @@ pub struct Change {
     /// Entries taken out of it, by final status and protocol; evictions too.
     pub deletes: ByClass<u64>,
     /// Entries evicted to make room at the limit (`early_drop`); part of `deletes`.
-    pub evictions: u64,
+    pub early_drops: u64,
     /// Packets dropped because the table was full.
     pub refused: u64,
 }

@@ -101,7 +101,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn answer(&self, code: StatusCode) {
+    pub(crate) fn answer(&self, code: StatusCode) {
         let at = CODES.iter().position(|known| *known == code.as_u16());
         let count = at.and_then(|at| self.answered.get(at)).unwrap_or(&self.others);
         count.fetch_add(1, Relaxed);

@@ -101,7 +101,7 @@ impl Baseline {
     /// The kernel's count less ours, when one of the reads was of a single moment: 0, or what the
     /// programs missed. An entry in flight makes a read too high, so the lowest one counts.
     #[must_use]
-    pub fn drift(&self, batch: &[CountRead]) -> Option<i64> {
+    pub fn count_drift(&self, batch: &[CountRead]) -> Option<i64> {
         let State::Settled(baseline) = self.state else {
             return None;
         };
@@ -163,7 +163,7 @@ mod tests {
         baseline.observe(&[flood; 100]);
         // At least 50 allocated and at most 25 freed by then.
         assert_eq!(baseline.known(), Known::Between(111, 115));
-        assert_eq!(baseline.drift(&[flood]), None);
+        assert_eq!(baseline.count_drift(&[flood]), None);
     }
 
     #[test]
@@ -173,11 +173,11 @@ mod tests {
         // 50 came and went, 3 of those that went unseen.
         settle(&mut baseline, 9, quiet(100, 50, 47));
         assert_eq!(baseline.known(), Known::Exactly(100));
-        assert_eq!(baseline.drift(&[quiet(100, 50, 47)]), Some(-3));
+        assert_eq!(baseline.count_drift(&[quiet(100, 50, 47)]), Some(-3));
         let in_flight = quiet(101, 50, 47);
-        assert_eq!(baseline.drift(&[in_flight, quiet(100, 50, 47)]), Some(-3));
+        assert_eq!(baseline.count_drift(&[in_flight, quiet(100, 50, 47)]), Some(-3));
         let moving = CountRead { after: balance(51, 47), ..in_flight };
-        assert_eq!(baseline.drift(&[moving]), None);
-        assert_eq!(baseline.drift(&[]), None);
+        assert_eq!(baseline.count_drift(&[moving]), None);
+        assert_eq!(baseline.count_drift(&[]), None);
     }
 }

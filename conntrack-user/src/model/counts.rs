@@ -96,7 +96,8 @@ pub struct Totals {
     /// Allocations refused: table full and nothing to evict, or no memory.
     pub allocs_failed: u64,
     /// Packets dropped because the table was full and nothing could be evicted.
-    pub table_full: u64,
+    #[serde(alias = "table_full")]
+    pub table_full_drops: u64,
     /// Entries hashed by a packet.
     pub inserts_packet: ByProtocol,
     /// Entries hashed through ctnetlink or a BPF kfunc.
@@ -108,7 +109,8 @@ pub struct Totals {
     /// Those because the namespace ended.
     pub deletes_netns_exit: u64,
     /// Those evicted early to make room for new ones.
-    pub evictions: u64,
+    #[serde(alias = "evictions")]
+    pub early_drops: u64,
     /// Entries that found another one with their tuple when they were to be hashed.
     pub clashes: u64,
     /// Those that were merged into the other one, or hashed beside it.
@@ -121,8 +123,6 @@ pub struct Totals {
     pub failed_dying: u64,
     /// Entries freed, whether they had been hashed or not.
     pub frees: u64,
-    /// Frees that a test had left out of `frees`.
-    pub frees_skipped: u64,
     /// Events of entries that are not in the sample.
     pub events_sampled_out: u64,
     /// Events that found the ring buffer full.
@@ -140,7 +140,7 @@ impl Totals {
     /// went away.
     #[must_use]
     pub const fn deletes_kernel(&self) -> u64 {
-        let others = self.deletes_user + self.deletes_netns_exit + self.evictions;
+        let others = self.deletes_user + self.deletes_netns_exit + self.early_drops;
         // Each is read at another moment.
         self.deletes.sum().saturating_sub(others)
     }
@@ -167,20 +167,19 @@ impl Totals {
         Self {
             allocs: f(self.allocs, other.allocs),
             allocs_failed: f(self.allocs_failed, other.allocs_failed),
-            table_full: f(self.table_full, other.table_full),
+            table_full_drops: f(self.table_full_drops, other.table_full_drops),
             inserts_packet: self.inserts_packet.zip(&other.inserts_packet, f),
             inserts_ctnetlink: self.inserts_ctnetlink.zip(&other.inserts_ctnetlink, f),
             deletes: self.deletes.zip(&other.deletes, f),
             deletes_user: f(self.deletes_user, other.deletes_user),
             deletes_netns_exit: f(self.deletes_netns_exit, other.deletes_netns_exit),
-            evictions: f(self.evictions, other.evictions),
+            early_drops: f(self.early_drops, other.early_drops),
             clashes: f(self.clashes, other.clashes),
             clashes_resolved: f(self.clashes_resolved, other.clashes_resolved),
             failed_clash: f(self.failed_clash, other.failed_clash),
             failed_chain_too_long: f(self.failed_chain_too_long, other.failed_chain_too_long),
             failed_dying: f(self.failed_dying, other.failed_dying),
             frees: f(self.frees, other.frees),
-            frees_skipped: f(self.frees_skipped, other.frees_skipped),
             events_sampled_out: f(self.events_sampled_out, other.events_sampled_out),
             events_lost: f(self.events_lost, other.events_lost),
         }
@@ -218,7 +217,7 @@ pub struct Counted {
     pub inserts_ctnetlink: bool,
     /// `deletes`
     pub deletes: bool,
-    /// `table_full` and, with `deletes`, `evictions`
+    /// `table_full_drops` and, with `deletes`, `early_drops`
     pub early_drops: bool,
     /// `deletes_user`, and so which deletes are the kernel's own
     pub causes: bool,

@@ -104,9 +104,11 @@ pub enum EventKind {
     /// It has left the table.
     Destroy(Cause),
     /// There was no room for it.
-    Refused,
+    #[serde(alias = "Refused")]
+    TableFullDrop,
     /// It had to make room for another one; sent besides the one that it has left.
-    Evicted,
+    #[serde(alias = "Evicted")]
+    EarlyDrop,
 }
 
 /// Why an entry has left the table.
@@ -119,7 +121,8 @@ pub enum Cause {
     /// Its namespace ended.
     NetnsExit,
     /// It had to make room for another one.
-    Eviction,
+    #[serde(alias = "Eviction")]
+    EarlyDrop,
     /// Any of these but a user: ctnetlink's events do not say which.
     NoUser,
 }

@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowSummary {
     /// The probability with which a new entry is in the sample: above 0, at most 1.
-    pub sampling_ratio: f64,
+    pub sample_ratio: f64,
     /// Live flows in the sample.
     pub live_sampled: u64,
     /// Live entries inserted since attaching.
@@ -44,7 +44,7 @@ impl FlowSummary {
             Estimate { value: rest(live.value), low: rest(live.high), high: rest(live.low) }
         };
         Self {
-            sampling_ratio: ratio(flows.threshold()),
+            sample_ratio: ratio(flows.threshold()),
             live_sampled: flows.len() as u64,
             live,
             live_by_protocol,

@@ -15,8 +15,8 @@ use crate::forecast::{
     table::Table,
 };
 
-/// Forecasters at the most; namespaces beyond have none. One takes 10 kB where only levels are known, 26 kB where one
-/// protocol comes and goes, 72 kB where all do, and 12 kB more for entries that have ended.
+/// Forecasters at the most; namespaces beyond have none. docs/outlook.md has the memory of
+/// one, measured.
 pub const MOST: usize = 512;
 
 /// A forecaster whose table has not moved for so long makes room for one whose table does.
@@ -184,8 +184,8 @@ pub fn change(counts: &Totals, counted: &Counted, was_full: bool) -> Option<Chan
     Some(Change {
         inserts: counts.inserts_packet.zip(&counts.inserts_ctnetlink, |a, b| a + b).into(),
         deletes: counts.deletes.into(),
-        evictions: counts.evictions,
-        refused: counts.table_full,
+        early_drops: counts.early_drops,
+        refused: counts.table_full_drops,
     })
 }
 

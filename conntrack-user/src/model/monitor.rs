@@ -120,7 +120,7 @@ impl Monitor {
             .collect();
         // An idle one was looked at for its drift: it is shown where there is one.
         let is_shown = |(netns, tick): &(&NetnsReading, NetnsTick)| {
-            !netns.idle || tick.drift.is_some_and(|drift| drift != 0)
+            !netns.idle || tick.count_drift.is_some_and(|count_drift| count_drift != 0)
         };
         let netns: Vec<_> = netns.into_iter().filter(is_shown).map(|(_, tick)| tick).collect();
         for id in &reading.gone {
@@ -145,7 +145,7 @@ impl Monitor {
             idle: reading.idle,
             gone: reading.gone.clone(),
             events: reading.events,
-            missed_at_most: reading.missed_at_most,
+            missed_calls_max: reading.missed_calls_max,
             counted: reading.counted,
             overflow: Some(reading.overflow).filter(|overflow| *overflow != Totals::default()),
             probes: reading.probes.clone(),
@@ -196,7 +196,7 @@ impl Monitor {
             _ => None,
         };
         let rates = rates(change.as_ref(), &all.counted, state.entries, entries, interval_ns);
-        let drift = state.drift(&reading.counts, &all.counted);
+        let count_drift = state.count_drift(&reading.counts, &all.counted);
         let baseline = state.before(&all.counted);
         let entries_before = std::mem::replace(&mut state.entries, entries);
         state.totals = reading.totals;
@@ -230,7 +230,7 @@ impl Monitor {
             windows: reading.windows.clone(),
             totals: reading.totals,
             baseline,
-            drift,
+            count_drift,
             outlook,
             timeouts_known: timeouts.is_some(),
             count,

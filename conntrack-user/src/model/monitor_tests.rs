@@ -64,7 +64,7 @@ fn the_first_tick_has_counts_and_no_rates() {
     let one = &tick.netns[0];
     assert_eq!(one.entries, Entries::Exact(150));
     assert_eq!(one.fill_ratio(), Some(0.15));
-    assert_eq!((one.baseline, one.drift), (Some(100), Some(0)));
+    assert_eq!((one.baseline, one.count_drift), (Some(100), Some(0)));
     assert_eq!((one.change, one.rates), (None, Rates::default()));
     assert_eq!(one.outlook.state, Outcome::Unknown);
     assert_eq!(tick.events, Some(EVENTS));
@@ -106,7 +106,7 @@ fn max_0_is_no_limit() {
     let tick = monitor.observe(&at(2, vec![netns(INIT, 150, 0, 50)]));
     assert_eq!(tick.netns[0].limit, Limit::Unlimited);
     assert_eq!(tick.netns[0].fill_ratio(), None);
-    assert_eq!(tick.netns[0].outlook.full, None);
+    assert_eq!(tick.netns[0].outlook.seconds_to_full, None);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn without_programs_the_kernel_s_count_is_all_there_is() {
     let one = &tick.netns[0];
     assert_eq!(one.entries, Entries::Exact(130));
     assert_eq!(one.rates, Rates { insert: None, delete: None, net: Some(30.0) });
-    assert_eq!((one.totals, one.drift, one.baseline), (None, None, None));
+    assert_eq!((one.totals, one.count_drift, one.baseline), (None, None, None));
 }
 
 #[test]
@@ -168,12 +168,13 @@ fn an_entry_in_flight_is_no_drift_and_a_missed_one_is() {
     let mut monitor = settled();
     // One more in the kernel's count than the programs have seen.
     let one_more = || vec![netns(INIT, 101, 1000, 0)];
-    let mut drift = |second, reading| monitor.observe(&at(second, reading)).netns[0].drift;
-    assert_eq!(drift(1, vec![netns(INIT, 100, 1000, 0)]), Some(0));
-    assert_eq!(drift(2, one_more()), Some(0));
-    assert_eq!(drift(3, one_more()), Some(0));
-    assert_eq!(drift(4, one_more()), Some(1), "it stays");
-    assert_eq!(drift(5, vec![netns(INIT, 98, 1000, 0)]), Some(-2), "at once");
+    let mut count_drift =
+        |second, reading| monitor.observe(&at(second, reading)).netns[0].count_drift;
+    assert_eq!(count_drift(1, vec![netns(INIT, 100, 1000, 0)]), Some(0));
+    assert_eq!(count_drift(2, one_more()), Some(0));
+    assert_eq!(count_drift(3, one_more()), Some(0));
+    assert_eq!(count_drift(4, one_more()), Some(1), "it stays");
+    assert_eq!(count_drift(5, vec![netns(INIT, 98, 1000, 0)]), Some(-2), "at once");
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn an_idle_namespace_is_remembered_and_shown_when_it_drifts() {
     let idle = |count| NetnsReading { idle: true, ..netns(INIT, count, 1000, 0) };
     assert!(monitor.observe(&at(3, vec![idle(100)])).netns.is_empty(), "nothing to say");
     let tick = monitor.observe(&at(4, vec![idle(97)]));
-    assert_eq!(tick.netns[0].drift, Some(-3), "its baseline was kept");
+    assert_eq!(tick.netns[0].count_drift, Some(-3), "its baseline was kept");
 }
 
 #[test]
@@ -307,12 +308,13 @@ fn a_flood_that_will_fill_the_table_is_told_with_its_reason() {
     let mut world = World::new(Told::Flows, 100, 30, 20_000);
     let steady = world.after(120);
     assert_eq!(steady.outlook.state, Outcome::Steady, "{:?}", steady.outlook);
-    assert_eq!(steady.outlook.full.map(|full| full.median), Some(None));
+    assert_eq!(steady.outlook.seconds_to_full.map(|full| full.median), Some(None));
     assert!(!steady.timeouts_known);
     world.rate = 2000;
     let filling = world.after(4);
     let entries = filling.entries.at_most().unwrap() as f64;
-    let seconds = filling.outlook.full.and_then(|full| full.median).unwrap_or(f64::INFINITY);
+    let seconds =
+        filling.outlook.seconds_to_full.and_then(|full| full.median).unwrap_or(f64::INFINITY);
     // 1,900 a second more than go.
     let expected = (20_000.0 - entries) / 1900.0;
     assert!((seconds / expected - 1.0).abs() < 0.3, "{seconds} {expected} {:?}", filling.outlook);
@@ -325,7 +327,8 @@ fn with_counts_alone_a_trend_is_told_after_a_while() {
     let mut world = World::new(Told::Count, 100, 100_000, 20_000);
     assert_eq!(world.after(10).outlook.state, Outcome::Unknown);
     let filling = world.after(30);
-    let seconds = filling.outlook.full.and_then(|full| full.median).unwrap_or(f64::INFINITY);
+    let seconds =
+        filling.outlook.seconds_to_full.and_then(|full| full.median).unwrap_or(f64::INFINITY);
     assert!((seconds / 160.0 - 1.0).abs() < 0.1, "{:?}", filling.outlook);
 }
 
@@ -365,11 +368,11 @@ fn what_happened_since_an_idle_time_has_no_moment() {
 #[test]
 fn lifetimes_are_learnt_from_flows_that_have_ended() {
     // A third of what the timeouts say.
-    let settles = |told| {
+    let steady_state = |told| {
         let outlook = World::new(told, 300, 10, 262_144).after(60).outlook;
-        outlook.settles.map_or(f64::NAN, |settles| settles.level)
+        outlook.steady_state.map_or(f64::NAN, |steady_state| steady_state.level)
     };
-    let (flows, counts) = (settles(Told::Flows), settles(Told::Counts));
+    let (flows, counts) = (steady_state(Told::Flows), steady_state(Told::Counts));
     let off = |level: f64| (level / 3000.0 - 1.0).abs();
     assert!(off(flows) < 0.25 && off(flows) < 0.5 * off(counts), "{flows} {counts}");
 }

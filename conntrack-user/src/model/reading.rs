@@ -44,7 +44,8 @@ pub struct Reading {
     /// What became of the events since the programs were attached; none without events.
     pub events: Option<Events>,
     /// Calls that the programs missed in all namespaces; none when it cannot be told.
-    pub missed_at_most: Option<u64>,
+    #[serde(alias = "missed_at_most")]
+    pub missed_calls_max: Option<u64>,
     /// What was counted in namespaces beyond those that can be told apart.
     pub overflow: Totals,
     /// How the kernel programs do; read once a second.
@@ -179,7 +180,7 @@ impl Reading {
             netns,
             gone: vec![],
             events: None,
-            missed_at_most: Some(0),
+            missed_calls_max: Some(0),
             overflow: Totals::default(),
             probes: vec![],
             victims: vec![],

@@ -28,7 +28,7 @@ pub struct Tick {
     /// What became of the events; none without.
     pub events: Option<Events>,
     /// Calls that the programs missed; 0: every count is exact. None when it cannot be told.
-    pub missed_at_most: Option<u64>,
+    pub missed_calls_max: Option<u64>,
     /// Which counts are counted at all.
     pub counted: Counted,
     /// What was counted together in namespaces beyond those that can be told apart; none while there is
@@ -70,7 +70,7 @@ pub struct NetnsTick {
     /// Entries before the programs counted, once settled; of events, those that no event tells of.
     pub baseline: Option<i64>,
     /// The kernel's count less ours; 0 unless an event was missed. None while the table moves.
-    pub drift: Option<i64>,
+    pub count_drift: Option<i64>,
     /// What becomes of it.
     pub outlook: Outlook,
     /// Whether the forecast knows the timeouts of its entries; else it begins with the kernel's defaults.
@@ -152,7 +152,7 @@ impl Tick {
             interval_ns: None,
             netns,
             events: None,
-            missed_at_most: None,
+            missed_calls_max: None,
             counted: Counted::ALL,
             idle: 0,
             gone: vec![],
@@ -181,7 +181,7 @@ impl NetnsTick {
             windows: None,
             totals: None,
             baseline: None,
-            drift: None,
+            count_drift: None,
             outlook: Outlook::unknown(crate::forecast::outlook::State::Unknown, "nothing is known"),
             timeouts_known: false,
             count: None,
@@ -193,9 +193,9 @@ impl NetnsTick {
 impl NetnsTick {
     /// The highest rate of inserts by packets in one window of the tick, a second.
     #[must_use]
-    pub fn peak_insert_rate(&self) -> Option<f64> {
+    pub fn insert_rate_peak(&self) -> Option<f64> {
         match (&self.windows, &self.change) {
-            (Some(windows), _) => windows.peak_insert_rate(),
+            (Some(windows), _) => windows.insert_rate_peak(),
             // One in which nothing was ever counted has no windows.
             (None, Some(change)) if change.inserts() == 0 => Some(0.0),
             (None, _) => None,

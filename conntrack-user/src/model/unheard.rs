@@ -38,7 +38,7 @@ impl Unheard {
     /// The kernel's count less what was heard and what is left from before, when one of the reads was of a single moment:
     /// above 0, inserts were missed; below, deletes. Deletes missed while entries from before are left do not show.
     #[must_use]
-    pub fn drift(&self, batch: &[CountRead]) -> Option<i64> {
+    pub fn count_drift(&self, batch: &[CountRead]) -> Option<i64> {
         Some(lowest(batch)?.saturating_sub(self.known()?))
     }
 }
@@ -61,7 +61,7 @@ mod tests {
     /// What is left from before, and the drift.
     fn observe(unheard: &mut Unheard, reads: &[CountRead]) -> (Option<i64>, Option<i64>) {
         unheard.observe(reads, false);
-        (unheard.known(), unheard.drift(reads))
+        (unheard.known(), unheard.count_drift(reads))
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         observe(&mut unheard, &[quiet(0, 0, 0)]);
         // 500 came and 6 were heard.
         unheard.observe(&[quiet(500, 6, 0)], true);
-        assert_eq!((unheard.known(), unheard.drift(&[quiet(500, 6, 0)])), (None, None));
+        assert_eq!((unheard.known(), unheard.count_drift(&[quiet(500, 6, 0)])), (None, None));
         assert_eq!(observe(&mut unheard, &[quiet(500, 6, 0)]), (Some(494), Some(0)));
         // They go; 10 of them are heard.
         unheard.observe(&[quiet(0, 6, 10)], true);

@@ -23,22 +23,24 @@ pub struct Windows {
     /// know them.
     pub left_out: u64,
     /// Most inserts in one window.
-    pub peak_inserts: u32,
+    #[serde(alias = "peak_inserts")]
+    pub inserts_peak: u32,
     /// Most deletes in one window.
-    pub peak_deletes: u32,
+    #[serde(alias = "peak_deletes")]
+    pub deletes_peak: u32,
 }
 
 impl Windows {
     /// The highest rate of inserts in one window, a second.
     #[must_use]
-    pub fn peak_insert_rate(&self) -> Option<f64> {
-        self.per_second(self.peak_inserts)
+    pub fn insert_rate_peak(&self) -> Option<f64> {
+        self.per_second(self.inserts_peak)
     }
 
     /// The highest rate of deletes in one window, a second.
     #[must_use]
-    pub fn peak_delete_rate(&self) -> Option<f64> {
-        self.per_second(self.peak_deletes)
+    pub fn delete_rate_peak(&self) -> Option<f64> {
+        self.per_second(self.deletes_peak)
     }
 
     /// None where no window has ended, or one of them is not known: it may have been the peak.
@@ -65,8 +67,8 @@ impl Pile {
         let counts = &mut self.counts;
         counts.width_ns = width_ns;
         counts.number += 1;
-        counts.peak_inserts = counts.peak_inserts.max(inserts);
-        counts.peak_deletes = counts.peak_deletes.max(deletes);
+        counts.inserts_peak = counts.inserts_peak.max(inserts);
+        counts.deletes_peak = counts.deletes_peak.max(deletes);
         self.end_ns = start_ns + width_ns;
         if counts.inserts.is_empty() && inserts == 0 && deletes == 0 {
             return;
@@ -133,19 +135,19 @@ mod tests {
             first_ns: Some(1_000_000 + 2 * WIDTH + 500),
             inserts: vec![3, 0, 5, 0],
             deletes: vec![0, 0, 1, 2],
-            peak_inserts: 5,
-            peak_deletes: 2,
+            inserts_peak: 5,
+            deletes_peak: 2,
             ..Windows::default()
         };
         assert_eq!(windows, expected);
-        assert_eq!(windows.peak_insert_rate(), Some(625.0));
+        assert_eq!(windows.insert_rate_peak(), Some(625.0));
     }
 
     #[test]
     fn nothing_counted_is_a_peak_of_0_and_no_window_is_none() {
         let windows = pile(&[(0, 0); 3]).take(0);
-        assert_eq!((windows.first_ns, windows.peak_insert_rate()), (None, Some(0.0)));
-        assert_eq!(Pile::default().take(0).peak_insert_rate(), None);
+        assert_eq!((windows.first_ns, windows.insert_rate_peak()), (None, Some(0.0)));
+        assert_eq!(Pile::default().take(0).insert_rate_peak(), None);
     }
 
     #[test]
@@ -156,9 +158,9 @@ mod tests {
         let windows = pile.take(0);
         assert_eq!((windows.number, windows.missed, windows.left_out), (7, 4, 2));
         assert_eq!((windows.inserts, windows.first_ns), (vec![2], Some(1_000_000 + 6 * WIDTH)));
-        assert_eq!(windows.peak_inserts, 9);
+        assert_eq!(windows.inserts_peak, 9);
         let again = Windows { missed: 4, number: 7, width_ns: WIDTH, ..Windows::default() };
-        assert_eq!(again.peak_insert_rate(), None);
+        assert_eq!(again.insert_rate_peak(), None);
     }
 
     #[test]

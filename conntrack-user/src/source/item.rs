@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Lost,
+    Unavailable,
     ebpf::plan::{HookReport, State},
 };
 use crate::model::{
@@ -73,7 +73,8 @@ pub struct Start {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Release of the running kernel.
-    pub kernel: String,
+    #[serde(alias = "kernel")]
+    pub kernel_release: String,
     /// `ebpf` or `procfs`.
     pub source: String,
     /// Since when everything is counted, in nanoseconds since 1970 UTC; none where nothing is. Before the source was
@@ -81,12 +82,27 @@ pub struct Origin {
     #[serde(default)]
     pub counting_since_ns: Option<u64>,
     /// Bytes of memory that the kernel programs' maps take, as the kernel accounts it; none where that is not known.
-    #[serde(default)]
-    pub map_memory_bytes: Option<u64>,
+    #[serde(default, alias = "map_memory_bytes")]
+    pub bpf_map_memory_bytes: Option<u64>,
     /// How each hook is attached.
     pub hooks: Vec<Hook>,
-    /// What cannot be told, and why.
-    pub unavailable: Vec<Lost>,
+    /// What is not available, and why.
+    pub unavailable: Vec<Unavailable>,
+}
+
+#[cfg(test)]
+impl Origin {
+    /// Programs of which nothing else is known.
+    pub(crate) fn example() -> Self {
+        Self {
+            kernel_release: "6.12.1".into(),
+            source: "ebpf".into(),
+            counting_since_ns: None,
+            bpf_map_memory_bytes: None,
+            hooks: vec![],
+            unavailable: vec![],
+        }
+    }
 }
 
 /// How a hook is attached.
@@ -128,7 +144,7 @@ pub struct ProbedHook {
     /// Calls that were not, at most; none where the kernel does not tell.
     pub misses: Option<u64>,
     /// How often its programs ran; none unless it was asked for.
-    pub run_count: Option<u64>,
+    pub runs: Option<u64>,
     /// How long in all, in nanoseconds.
     pub run_time_ns: Option<u64>,
 }
@@ -143,7 +159,7 @@ impl ProbedHook {
             hook,
             hits: probe.and_then(|probe| probe.hits),
             misses: probe.and_then(|probe| probe.misses),
-            run_count: runs.map(|runs| runs.count),
+            runs: runs.map(|runs| runs.count),
             run_time_ns: runs.map(|runs| runs.time_ns),
         }
     }

@@ -13,13 +13,14 @@ pub mod recording;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that cannot be told.
+/// Something that is not available.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
+pub struct Unavailable {
     /// Which answers.
     pub what: String,
     /// Why.
-    pub why: String,
+    #[serde(alias = "why")]
+    pub reason: String,
 }
 
 /// An error and its causes in one line, with what to do where the kernel said no.

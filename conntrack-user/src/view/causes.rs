@@ -2,16 +2,12 @@
 
 use std::fmt::Write as _;
 
-use anstyle::Style;
-
-use super::units;
+use super::{style::DIM, units};
 use crate::model::{
     counts::{ByProtocol, Counted, Totals},
     reading::KernelStat,
     tick::NetnsTick,
 };
-
-const DIM: Style = Style::new().dimmed();
 
 /// What happened in the tick, a few lines. What is nothing is left out, and what cannot be told is said.
 #[must_use]
@@ -44,14 +40,14 @@ fn ours(change: &Totals, counted: &Counted) -> Vec<String> {
     let paths = [("packets", packet), ("ctnetlink", ctnetlink)];
     lines.extend(line("inserts by", &[&paths[..], &protocols(&all)].concat()));
 
-    let evictions = (counted.deletes && counted.early_drops).then_some(change.evictions);
+    let early_drops = (counted.deletes && counted.early_drops).then_some(change.early_drops);
     let causes = [
         (
             "kernel (expired, reset, device gone)",
             counted.all_causes().then(|| change.deletes_kernel()),
         ),
         ("user", counted.causes.then_some(change.deletes_user)),
-        ("eviction", evictions),
+        ("evicted", early_drops),
         (
             "end of the namespace",
             (counted.deletes && counted.netns_exits).then_some(change.deletes_netns_exit),
@@ -69,7 +65,7 @@ fn ours(change: &Totals, counted: &Counted) -> Vec<String> {
     lines.extend(line("deleted while", &statuses));
 
     let failed = [
-        ("table full", counted.early_drops.then_some(change.table_full)),
+        ("table full", counted.early_drops.then_some(change.table_full_drops)),
         ("clash", counted.clash_outcomes.then_some(change.failed_clash)),
         ("chain too long", counted.failed_inserts.then_some(change.failed_chain_too_long)),
         ("deleted before it was hashed", counted.failed_inserts.then_some(change.failed_dying)),
@@ -134,7 +130,7 @@ mod tests {
         let mut change = Totals { inserts_packet: udp(1200), ..Totals::default() };
         change.deletes.unreplied = udp(50);
         change.deletes_user = 20;
-        change.table_full = 3;
+        change.table_full_drops = 3;
         change.failed_clash = 1;
         assert_eq!(
             ours(&change, &Counted::ALL),
@@ -151,7 +147,7 @@ mod tests {
     #[test]
     fn what_cannot_be_told_is_a_question_mark() {
         let counted = Counted { clash_outcomes: false, failed_inserts: false, ..Counted::ALL };
-        let change = Totals { table_full: 3, ..Totals::default() };
+        let change = Totals { table_full_drops: 3, ..Totals::default() };
         assert_eq!(
             ours(&change, &counted),
             [

@@ -2,20 +2,19 @@
 
 use std::fmt::Write as _;
 
-use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use super::json::SCHEMA_VERSION;
-use crate::doctor::{
-    facts::Facts,
-    verdict::{self, Level, Section, Verdict},
+use super::{
+    json::SCHEMA_VERSION,
+    style::{self, BOLD},
 };
-
-const BOLD: Style = Style::new().bold();
-const PLAIN: Style = Style::new();
-const NOTE: Style = AnsiColor::Cyan.on_default();
-const WARNING: Style = AnsiColor::Yellow.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
+use crate::{
+    doctor::{
+        facts::Facts,
+        verdict::{self, Section, Verdict},
+    },
+    severity::Severity,
+};
 
 const WIDTH: usize = 80;
 /// Where sentences begin on the screen: behind the mark and the subject.
@@ -40,12 +39,12 @@ pub fn text(facts: &Facts, sections: &[Section]) -> String {
     let worst = verdict::worst(sections);
     let mut out = String::new();
     let sentence = match worst {
-        Level::Ok => "all is well",
-        Level::Note => "all is well, with notes",
-        Level::Warning => "ctmon works with less than everything, or a table is in danger",
-        Level::Problem => "ctmon cannot do its job",
+        Severity::Ok | Severity::Unknown => "all is well",
+        Severity::Info => "all is well, with notes",
+        Severity::Warning => "ctmon works with less than everything, or a table is in danger",
+        Severity::Critical => "ctmon cannot do its job, or a table is almost full",
     };
-    let style = style(worst);
+    let style = style::of(worst);
     let _ = writeln!(out, "{BOLD}ctmon {}{BOLD:#}: {style}{sentence}{style:#}", facts.ctmon);
     for section in sections {
         let heading = HEADINGS.iter().find(|(name, _)| *name == section.name);
@@ -56,11 +55,13 @@ pub fn text(facts: &Facts, sections: &[Section]) -> String {
     let verdicts = || sections.iter().flat_map(|section| &section.verdicts);
     let mut said: Vec<&Verdict> = verdicts().filter(|verdict| verdict.advice.is_some()).collect();
     // The worst first, else in the order of the screen.
-    said.sort_by_key(|verdict| std::cmp::Reverse(verdict.level));
+    said.sort_by_key(|verdict| std::cmp::Reverse(verdict.severity));
     if !said.is_empty() {
         let heading = match worst {
-            Level::Ok | Level::Note => "What to do about the notes",
-            Level::Warning | Level::Problem => "What is missing, what it was for, what to do",
+            Severity::Ok | Severity::Info | Severity::Unknown => "What to do about the notes",
+            Severity::Warning | Severity::Critical => {
+                "What is missing, what it was for, what to do"
+            }
         };
         let _ = writeln!(out, "\n{BOLD}{heading}{BOLD:#}");
         said.into_iter().for_each(|verdict| advice(&mut out, verdict));
@@ -68,29 +69,20 @@ pub fn text(facts: &Facts, sections: &[Section]) -> String {
     out
 }
 
-fn style(level: Level) -> Style {
-    match level {
-        Level::Ok => PLAIN,
-        Level::Note => NOTE,
-        Level::Warning => WARNING,
-        Level::Problem => BAD,
-    }
-}
-
 fn line(out: &mut String, verdict: &Verdict) {
-    let Verdict { subject, level, what, .. } = verdict;
-    let style = style(*level);
-    let _ = write!(out, "  {style}{:<8}{style:#} {subject:<12} ", level.name());
+    let Verdict { subject, severity, what, .. } = verdict;
+    let style = style::of(*severity);
+    let _ = write!(out, "  {style}{:<8}{style:#} {subject:<12} ", severity.name());
     sentence(out, what);
 }
 
 /// A warning or a problem with what it was for; a note with what to do alone.
 fn advice(out: &mut String, verdict: &Verdict) {
-    let Verdict { subject, level, why, advice, .. } = verdict;
-    let style = style(*level);
+    let Verdict { subject, severity, why, advice, .. } = verdict;
+    let style = style::of(*severity);
     let _ = write!(out, "  {style}{subject}{style:#}: ");
     let used = subject.chars().count() + 4;
-    let why = why.as_deref().filter(|_| *level >= Level::Warning);
+    let why = why.as_deref().filter(|_| *severity >= Severity::Warning);
     let advice = advice.as_deref().unwrap_or_default();
     match why {
         Some(why) => {
@@ -132,7 +124,7 @@ pub struct Json<'a> {
     schema_version: u32,
     kind: &'static str,
     time_ns: u64,
-    verdict: Level,
+    severity: Severity,
     exit_code: u8,
     sections: &'a [Section],
     facts: &'a Facts,
@@ -141,13 +133,13 @@ pub struct Json<'a> {
 /// The same for programs. `time_ns`: nanoseconds since 1970 UTC.
 #[must_use]
 pub fn json<'a>(facts: &'a Facts, sections: &'a [Section], time_ns: u64) -> Json<'a> {
-    let verdict = verdict::worst(sections);
+    let severity = verdict::worst(sections);
     Json {
         schema_version: SCHEMA_VERSION,
         kind: "doctor",
         time_ns,
-        verdict,
-        exit_code: verdict.exit_code(),
+        severity,
+        exit_code: severity.exit_code(),
         sections,
         facts,
     }
@@ -163,16 +155,17 @@ mod tests {
             test_facts::{all_well, unknown},
         },
     };
+    use crate::severity::THRESHOLDS;
 
     fn plain(facts: &Facts) -> String {
-        anstream::adapter::strip_str(&text(facts, &judge(facts))).to_string()
+        anstream::adapter::strip_str(&text(facts, &judge(facts, &THRESHOLDS))).to_string()
     }
 
     /// Refused programs with a long message of the verifier, without privileges.
     fn refused() -> Facts {
         let mut facts = all_well();
         let reason = format!("the kernel refuses the program: {}", "R1 type=scalar ".repeat(60));
-        facts.attach = Attach { hooks: Fact::Unknown(reason), is_refused: true };
+        facts.attach = Attach { hooks: Fact::Unavailable(reason), is_refused: true };
         facts.process.capabilities = Fact::Known(0);
         facts.namespaces.hidden_processes = Fact::Known(90);
         facts
@@ -218,9 +211,9 @@ mod tests {
     #[test]
     fn json_has_all_of_it() {
         let facts = refused();
-        let sections = judge(&facts);
+        let sections = judge(&facts, &THRESHOLDS);
         let value = serde_json::to_value(json(&facts, &sections, 7)).unwrap();
-        assert_eq!((&value["kind"], &value["verdict"]), (&"doctor".into(), &"warning".into()));
+        assert_eq!((&value["kind"], &value["severity"]), (&"doctor".into(), &"warning".into()));
         assert_eq!(value["exit_code"], 1);
         let facts_back: Facts = serde_json::from_value(value["facts"].clone()).unwrap();
         assert_eq!(facts_back, facts);

@@ -45,7 +45,7 @@ pub fn json(event: &FlowEvent, netns: NetnsId) -> impl Serialize + use<> {
         protocol: u8,
         original: Direction,
         reply: Direction,
-        status: u32,
+        status_bits: u32,
         replied: bool,
         assured: bool,
         offloaded: bool,
@@ -64,7 +64,7 @@ pub fn json(event: &FlowEvent, netns: NetnsId) -> impl Serialize + use<> {
         protocol: event.original.protocol,
         original: (&event.original).into(),
         reply: (&event.reply).into(),
-        status: event.status.0,
+        status_bits: event.status.0,
         replied: event.status.is_replied(),
         assured: event.status.is_assured(),
         offloaded: event.status.is_offloaded(),
@@ -80,10 +80,10 @@ pub const fn name(kind: EventKind) -> (&'static str, Option<&'static str>, Optio
         EventKind::Destroy(Cause::Kernel) => ("destroy", None, Some("kernel")),
         EventKind::Destroy(Cause::User) => ("destroy", None, Some("user")),
         EventKind::Destroy(Cause::NetnsExit) => ("destroy", None, Some("netns_exit")),
-        EventKind::Destroy(Cause::Eviction) => ("destroy", None, Some("eviction")),
+        EventKind::Destroy(Cause::EarlyDrop) => ("destroy", None, Some("early_drop")),
         EventKind::Destroy(Cause::NoUser) => ("destroy", None, None),
-        EventKind::Refused => ("refused", None, None),
-        EventKind::Evicted => ("evicted", None, None),
+        EventKind::TableFullDrop => ("table_full_drop", None, None),
+        EventKind::EarlyDrop => ("early_drop", None, None),
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use anstyle::Style;
 use serde::Serialize;
 
-use super::units;
+use super::{style::DIM, units};
 use crate::model::{
     class::{EntryStatus, Protocol},
     estimate::Estimate,
@@ -15,12 +14,10 @@ use crate::model::{
     live_state::{ProtocolState, Share, Summary, TcpState},
 };
 
-const DIM: Style = Style::new().dimmed();
-
 /// Flows as JSON.
 #[derive(Debug, Serialize)]
 pub struct Json {
-    sampling_ratio: f64,
+    sample_ratio: f64,
     live_sampled: u64,
     live_estimated: Estimate,
     live_by_protocol: Vec<Live>,
@@ -41,7 +38,7 @@ struct Live {
 struct Lifetimes {
     protocol: Protocol,
     ended_sampled: u64,
-    median_seconds: Option<Quantile>,
+    p50_seconds: Option<Quantile>,
     p90_seconds: Option<Quantile>,
     by_final_status: Vec<Ended>,
 }
@@ -51,7 +48,7 @@ struct Ended {
     status: EntryStatus,
     ended_sampled: u64,
     ended_estimated: f64,
-    median_seconds: Option<Quantile>,
+    p50_seconds: Option<Quantile>,
     p90_seconds: Option<Quantile>,
 }
 
@@ -84,7 +81,7 @@ struct Ratio<T> {
 pub fn json(flows: &FlowSummary) -> Json {
     let live = Protocol::ALL.into_iter().zip(flows.live_by_protocol);
     Json {
-        sampling_ratio: flows.sampling_ratio,
+        sample_ratio: flows.sample_ratio,
         live_sampled: flows.live_sampled,
         live_estimated: flows.live,
         live_by_protocol: live.map(|(protocol, estimated)| Live { protocol, estimated }).collect(),
@@ -111,13 +108,13 @@ fn lifetimes(protocol: Protocol, curve: &Curve) -> Lifetimes {
         status: of.status,
         ended_sampled: of.ended,
         ended_estimated: of.ended_estimated,
-        median_seconds: known(of.median),
+        p50_seconds: known(of.median),
         p90_seconds: known(of.p90),
     };
     Lifetimes {
         protocol,
         ended_sampled: curve.ended,
-        median_seconds: known(curve.median),
+        p50_seconds: known(curve.median),
         p90_seconds: known(curve.p90),
         by_final_status: curve.by_status.iter().filter(|of| of.ended > 0).map(ended).collect(),
     }
@@ -157,8 +154,8 @@ pub fn text(flows: &FlowSummary) -> String {
 }
 
 fn lines(flows: &FlowSummary) -> Vec<String> {
-    let sample = if flows.sampling_ratio < 1.0 {
-        format!("1 flow of {}", units::short(1.0 / flows.sampling_ratio))
+    let sample = if flows.sample_ratio < 1.0 {
+        format!("1 flow of {}", units::short(1.0 / flows.sample_ratio))
     } else {
         "every flow".into()
     };
@@ -283,11 +280,11 @@ mod tests {
     #[test]
     fn what_is_not_known_is_null() {
         let json = serde_json::to_value(json(&summary(None))).unwrap();
-        assert_eq!((&json["live_unknown"], &json["sampling_ratio"]), (&().into(), &1.0.into()));
+        assert_eq!((&json["live_unknown"], &json["sample_ratio"]), (&().into(), &1.0.into()));
         let [tcp, udp] = &json["lifetimes"].as_array().unwrap()[..] else { panic!("{json}") };
         assert_eq!((&tcp["protocol"], &tcp["p90_seconds"]), (&"tcp".into(), &().into()));
         assert_eq!((&udp["protocol"], &udp["ended_sampled"]), (&"udp".into(), &100.into()));
-        assert!(udp["median_seconds"]["value"].as_f64().is_some());
+        assert!(udp["p50_seconds"]["value"].as_f64().is_some());
         let state = &json["live_state"];
         assert!(state["seconds_per_read"].is_null());
         assert_eq!(state["protocols"][0]["by_tcp_state"][0]["state"], "established");

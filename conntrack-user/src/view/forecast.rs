@@ -1,35 +1,31 @@
 //! What becomes of a table: as JSON, as a cell of a table, and in a few lines.
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 use serde::Serialize;
 
-use super::units;
+use super::{
+    style::{self, DIM},
+    units,
+};
 use crate::{
-    forecast::outlook::{HORIZON, Outlook, Quantiles, Settles, State},
+    forecast::outlook::{HORIZON, Outlook, Quantiles, State, SteadyState},
     model::tick::{Limit, NetnsTick},
+    severity::{self, Thresholds},
 };
 
 /// Columns that a line may have, and by how many it is indented.
 const WIDTH: usize = 80;
 const INDENT: &str = "  ";
 
-/// A table that is full within so many seconds is shown as one that is.
-const SOON: f64 = 60.0;
-
-const PLAIN: Style = Style::new();
-const DIM: Style = Style::new().dimmed();
-const WARNING: Style = AnsiColor::Yellow.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-
 /// A forecast in JSON; docs/json.md says what each field means.
 #[derive(Debug, Serialize)]
 pub struct Json<'a> {
     state: &'static str,
-    time_to_full_seconds: Option<Percentiles<Option<f64>>>,
-    full_within: Option<Within>,
-    time_to_drop_seconds: Option<Percentiles<Option<f64>>>,
-    evictable: Option<u64>,
-    settles: Option<Settled>,
+    seconds_to_full: Option<Percentiles<Option<f64>>>,
+    full_probability: Option<Within>,
+    seconds_to_first_drop: Option<Percentiles<Option<f64>>>,
+    evictable_entries: Option<u64>,
+    steady_state: Option<Settled>,
     entries_in_60s: Option<Ahead>,
     timeouts_known: bool,
     reason: &'a str,
@@ -74,22 +70,25 @@ struct Settled {
 #[must_use]
 pub fn json(netns: &NetnsTick) -> Json<'_> {
     let outlook = &netns.outlook;
-    let settled = |settles: Settles| {
-        Some(Settled { entries: entries(settles.level)?, seconds: rounded(settles.seconds)? })
+    let settled = |steady_state: SteadyState| {
+        Some(Settled {
+            entries: entries(steady_state.level)?,
+            seconds: rounded(steady_state.seconds)?,
+        })
     };
     let ahead = |of: Quantiles<f64>| {
         let (p10, p50, p90) = (entries(of.low)?, entries(of.median)?, entries(of.high)?);
-        let end = |at: usize| outlook.ahead95.and_then(|ends| entries(ends[at]));
+        let end = |at: usize| outlook.entries_in_60s_95.and_then(|ends| entries(ends[at]));
         Some(Ahead { least: end(0), percentiles: Percentiles { p10, p50, p90 }, most: end(1) })
     };
     Json {
         state: name(outlook.state),
-        time_to_full_seconds: outlook.full.and_then(times),
-        full_within: outlook.full_within.and_then(within),
-        time_to_drop_seconds: outlook.drop.and_then(times),
-        evictable: outlook.evictable.and_then(entries),
-        settles: outlook.settles.and_then(settled),
-        entries_in_60s: outlook.ahead.and_then(ahead),
+        seconds_to_full: outlook.seconds_to_full.and_then(times),
+        full_probability: outlook.full_probability.and_then(within),
+        seconds_to_first_drop: outlook.seconds_to_first_drop.and_then(times),
+        evictable_entries: outlook.evictable_entries.and_then(entries),
+        steady_state: outlook.steady_state.and_then(settled),
+        entries_in_60s: outlook.entries_in_60s.and_then(ahead),
         timeouts_known: netns.timeouts_known,
         reason: &outlook.reason,
     }
@@ -140,45 +139,38 @@ fn entries(value: f64) -> Option<u64> {
 pub fn seconds_to_full(outlook: &Outlook) -> Option<f64> {
     match outlook.state {
         State::Full => Some(0.0),
-        _ => outlook.full?.median.and_then(rounded),
+        _ => outlook.seconds_to_full?.median.and_then(rounded),
     }
 }
 
 /// The same in at most six characters.
-pub(super) fn cell(netns: &NetnsTick) -> (String, Style) {
-    let style = urgency(&netns.outlook);
+pub(super) fn cell(netns: &NetnsTick, thresholds: &Thresholds) -> (String, Style) {
+    let style = style::of(severity::of_forecast(netns, thresholds));
     let text = match (seconds_to_full(&netns.outlook), netns.limit) {
         (_, Limit::Unlimited) => "never".into(),
         _ if state(netns) == State::Full => "FULL".into(),
         (Some(seconds), _) => units::span(seconds),
-        _ if netns.outlook.full.is_some() => "-".into(),
+        _ if netns.outlook.seconds_to_full.is_some() => "-".into(),
         _ => "?".into(),
     };
     (text, style)
 }
 
-fn urgency(outlook: &Outlook) -> Style {
-    match seconds_to_full(outlook) {
-        Some(seconds) if seconds <= SOON => BAD,
-        Some(_) => WARNING,
-        None => PLAIN,
-    }
-}
-
 /// The forecast in words and why, each line indented and at most 80 columns wide.
 #[must_use]
-pub fn lines(netns: &NetnsTick) -> String {
+pub fn lines(netns: &NetnsTick, thresholds: &Thresholds) -> String {
     let outlook = &netns.outlook;
     if outlook.state == State::Unknown {
         return folded(&format!("no forecast: {}", outlook.reason), DIM);
     }
-    folded(&sentence(netns), urgency(outlook)) + &folded(&outlook.reason, DIM)
+    let style = style::of(severity::of_forecast(netns, thresholds));
+    folded(&sentence(netns), style) + &folded(&outlook.reason, DIM)
 }
 
 /// The state as it is said in words: a table that is evicting is full, although it has a few entries less now and then.
 #[must_use]
 pub fn state(netns: &NetnsTick) -> State {
-    let is_at_limit = netns.change.is_some_and(|tick| tick.evictions + tick.table_full > 0);
+    let is_at_limit = netns.change.is_some_and(|tick| tick.early_drops + tick.table_full_drops > 0);
     match seconds_to_full(&netns.outlook) {
         Some(seconds) if seconds < 1.0 && is_at_limit => State::Full,
         _ => netns.outlook.state,
@@ -190,19 +182,19 @@ fn sentence(netns: &NetnsTick) -> String {
     let (outlook, state) = (&netns.outlook, state(netns));
     let mut parts = Vec::new();
     if state != State::Full {
-        parts.extend(outlook.full.map(full));
+        parts.extend(outlook.seconds_to_full.map(full));
     }
-    let median = outlook.full.and_then(|full| full.median);
-    let drop = outlook.drop.and_then(|drop| drop.median);
+    let median = outlook.seconds_to_full.and_then(|full| full.median);
+    let drop = outlook.seconds_to_first_drop.and_then(|drop| drop.median);
     if let Some(drop) = drop.filter(|drop| Some(*drop) != median) {
         parts.push(format!("first packets dropped in {}", units::time(drop)));
     }
-    if let Some(evictable) = outlook.evictable
+    if let Some(evictable_entries) = outlook.evictable_entries
         && matches!(state, State::Full | State::Filling)
     {
-        parts.push(format!("{} entries can be evicted", units::about(evictable)));
+        parts.push(format!("{} entries can be evicted", units::about(evictable_entries)));
     }
-    parts.extend(outlook.settles.and_then(|settles| settled(settles, netns.limit)));
+    parts.extend(outlook.steady_state.and_then(|steady_state| settled(steady_state, netns.limit)));
     let state = name(state);
     if parts.is_empty() { state.into() } else { format!("{state}: {}", parts.join("; ")) }
 }
@@ -226,7 +218,7 @@ pub(crate) fn full(of: Quantiles<Option<f64>>) -> String {
 }
 
 /// Where it settles; none beyond the limit, where it never comes: of that the reason tells.
-fn settled(Settles { level, seconds }: Settles, limit: Limit) -> Option<String> {
+fn settled(SteadyState { level, seconds }: SteadyState, limit: Limit) -> Option<String> {
     let about = units::about(level);
     match limit {
         Limit::Entries(max) if level > f64::from(max) => None,

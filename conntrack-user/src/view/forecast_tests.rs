@@ -6,6 +6,7 @@ use crate::{
         reading::NetnsId,
         tick::{Entries, Rates},
     },
+    severity::THRESHOLDS,
 };
 
 fn netns(outlook: Outlook) -> NetnsTick {
@@ -20,7 +21,7 @@ fn netns(outlook: Outlook) -> NetnsTick {
         windows: None,
         totals: None,
         baseline: None,
-        drift: None,
+        count_drift: None,
         outlook,
         timeouts_known: true,
         count: None,
@@ -35,13 +36,13 @@ const fn quantiles<T>(low: T, median: T, high: T) -> Quantiles<T> {
 fn filling() -> Outlook {
     Outlook {
         state: State::Filling,
-        full: Some(quantiles(Some(31.0), Some(42.3), Some(120.0))),
-        full_within: Some([0.81, 0.93, 0.93, 0.93]),
-        drop: Some(quantiles(Some(170.0), Some(200.0), None)),
-        evictable: Some(41_234.0),
-        settles: Some(Settles { level: 1_213_000.0, seconds: 180.0 }),
-        ahead: Some(quantiles(250_000.4, 290_000.0, 300_000.0)),
-        ahead95: Some([200_000.0, 310_000.4]),
+        seconds_to_full: Some(quantiles(Some(31.0), Some(42.3), Some(120.0))),
+        full_probability: Some([0.81, 0.93, 0.93, 0.93]),
+        seconds_to_first_drop: Some(quantiles(Some(170.0), Some(200.0), None)),
+        evictable_entries: Some(41_234.0),
+        steady_state: Some(SteadyState { level: 1_213_000.0, seconds: 180.0 }),
+        entries_in_60s: Some(quantiles(250_000.4, 290_000.0, 300_000.0)),
+        entries_in_60s_95: Some([200_000.0, 310_000.4]),
         reason:
             "TCP arrivals rose from 900/s to 20,000/s 3 s ago; the table settles at 1.21 M, now \
                  180,000, max 262,144"
@@ -55,7 +56,7 @@ fn plain(text: &str) -> String {
 
 #[test]
 fn words_say_when_and_why_in_80_columns() {
-    let text = plain(&lines(&netns(filling())));
+    let text = plain(&lines(&netns(filling()), &THRESHOLDS));
     let expected = [
         "  filling: full in 42 s (31 s to 2 min); first packets dropped in 3 min; 41,200",
         "    entries can be evicted",
@@ -68,14 +69,19 @@ fn words_say_when_and_why_in_80_columns() {
 
 #[test]
 fn each_state_has_its_sentence() {
-    let none = Outlook { drop: None, evictable: None, settles: None, ..filling() };
-    let settles = |level, seconds| Some(Settles { level, seconds });
+    let none = Outlook {
+        seconds_to_first_drop: None,
+        evictable_entries: None,
+        steady_state: None,
+        ..filling()
+    };
+    let steady_state = |level, seconds| Some(SteadyState { level, seconds });
     let cases = [
         (
             Outlook {
                 state: State::Steady,
-                full: Some(quantiles(None, None, None)),
-                settles: settles(4016.0, 0.0),
+                seconds_to_full: Some(quantiles(None, None, None)),
+                steady_state: steady_state(4016.0, 0.0),
                 ..none.clone()
             },
             "steady: not full within 3 h; stays at about 4,020",
@@ -83,44 +89,48 @@ fn each_state_has_its_sentence() {
         (
             Outlook {
                 state: State::Filling,
-                full: Some(quantiles(Some(240.0), None, None)),
-                settles: settles(121_000.0, 180.0),
+                seconds_to_full: Some(quantiles(Some(240.0), None, None)),
+                steady_state: steady_state(121_000.0, 180.0),
                 ..none.clone()
             },
             "filling: may be full in 4 min, but probably not within 3 h; settles at 121,000 in 3 min",
         ),
         (
             Outlook {
-                full: Some(quantiles(Some(31.0), Some(42.0), None)),
-                evictable: Some(5.0),
+                seconds_to_full: Some(quantiles(Some(31.0), Some(42.0), None)),
+                evictable_entries: Some(5.0),
                 ..none.clone()
             },
             "filling: full in 42 s (31 s to beyond 3 h); 5 entries can be evicted",
         ),
         (
-            Outlook { state: State::Full, evictable: Some(0.0), ..none.clone() },
+            Outlook { state: State::Full, evictable_entries: Some(0.0), ..none.clone() },
             "full: 0 entries can be evicted",
         ),
         (
-            Outlook { full: Some(quantiles(Some(0.1), Some(0.2), Some(0.9))), ..none.clone() },
+            Outlook {
+                seconds_to_full: Some(quantiles(Some(0.1), Some(0.2), Some(0.9))),
+                ..none.clone()
+            },
             "filling: full in less than 1 s",
         ),
-        (Outlook { state: State::Draining, full: None, ..none }, "draining"),
+        (Outlook { state: State::Draining, seconds_to_full: None, ..none }, "draining"),
     ];
     for (outlook, expected) in cases {
         assert_eq!(sentence(&netns(outlook)), expected);
     }
     let unknown = netns(Outlook::unknown(State::Unknown, "the limit is not known"));
-    assert_eq!(plain(&lines(&unknown)), "  no forecast: the limit is not known\n");
+    assert_eq!(plain(&lines(&unknown, &THRESHOLDS)), "  no forecast: the limit is not known\n");
 }
 
 #[test]
 fn a_table_that_evicts_is_full_in_words() {
-    let soon = Outlook { full: Some(quantiles(Some(0.0), Some(0.01), Some(0.9))), ..filling() };
+    let soon =
+        Outlook { seconds_to_full: Some(quantiles(Some(0.0), Some(0.01), Some(0.9))), ..filling() };
     let mut netns = netns(soon);
-    assert_eq!((state(&netns), cell(&netns).0), (State::Filling, "0.0s".into()));
-    netns.change = Some(Totals { evictions: 3, ..Totals::default() });
-    assert_eq!((state(&netns), cell(&netns).0), (State::Full, "FULL".into()));
+    assert_eq!((state(&netns), cell(&netns, &THRESHOLDS).0), (State::Filling, "0.0s".into()));
+    netns.change = Some(Totals { early_drops: 3, ..Totals::default() });
+    assert_eq!((state(&netns), cell(&netns, &THRESHOLDS).0), (State::Full, "FULL".into()));
     netns.outlook = filling();
     assert_eq!(state(&netns), State::Filling, "it was full within the tick");
 }
@@ -130,11 +140,11 @@ fn json_has_the_keys_that_the_documentation_lists() {
     let json = |outlook| serde_json::to_value(super::json(&netns(outlook))).unwrap();
     let expected = serde_json::json!({
         "state": "filling",
-        "time_to_full_seconds": {"p10": 31.0, "p50": 42.3, "p90": 120.0},
-        "full_within": {"1m": 0.81, "5m": 0.93, "15m": 0.93, "1h": 0.93},
-        "time_to_drop_seconds": {"p10": 170.0, "p50": 200.0, "p90": null},
-        "evictable": 41234,
-        "settles": {"entries": 1_213_000, "seconds": 180.0},
+        "seconds_to_full": {"p10": 31.0, "p50": 42.3, "p90": 120.0},
+        "full_probability": {"1m": 0.81, "5m": 0.93, "15m": 0.93, "1h": 0.93},
+        "seconds_to_first_drop": {"p10": 170.0, "p50": 200.0, "p90": null},
+        "evictable_entries": 41234,
+        "steady_state": {"entries": 1_213_000, "seconds": 180.0},
         "entries_in_60s": {
             "p2_5": 200_000, "p10": 250_000, "p50": 290_000, "p90": 300_000, "p97_5": 310_000,
         },
@@ -144,11 +154,11 @@ fn json_has_the_keys_that_the_documentation_lists() {
     assert_eq!(json(filling()), expected);
     let unknown = serde_json::json!({
         "state": "not_enough_data",
-        "time_to_full_seconds": null,
-        "full_within": null,
-        "time_to_drop_seconds": null,
-        "evictable": null,
-        "settles": null,
+        "seconds_to_full": null,
+        "full_probability": null,
+        "seconds_to_first_drop": null,
+        "evictable_entries": null,
+        "steady_state": null,
         "entries_in_60s": null,
         "timeouts_known": true,
         "reason": "not enough is known yet",
@@ -159,28 +169,29 @@ fn json_has_the_keys_that_the_documentation_lists() {
 #[test]
 fn what_is_no_number_is_null_and_never_beyond_the_horizon() {
     let broken = Outlook {
-        full: Some(quantiles(Some(f64::NAN), Some(1.0), None)),
-        full_within: Some([0.0, f64::INFINITY, 1.0, 1.0]),
-        ahead: Some(quantiles(1.0, f64::NEG_INFINITY, 1.0)),
+        seconds_to_full: Some(quantiles(Some(f64::NAN), Some(1.0), None)),
+        full_probability: Some([0.0, f64::INFINITY, 1.0, 1.0]),
+        entries_in_60s: Some(quantiles(1.0, f64::NEG_INFINITY, 1.0)),
         ..filling()
     };
     let json = serde_json::to_value(super::json(&netns(broken))).unwrap();
-    for key in ["time_to_full_seconds", "full_within", "entries_in_60s"] {
+    for key in ["seconds_to_full", "full_probability", "entries_in_60s"] {
         assert!(json[key].is_null(), "{key}");
     }
 }
 
 #[test]
 fn a_cell_has_the_median() {
-    let cell = |outlook: Outlook, limit| cell(&NetnsTick { limit, ..netns(outlook) }).0;
+    let cell =
+        |outlook: Outlook, limit| cell(&NetnsTick { limit, ..netns(outlook) }, &THRESHOLDS).0;
     let limit = Limit::Entries(262_144);
-    let steady = Outlook { full: Some(quantiles(Some(31.0), None, None)), ..filling() };
+    let steady = Outlook { seconds_to_full: Some(quantiles(Some(31.0), None, None)), ..filling() };
     let cases = [
         (filling(), limit, "42s"),
         (steady, limit, "-"),
         (Outlook::unknown(State::Unknown, ""), limit, "?"),
         (Outlook::unknown(State::Full, ""), limit, "FULL"),
-        (Outlook { full: None, ..filling() }, Limit::Unlimited, "never"),
+        (Outlook { seconds_to_full: None, ..filling() }, Limit::Unlimited, "never"),
     ];
     for (outlook, limit, expected) in cases {
         assert_eq!(cell(outlook, limit), expected);

@@ -50,7 +50,7 @@ const COLUMNS: [&str; 11] = [
     "delete_rate",
     "table_full_drops",
     "early_drops",
-    "seconds_to_full",
+    "seconds_to_full_p50",
     "entries_in_60s_p10",
     "entries_in_60s_p50",
     "entries_in_60s_p90",
@@ -84,7 +84,7 @@ fn row(point: &Point) -> Row {
         point.table_full_drops,
         point.early_drops,
         // JSON has no infinity: beyond the horizon is null, as in the forecast.
-        point.seconds_to_full.filter(|seconds| seconds.is_finite()),
+        point.seconds_to_full_p50.filter(|seconds| seconds.is_finite()),
         ahead(0),
         ahead(1),
         ahead(2),

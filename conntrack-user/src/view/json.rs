@@ -11,6 +11,7 @@ use crate::{
         tick::{Entries, Limit, NetnsTick, Tick},
         windows,
     },
+    severity::{self, Severity, Thresholds},
     source::item::{Hook, Origin, ProbedHook, Start},
     view::{
         flow::{self, Direction},
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// The version of what is written here; raised when a field changes its meaning or goes away.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// A line.
 #[derive(Debug, Serialize)]
@@ -57,7 +58,7 @@ struct Victim {
 struct TickRecord<'a> {
     interval_ns: Option<u64>,
     events: Option<Events>,
-    missed_at_most: Option<u64>,
+    missed_calls_max: Option<u64>,
     netns: Vec<Netns<'a>>,
     netns_idle: u64,
     netns_overflow: Option<Counts>,
@@ -69,10 +70,10 @@ struct TickRecord<'a> {
 
 #[derive(Debug, Serialize)]
 struct StatusRecord<'a> {
-    status: &'static str,
+    severity: Severity,
     exit_code: u8,
-    warn_percent: f64,
-    crit_percent: f64,
+    warning_fill: f64,
+    critical_fill: f64,
     full_within_seconds: Option<f64>,
     full_within_probability: Option<f64>,
     #[serde(flatten)]
@@ -93,7 +94,7 @@ struct NodeRecord<'a> {
 #[derive(Debug, Serialize)]
 struct Blocks {
     taken: u64,
-    of: u64,
+    limit: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,8 +123,8 @@ impl From<reading::Events> for Events {
 struct Windows<'a> {
     #[serde(flatten)]
     windows: &'a windows::Windows,
-    peak_insert_rate: Option<f64>,
-    peak_delete_rate: Option<f64>,
+    insert_rate_peak: Option<f64>,
+    delete_rate_peak: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,6 +134,7 @@ struct Netns<'a> {
     name: Option<&'a str>,
     name_kind: Option<NameKind>,
     ended: bool,
+    severity: Option<Severity>,
     entries: Option<u64>,
     entries_low: Option<u64>,
     entries_high: Option<u64>,
@@ -144,9 +146,9 @@ struct Netns<'a> {
     net_rate: Option<f64>,
     windows: Option<Windows<'a>>,
     forecast: forecast::Json<'a>,
-    seconds_to_full: Option<f64>,
+    seconds_to_full_p50: Option<f64>,
     baseline: Option<i64>,
-    drift: Option<i64>,
+    count_drift: Option<i64>,
     tick: Option<Counts>,
     totals: Option<Counts>,
     kernel: Kernel,
@@ -157,7 +159,7 @@ struct Netns<'a> {
 struct Counts {
     allocs: Option<u64>,
     allocs_failed: Option<u64>,
-    table_full: Option<u64>,
+    table_full_drops: Option<u64>,
     inserts: Option<u64>,
     inserts_packet: Option<u64>,
     inserts_ctnetlink: Option<u64>,
@@ -165,12 +167,11 @@ struct Counts {
     deletes: Option<u64>,
     deletes_by_cause: ByCause,
     deletes_by_status: Option<ByStatus>,
-    evictions: Option<u64>,
+    early_drops: Option<u64>,
     clashes: Option<u64>,
     clashes_resolved: Option<u64>,
     insert_failed: ByReason,
     frees: Option<u64>,
-    frees_skipped: Option<u64>,
     events_sampled_out: u64,
     events_lost: u64,
 }
@@ -179,7 +180,7 @@ struct Counts {
 struct ByCause {
     user: Option<u64>,
     netns_exit: Option<u64>,
-    eviction: Option<u64>,
+    early_drop: Option<u64>,
     kernel: Option<u64>,
 }
 
@@ -212,30 +213,38 @@ impl<'a> Line<'a> {
 
     /// A tick.
     #[must_use]
-    pub fn tick(tick: &'a Tick, hooks: &'a [Hook]) -> Self {
-        Self::new(tick.time, Record::Tick(tick_record(tick, hooks)))
+    pub fn tick(tick: &'a Tick, hooks: &'a [Hook], thresholds: &Thresholds) -> Self {
+        let severity = |netns: &NetnsTick| Some(severity::of_tick(netns, tick, thresholds));
+        Self::new(tick.time, Record::Tick(tick_record(tick, hooks, severity)))
     }
 
     /// The answer of `status`.
     #[must_use]
-    pub fn status(tick: &'a Tick, start: &'a Origin, verdict: super::status::Judged) -> Self {
+    pub fn status(tick: &'a Tick, start: &'a Origin, judged: super::status::Judged) -> Self {
+        let limits = judged.limits;
+        let severity = |netns: &NetnsTick| Some(super::status::judge_one(netns, limits));
         let record = StatusRecord {
-            status: verdict.verdict.name(),
-            exit_code: verdict.verdict.exit_code(),
-            warn_percent: verdict.limits.warn,
-            crit_percent: verdict.limits.crit,
-            full_within_seconds: verdict.limits.full_within.map(|within| within.seconds),
-            full_within_probability: verdict.limits.full_within.map(|within| within.probability),
+            severity: judged.severity,
+            exit_code: judged.severity.exit_code(),
+            warning_fill: limits.thresholds.warning_fill,
+            critical_fill: limits.thresholds.critical_fill,
+            full_within_seconds: limits.full_within.map(|within| within.seconds),
+            full_within_probability: limits.full_within.map(|within| within.probability),
             start,
-            tick: tick_record(tick, &start.hooks),
+            tick: tick_record(tick, &start.hooks, severity),
         };
         Self::new(tick.time, Record::Status(record))
     }
 
-    /// The node as it was told last, with the source.
+    /// The node as it was told last, with the source. `severity` of each table: that of its warnings; none where it is not
+    /// watched.
     #[must_use]
-    pub fn node(tick: &'a Tick, start: &'a Origin) -> Self {
-        let record = NodeRecord { start, tick: tick_record(tick, &start.hooks) };
+    pub fn node(
+        tick: &'a Tick,
+        start: &'a Origin,
+        severity: impl Fn(&NetnsTick) -> Option<Severity>,
+    ) -> Self {
+        let record = NodeRecord { start, tick: tick_record(tick, &start.hooks, severity) };
         Self::new(tick.time, Record::Node(record))
     }
 
@@ -250,21 +259,25 @@ impl<'a> Line<'a> {
     }
 }
 
-fn tick_record<'a>(tick: &'a Tick, hooks: &'a [Hook]) -> TickRecord<'a> {
+fn tick_record<'a>(
+    tick: &'a Tick,
+    hooks: &'a [Hook],
+    severity: impl Fn(&NetnsTick) -> Option<Severity>,
+) -> TickRecord<'a> {
     TickRecord {
         interval_ns: tick.interval_ns,
         events: tick.events.map(Events::from),
-        missed_at_most: tick.missed_at_most,
+        missed_calls_max: tick.missed_calls_max,
         netns: tick
             .netns
             .iter()
-            .map(|netns| self::netns(netns, &tick.counted.of(netns.kernel.is_some())))
+            .map(|one| netns(one, &tick.counted.of(one.kernel.is_some()), severity(one)))
             .collect(),
         netns_idle: tick.idle,
         netns_overflow: tick.overflow.map(|overflow| counts(&overflow, &tick.counted.of(false))),
         victims: tick.victims.iter().map(victim).collect(),
         probes: probes(tick, hooks),
-        counter_blocks: tick.blocks.map(|(taken, of)| Blocks { taken, of }),
+        counter_blocks: tick.blocks.map(|(taken, limit)| Blocks { taken, limit }),
         flows: tick.flows.as_deref().map(flows::json),
     }
 }
@@ -286,7 +299,7 @@ fn victim(victim: &reading::Victim) -> Victim {
     }
 }
 
-fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
+fn netns<'a>(netns: &'a NetnsTick, counted: &Counted, severity: Option<Severity>) -> Netns<'a> {
     let (entries, entries_low, entries_high) = match netns.entries {
         Entries::Exact(entries) => (Some(entries), Some(entries), Some(entries)),
         Entries::Between(low, high) => (None, Some(low), Some(high)),
@@ -298,6 +311,7 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
         name: netns.name.as_ref().map(|name| name.text.as_str()),
         name_kind: netns.name.as_ref().map(|name| name.kind),
         ended: netns.ended,
+        severity,
         entries,
         entries_low,
         entries_high,
@@ -312,13 +326,13 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
         net_rate: netns.rates.net,
         windows: netns.windows.as_ref().map(|windows| Windows {
             windows,
-            peak_insert_rate: windows.peak_insert_rate(),
-            peak_delete_rate: windows.peak_delete_rate(),
+            insert_rate_peak: windows.insert_rate_peak(),
+            delete_rate_peak: windows.delete_rate_peak(),
         }),
         forecast: forecast::json(netns),
-        seconds_to_full: forecast::seconds_to_full(&netns.outlook),
+        seconds_to_full_p50: forecast::seconds_to_full(&netns.outlook),
         baseline: netns.baseline,
-        drift: netns.drift,
+        count_drift: netns.count_drift,
         tick: netns.change.map(|change| counts(&change, counted)),
         totals: netns.totals.map(|totals| counts(&totals, counted)),
         kernel: Kernel { count: netns.count, stat: netns.kernel },
@@ -326,11 +340,11 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted) -> Netns<'a> {
 }
 
 fn counts(totals: &Totals, counted: &Counted) -> Counts {
-    let evictions = (counted.deletes && counted.early_drops).then_some(totals.evictions);
+    let early_drops = (counted.deletes && counted.early_drops).then_some(totals.early_drops);
     Counts {
         allocs: counted.allocs.then_some(totals.allocs),
         allocs_failed: counted.allocs.then_some(totals.allocs_failed),
-        table_full: counted.early_drops.then_some(totals.table_full),
+        table_full_drops: counted.early_drops.then_some(totals.table_full_drops),
         inserts: counted.all_inserts().then(|| totals.inserts()),
         inserts_packet: counted.inserts_packet.then(|| totals.inserts_packet.sum()),
         inserts_ctnetlink: counted.inserts_ctnetlink.then(|| totals.inserts_ctnetlink.sum()),
@@ -342,11 +356,11 @@ fn counts(totals: &Totals, counted: &Counted) -> Counts {
             user: counted.causes.then_some(totals.deletes_user),
             netns_exit: (counted.deletes && counted.netns_exits)
                 .then_some(totals.deletes_netns_exit),
-            eviction: evictions,
+            early_drop: early_drops,
             kernel: counted.all_causes().then(|| totals.deletes_kernel()),
         },
         deletes_by_status: counted.deletes.then_some(totals.deletes),
-        evictions,
+        early_drops,
         clashes: counted.clashes.then_some(totals.clashes),
         clashes_resolved: counted.clash_outcomes.then_some(totals.clashes_resolved),
         insert_failed: ByReason {
@@ -355,7 +369,6 @@ fn counts(totals: &Totals, counted: &Counted) -> Counts {
             dying: counted.failed_inserts.then_some(totals.failed_dying),
         },
         frees: counted.allocs.then_some(totals.frees),
-        frees_skipped: counted.allocs.then_some(totals.frees_skipped),
         events_sampled_out: totals.events_sampled_out,
         events_lost: totals.events_lost,
     }

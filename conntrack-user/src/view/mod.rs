@@ -12,6 +12,7 @@ pub mod json;
 pub mod metrics;
 pub mod page;
 pub mod status;
+pub mod style;
 pub mod text;
 pub mod units;
 pub mod warning;

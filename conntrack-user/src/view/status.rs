@@ -6,16 +6,15 @@ use super::{text::Table, units};
 use crate::{
     forecast::outlook::State,
     model::tick::{Limit, NetnsTick, Tick},
+    severity::{Severity, Thresholds},
     source::item::Origin,
 };
 
-/// From when on a table is reported.
+/// Limits at which a table is reported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// A warning from this fill on, in per cent.
-    pub warn: f64,
-    /// Critical from this fill on, in per cent.
-    pub crit: f64,
+    /// Thresholds of the fill: `warning_fill` and `critical_fill`.
+    pub thresholds: Thresholds,
     /// Critical when it is so likely to be full soon; none: that is not asked.
     pub full_within: Option<FullWithin>,
 }
@@ -29,75 +28,37 @@ pub struct FullWithin {
     pub probability: f64,
 }
 
-/// How it stands, with the exit codes of monitoring plugins. In rising order of weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// All tables are below the limits.
-    Ok,
-    /// A table could not be judged.
-    Unknown,
-    /// A table has reached the warning limit.
-    Warning,
-    /// A table has reached the critical limit.
-    Critical,
-}
-
-impl Verdict {
-    /// The exit code: 0, 1, 2, 3 as monitoring plugins have them.
-    #[must_use]
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Critical => 2,
-            Self::Unknown => 3,
-        }
-    }
-
-    /// Its name in JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// A verdict and the limits it was reached by.
+/// A severity and the limits it was reached by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Judged {
     /// The worst of all tables.
-    pub verdict: Verdict,
+    pub severity: Severity,
     /// The limits.
     pub limits: Limits,
 }
 
-/// Judges all tables of `tick`; the worst one counts. No table at all is [`Verdict::Unknown`].
+/// Judges all tables of `tick`; the worst one counts. No table at all is [`Severity::Unknown`].
 #[must_use]
 pub fn judge(tick: &Tick, limits: Limits) -> Judged {
     let worst = tick.netns.iter().map(|netns| judge_one(netns, limits)).max();
-    Judged { verdict: worst.unwrap_or(Verdict::Unknown), limits }
+    Judged { severity: worst.unwrap_or(Severity::Unknown), limits }
 }
 
-fn judge_one(netns: &NetnsTick, limits: Limits) -> Verdict {
+/// Judges one table.
+pub(super) fn judge_one(netns: &NetnsTick, limits: Limits) -> Severity {
     let fill = match (netns.fill_ratio(), netns.limit) {
-        (_, Limit::Unlimited) => return Verdict::Ok,
-        (None, _) => Verdict::Unknown,
-        (Some(ratio), _) if ratio * 100.0 >= limits.crit => Verdict::Critical,
-        (Some(ratio), _) if ratio * 100.0 >= limits.warn => Verdict::Warning,
-        (Some(_), _) => Verdict::Ok,
+        (_, Limit::Unlimited) => return Severity::Ok,
+        (None, _) => Severity::Unknown,
+        (Some(ratio), _) => limits.thresholds.severity_of_fill(ratio),
     };
-    fill.max(limits.full_within.map_or(Verdict::Ok, |within| judge_forecast(netns, within)))
+    fill.max(limits.full_within.map_or(Severity::Ok, |within| judge_forecast(netns, within)))
 }
 
-fn judge_forecast(netns: &NetnsTick, within: FullWithin) -> Verdict {
+fn judge_forecast(netns: &NetnsTick, within: FullWithin) -> Severity {
     match netns.outlook.full_by(within.seconds) {
-        None => Verdict::Unknown,
-        Some(probability) if probability >= within.probability => Verdict::Critical,
-        Some(_) => Verdict::Ok,
+        None => Severity::Unknown,
+        Some(probability) if probability >= within.probability => Severity::Critical,
+        Some(_) => Severity::Ok,
     }
 }
 
@@ -108,28 +69,23 @@ pub fn is_decided(tick: &Tick, limits: Limits) -> bool {
     let is_forecast = |netns: &NetnsTick| {
         let is_limited = netns.limit != Limit::Unlimited;
         let forecast = limits.full_within.filter(|_| is_limited);
-        forecast.is_none_or(|within| judge_forecast(netns, within) != Verdict::Unknown)
+        forecast.is_none_or(|within| judge_forecast(netns, within) != Severity::Unknown)
     };
-    judge(tick, limits).verdict == Verdict::Critical || tick.netns.iter().all(is_forecast)
+    judge(tick, limits).severity == Severity::Critical || tick.netns.iter().all(is_forecast)
 }
 
 /// The answer for people: the verdict in the first line, as monitoring plugins print it.
 #[must_use]
 pub fn text(tick: &Tick, start: &Origin, judged: Judged) -> String {
     let mut out = String::new();
-    let word = match judged.verdict {
-        Verdict::Ok => "OK",
-        Verdict::Unknown => "UNKNOWN",
-        Verdict::Warning => "WARNING",
-        Verdict::Critical => "CRITICAL",
-    };
+    let word = judged.severity.name().to_uppercase();
     let headline = soonest(tick, judged.limits).unwrap_or_else(|| fullest(tick));
     let _ = writeln!(out, "{word}: {headline}");
-    let _ = writeln!(out, "kernel {}, source {}", start.kernel, start.source);
+    let _ = writeln!(out, "kernel {}, source {}", start.kernel_release, start.source);
     for lost in &start.unavailable {
-        let _ = writeln!(out, "not available: {}\n  because {}", lost.what, lost.why);
+        let _ = writeln!(out, "not available: {}\n  because {}", lost.what, lost.reason);
     }
-    out.push_str(&Table::new(true, false).tick(tick));
+    out.push_str(&Table::new(judged.limits.thresholds, true, false).tick(tick));
     out.push_str(&without_forecast(tick, judged.limits));
     out
 }
@@ -196,6 +152,7 @@ mod tests {
             reading::NetnsId,
             tick::{Entries, Rates},
         },
+        severity::THRESHOLDS,
     };
 
     fn tick(tables: &[(Entries, Limit)]) -> Tick {
@@ -210,7 +167,7 @@ mod tests {
             windows: None,
             totals: None,
             baseline: None,
-            drift: None,
+            count_drift: None,
             outlook: Outlook::unknown(State::Unknown, "not enough is known yet"),
             timeouts_known: false,
             count: None,
@@ -221,65 +178,64 @@ mod tests {
 
     #[test]
     fn the_worst_table_decides() {
-        let limits = Limits { warn: 80.0, crit: 95.0, full_within: None };
+        let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: None };
         let at = |entries| (Entries::Exact(entries), Limit::Entries(1000));
         let endless = (Entries::Exact(5), Limit::Unlimited);
         let unread = (Entries::Unavailable, Limit::Entries(1000));
         let cases = [
-            (vec![], Verdict::Unknown, 3),
-            (vec![at(799)], Verdict::Ok, 0),
-            (vec![at(800)], Verdict::Warning, 1),
-            (vec![at(949), at(0)], Verdict::Warning, 1),
-            (vec![at(0), at(950)], Verdict::Critical, 2),
-            (vec![at(1001)], Verdict::Critical, 2),
-            (vec![endless], Verdict::Ok, 0),
-            (vec![unread], Verdict::Unknown, 3),
-            (vec![unread, at(0)], Verdict::Unknown, 3),
-            (vec![unread, at(800)], Verdict::Warning, 1),
+            (vec![], Severity::Unknown, 3),
+            (vec![at(799)], Severity::Ok, 0),
+            (vec![at(800)], Severity::Warning, 1),
+            (vec![at(949), at(0)], Severity::Warning, 1),
+            (vec![at(0), at(950)], Severity::Critical, 2),
+            (vec![at(1001)], Severity::Critical, 2),
+            (vec![endless], Severity::Ok, 0),
+            (vec![unread], Severity::Unknown, 3),
+            (vec![unread, at(0)], Severity::Unknown, 3),
+            (vec![unread, at(800)], Severity::Warning, 1),
         ];
-        for (tables, verdict, code) in cases {
-            let judged = judge(&tick(&tables), limits).verdict;
-            assert_eq!((judged, judged.exit_code()), (verdict, code), "{tables:?}");
+        for (tables, severity, code) in cases {
+            let judged = judge(&tick(&tables), limits).severity;
+            assert_eq!((judged, judged.exit_code()), (severity, code), "{tables:?}");
         }
     }
 
     #[test]
     fn a_table_that_will_be_full_soon_is_critical() {
         let within = |seconds, probability| Limits {
-            warn: 80.0,
-            crit: 95.0,
+            thresholds: THRESHOLDS.on_demand(),
             full_within: Some(FullWithin { seconds, probability }),
         };
         let mut tick = tick(&[(Entries::Exact(10), Limit::Entries(1000))]);
-        assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Unknown);
+        assert_eq!(judge(&tick, within(600.0, 0.5)).severity, Severity::Unknown);
         assert!(!is_decided(&tick, within(600.0, 0.5)));
         tick.netns[0].entries = Entries::Exact(900);
-        assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Warning);
+        assert_eq!(judge(&tick, within(600.0, 0.5)).severity, Severity::Warning);
         assert!(!is_decided(&tick, within(600.0, 0.5)), "it may be worse");
         tick.netns[0].entries = Entries::Exact(950);
         assert!(is_decided(&tick, within(600.0, 0.5)), "it cannot be worse");
         tick.netns[0].entries = Entries::Exact(10);
         let full = Quantiles { low: Some(120.0), median: Some(600.0), high: None };
         tick.netns[0].outlook = Outlook {
-            full: Some(full),
-            full_within: Some([0.05, 0.3, 0.6, 0.8]),
+            seconds_to_full: Some(full),
+            full_probability: Some([0.05, 0.3, 0.6, 0.8]),
             ..Outlook::unknown(State::Filling, "arrivals rose")
         };
         let cases = [
-            (within(600.0, 0.5), Verdict::Critical),
-            (within(599.0, 0.5), Verdict::Ok),
-            (within(3600.0, 0.81), Verdict::Ok),
-            (within(60.0, 0.01), Verdict::Critical),
+            (within(600.0, 0.5), Severity::Critical),
+            (within(599.0, 0.5), Severity::Ok),
+            (within(3600.0, 0.81), Severity::Ok),
+            (within(60.0, 0.01), Severity::Critical),
         ];
         for (limits, expected) in cases {
-            assert_eq!(judge(&tick, limits).verdict, expected, "{limits:?}");
+            assert_eq!(judge(&tick, limits).severity, expected, "{limits:?}");
             assert!(is_decided(&tick, limits));
         }
         let start = Origin {
-            kernel: "6.12".into(),
+            kernel_release: "6.12".into(),
             source: "procfs".into(),
             counting_since_ns: None,
-            map_memory_bytes: None,
+            bpf_map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };
@@ -289,12 +245,12 @@ mod tests {
         // Nobody forecasts what has no limit.
         tick.netns[0].limit = Limit::Unlimited;
         tick.netns[0].outlook = Outlook::unknown(State::Steady, "");
-        assert_eq!(judge(&tick, within(600.0, 0.5)).verdict, Verdict::Ok);
+        assert_eq!(judge(&tick, within(600.0, 0.5)).severity, Severity::Ok);
     }
 
     #[test]
     fn tables_without_a_forecast_are_counted_by_reason() {
-        let limits = Limits { warn: 80.0, crit: 95.0, full_within: None };
+        let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: None };
         let at = (Entries::Exact(5), Limit::Entries(1000));
         let mut three = tick(&[at; 3]);
         three.netns[1].outlook.reason = "it has ended".into();
@@ -311,14 +267,14 @@ no forecast of 2 tables: not enough is known yet
     #[test]
     fn the_first_line_names_the_fullest_table() {
         let at = |entries| (Entries::Exact(entries), Limit::Entries(1000));
-        let limits = Limits { warn: 80.0, crit: 95.0, full_within: None };
+        let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: None };
         let first = |tables: &[(Entries, Limit)]| {
             let tick = tick(tables);
             let start = Origin {
-                kernel: "6.12".into(),
+                kernel_release: "6.12".into(),
                 source: "procfs".into(),
                 counting_since_ns: None,
-                map_memory_bytes: None,
+                bpf_map_memory_bytes: None,
                 hooks: vec![],
                 unavailable: vec![],
             };

@@ -2,9 +2,13 @@
 
 use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 
-use super::{causes, flow, flows, forecast, units};
+use super::{
+    causes, flow, flows, forecast,
+    style::{self, BAD, BOLD, DIM, PLAIN, WARNING},
+    units,
+};
 use crate::{
     forecast::outlook::State,
     model::{
@@ -13,6 +17,7 @@ use crate::{
         reading::{KernelStat, NetnsId},
         tick::{Entries, Limit, NetnsTick, Tick},
     },
+    severity::Thresholds,
 };
 
 /// Lines after which the headings are repeated.
@@ -20,19 +25,8 @@ const PAGE: usize = 20;
 /// Namespaces shown in a tick, at most.
 const ROWS: usize = 20;
 
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const WARNING: Style = AnsiColor::Yellow.on_default();
-const PLAIN: Style = Style::new();
-
-/// Fill from which a number is written as a warning.
-const HIGH: f64 = 0.80;
-/// Fill from which it is written as bad.
-const CRITICAL: f64 = 0.95;
-
 /// Columns of the table: heading and width.
-const COLUMNS: [(&str, usize); 12] = [
+pub(crate) const COLUMNS: [(&str, usize); 12] = [
     ("NETNS", 10),
     ("ENTRIES", 7),
     ("MAX", 7),
@@ -54,6 +48,7 @@ const APART_NS: u64 = 1_000_000_000;
 /// Writes ticks, with headings every now and then.
 #[derive(Debug, Default)]
 pub struct Table {
+    thresholds: Thresholds,
     lines: usize,
     /// Whether causes are shown, and the kernel's counters of each namespace as last shown: they are
     /// shown again when they have changed.
@@ -64,11 +59,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table that also shows what is behind the numbers of each line (`causes`), and what is known of
-    /// single flows (`flows`).
+    /// A table whose colours follow `thresholds`; with what is behind the numbers of each line (`causes`), and what is known
+    /// of single flows (`flows`).
     #[must_use]
-    pub fn new(causes: bool, flows: bool) -> Self {
-        Self { causes: causes.then(HashMap::new), with_flows: flows, ..Self::default() }
+    pub fn new(thresholds: Thresholds, causes: bool, flows: bool) -> Self {
+        let causes = causes.then(HashMap::new);
+        Self { thresholds, causes, with_flows: flows, ..Self::default() }
     }
 
     /// The lines of a tick. Styles are written out; the stream takes them away where they do not
@@ -96,11 +92,11 @@ impl Table {
         let rows = rows(tick);
         let (mut shown, mut said) = (HashMap::new(), HashMap::new());
         for netns in &rows {
-            let _ = writeln!(out, "{}", line(netns, &tick.counted));
+            let _ = writeln!(out, "{}", line(netns, &tick.counted, &self.thresholds));
             let before = self.said.get(&netns.id).copied();
             let is_due = is_to_be_said(netns, before, tick.time.monotonic_ns);
             if is_due {
-                let below = forecast::lines(netns);
+                let below = forecast::lines(netns, &self.thresholds);
                 self.lines += below.lines().count();
                 out.push_str(&below);
                 said.insert(netns.id, (forecast::state(netns), tick.time.monotonic_ns));
@@ -131,11 +127,11 @@ impl Table {
         }
         if let Some(overflow) = &tick.overflow {
             let text = format!(
-                "in network namespaces beyond those told apart: {} inserts, {} deletes, {} drops in \
+                "in network namespaces beyond those counted apart: {} inserts, {} deletes, {} drops in \
                  all",
                 units::short(overflow.inserts() as f64),
                 units::short(overflow.deletes.sum() as f64),
-                units::short(overflow.table_full as f64)
+                units::short(overflow.table_full_drops as f64)
             );
             let _ = writeln!(out, "{WARNING}{text}{WARNING:#}");
             self.lines += 1;
@@ -168,7 +164,8 @@ fn rows(tick: &Tick) -> Vec<&NetnsTick> {
     let mut rows: Vec<&NetnsTick> = tick.netns.iter().collect();
     if rows.len() > ROWS {
         let weight = |netns: &NetnsTick| {
-            let drops = netns.change.map_or(0, |change| change.table_full + change.evictions);
+            let drops =
+                netns.change.map_or(0, |change| change.table_full_drops + change.early_drops);
             (drops, netns.fill_ratio().unwrap_or(0.0))
         };
         rows.sort_by(|a, b| {
@@ -204,12 +201,12 @@ fn events(tick: &Tick) -> String {
     out
 }
 
-/// The last tuple that was refused and the last that was evicted in the tick.
+/// The last tuple of which a packet was dropped and the last that was evicted in the tick.
 fn victims(tick: &Tick) -> String {
     let mut out = String::new();
-    for kind in [EventKind::Refused, EventKind::Evicted] {
+    for kind in [EventKind::TableFullDrop, EventKind::EarlyDrop] {
         if let Some(last) = tick.victims.iter().rev().find(|victim| victim.flow.kind == kind) {
-            let what = flow::name(kind).0;
+            let what = if kind == EventKind::EarlyDrop { "evicted" } else { "dropped" };
             let protocol = flow::protocol(last.flow.original.protocol);
             let tuple = flow::tuple(&last.flow.original);
             let _ = writeln!(out, "{DIM}  last {what}: {protocol} {tuple}{DIM:#}");
@@ -218,13 +215,9 @@ fn victims(tick: &Tick) -> String {
     out
 }
 
-fn line(netns: &NetnsTick, counted: &Counted) -> String {
+fn line(netns: &NetnsTick, counted: &Counted, thresholds: &Thresholds) -> String {
     let fill = netns.fill_ratio();
-    let fill_style = match fill {
-        Some(ratio) if ratio >= CRITICAL => BAD,
-        Some(ratio) if ratio >= HIGH => WARNING,
-        _ => PLAIN,
-    };
+    let fill_style = fill.map_or(PLAIN, |ratio| style::of(thresholds.severity_of_fill(ratio)));
     let rate = |rate: Option<f64>| rate.map_or("?".into(), units::short);
     // What was counted in the tick; bad when it is not nothing.
     let events = |is_counted: bool, of: fn(&Totals) -> u64| match &netns.change {
@@ -234,25 +227,25 @@ fn line(netns: &NetnsTick, counted: &Counted) -> String {
         },
         _ => ("?".into(), PLAIN),
     };
-    let drift = match netns.drift {
+    let count_drift = match netns.count_drift {
         None => ("~".into(), DIM),
         Some(0) => ("0".into(), PLAIN),
-        Some(drift) => (units::signed(drift as f64), BAD),
+        Some(count_drift) => (units::signed(count_drift as f64), BAD),
     };
-    let drift = if netns.totals.is_none() { ("?".into(), PLAIN) } else { drift };
+    let count_drift = if netns.totals.is_none() { ("?".into(), PLAIN) } else { count_drift };
     let cells: [(String, Style); COLUMNS.len()] = [
         (name(netns), PLAIN),
         (entries(netns.entries), fill_style),
         (limit(netns.limit), PLAIN),
         (fill.map_or("-".into(), units::percent), fill_style),
         (rate(netns.rates.insert), PLAIN),
-        (rate(netns.peak_insert_rate()), PLAIN),
+        (rate(netns.insert_rate_peak()), PLAIN),
         (rate(netns.rates.delete), PLAIN),
         (netns.rates.net.map_or("?".into(), units::signed), PLAIN),
-        events(counted.early_drops, |change| change.table_full),
-        events(counted.early_drops && counted.deletes, |change| change.evictions),
-        forecast::cell(netns),
-        drift,
+        events(counted.early_drops, |change| change.table_full_drops),
+        events(counted.early_drops && counted.deletes, |change| change.early_drops),
+        forecast::cell(netns, thresholds),
+        count_drift,
     ];
     let padded = cells.iter().zip(COLUMNS).map(|((text, style), (_, width))| {
         // Padded inside the style: its characters take no room on the screen.

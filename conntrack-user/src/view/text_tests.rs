@@ -7,13 +7,14 @@ use crate::{
         tick::Rates,
         windows::Windows,
     },
+    severity::THRESHOLDS,
 };
 
 /// Full in 620 s.
 fn filling() -> Outlook {
     let full = Quantiles { low: Some(500.0), median: Some(620.0), high: Some(900.0) };
     let outlook = Outlook::unknown(State::Filling, "UDP arrivals rose");
-    Outlook { full: Some(full), ..outlook }
+    Outlook { seconds_to_full: Some(full), ..outlook }
 }
 
 fn netns(entries: u64, max: u32) -> NetnsTick {
@@ -28,12 +29,12 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
         windows: Some(Windows {
             width_ns: 8_000_000,
             number: 125,
-            peak_inserts: 50,
+            inserts_peak: 50,
             ..Windows::default()
         }),
         totals: Some(Totals::default()),
         baseline: Some(0),
-        drift: Some(0),
+        count_drift: Some(0),
         outlook: filling(),
         timeouts_known: true,
         count: None,
@@ -52,11 +53,15 @@ fn a_table_is_aligned_and_80_columns_wide() {
     worst.name = Some(Name { text: "a-name-that-is-too-long".into(), kind: NameKind::IpNetns });
     worst.rates =
         Rates { insert: Some(123_456.0), delete: Some(1_234_567.0), net: Some(-1_111_111.0) };
-    let gone =
-        Totals { table_full: 99_999, evictions: 12_345, events_lost: 123, ..Totals::default() };
+    let gone = Totals {
+        table_full_drops: 99_999,
+        early_drops: 12_345,
+        events_lost: 123,
+        ..Totals::default()
+    };
     worst.change = Some(gone);
     worst.outlook = Outlook::unknown(State::Full, "nothing leaves");
-    worst.drift = Some(-50);
+    worst.count_drift = Some(-50);
     let text = plain(&Table::default().tick(&Tick::example(vec![netns(12_345, 262_144), worst])));
     let expected = "\
 2025-11-24 16:00:00 UTC
@@ -83,15 +88,15 @@ fn what_is_not_known_is_no_zero() {
         windows: None,
         totals: None,
         baseline: None,
-        drift: None,
+        count_drift: None,
         outlook: Outlook::unknown(State::Unknown, "the limit is not known"),
         ..netns(0, 1)
     };
     let unlimited = NetnsTick {
         entries: Entries::Between(96, 100),
         limit: Limit::Unlimited,
-        drift: None,
-        outlook: Outlook { full: None, ..filling() },
+        count_drift: None,
+        outlook: Outlook { seconds_to_full: None, ..filling() },
         ..netns(0, 1)
     };
     let text = plain(&Table::default().tick(&Tick::example(vec![unknown, unlimited])));
@@ -170,7 +175,8 @@ fn a_table_that_is_nearly_full_is_coloured() {
     let colours = |entries| {
         let mut one = netns(entries, 100);
         one.outlook = Outlook::unknown(State::Unknown, "");
-        let text = Table::default().tick(&Tick::example(vec![one]));
+        let mut table = Table::new(THRESHOLDS.on_demand(), false, false);
+        let text = table.tick(&Tick::example(vec![one]));
         (
             text.contains("\u{1b}[33m"),
             text.contains("\u{1b}[31m") || text.contains("\u{1b}[1m\u{1b}[31m"),

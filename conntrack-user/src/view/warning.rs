@@ -1,4 +1,4 @@
-//! A change of level as fields: of a log line, of JSON, of variables.
+//! A change of severity as fields: of a log line, of JSON, of variables.
 
 use serde_json::{Value, json};
 
@@ -21,35 +21,36 @@ pub fn fields(change: &Change) -> Vec<(&'static str, Value)> {
         Limit::Unlimited | Limit::Unavailable => None,
     };
     let ratio = entries.zip(limit).map(|(entries, max)| entries as f64 / f64::from(max));
-    let signs: Vec<&str> = change.signs.iter().map(|sign| sign.name()).collect();
-    let [within_1m, within_5m, within_15m, within_1h] = match change.full_within {
+    let conditions: Vec<&str> =
+        change.conditions.iter().map(|condition| condition.name()).collect();
+    let [within_1m, within_5m, within_15m, within_1h] = match change.full_probability {
         Some(within) => within.map(forecast::rounded),
         None => [None; 4],
     };
-    let quantiles = change.full;
+    let quantiles = change.seconds_to_full;
     let quantile = |of: Option<Option<f64>>| of.flatten().and_then(forecast::rounded);
     vec![
-        ("state", json!(change.to.name())),
-        ("previous_state", json!(change.from.name())),
-        ("previous_state_seconds", json!(forecast::rounded(change.seconds))),
-        ("netns", json!(change.id.inode)),
+        ("severity", json!(change.to.name())),
+        ("previous_severity", json!(change.from.name())),
+        ("previous_severity_seconds", json!(forecast::rounded(change.seconds))),
+        ("netns_inode", json!(change.id.inode)),
         ("netns_cookie", json!(change.id.cookie)),
         ("netns_name", json!(change.name.as_ref().map(|name| &name.text))),
         ("netns_name_kind", json!(change.name.as_ref().map(|name| name.kind))),
         ("netns_ended", json!(change.ended)),
-        ("signs", json!(signs.join(","))),
+        ("conditions", json!(conditions.join(","))),
         ("entries", json!(entries)),
         ("entries_limit", json!(limit)),
         ("fill_ratio", json!(ratio.and_then(forecast::rounded))),
         ("seconds_to_full_p10", json!(quantile(quantiles.map(|full| full.low)))),
         ("seconds_to_full_p50", json!(quantile(quantiles.map(|full| full.median)))),
         ("seconds_to_full_p90", json!(quantile(quantiles.map(|full| full.high)))),
-        ("full_within_1m", json!(within_1m)),
-        ("full_within_5m", json!(within_5m)),
-        ("full_within_15m", json!(within_15m)),
-        ("full_within_1h", json!(within_1h)),
-        ("dropped", json!(change.lost.dropped)),
-        ("evicted", json!(change.lost.evicted)),
+        ("full_probability_1m", json!(within_1m)),
+        ("full_probability_5m", json!(within_5m)),
+        ("full_probability_15m", json!(within_15m)),
+        ("full_probability_1h", json!(within_1h)),
+        ("table_full_drops", json!(change.losses.table_full_drops)),
+        ("early_drops", json!(change.losses.early_drops)),
     ]
 }
 
@@ -62,7 +63,7 @@ pub fn notification(change: &Change, node: Option<&str>) -> Vec<(&'static str, V
         ("kind", json!("warning")),
         ("time_ns", json!(change.time.unix_ns)),
         ("node", json!(node)),
-        ("reason", json!(change.reason)),
+        ("message", json!(change.message)),
     ];
     all.extend(fields(change));
     all
@@ -90,15 +91,12 @@ pub fn plain(value: &Value) -> Option<String> {
 mod tests {
     use super::*;
     use crate::{
-        daemon::warning::{
-            Level, Sign,
-            change::{Change, Lost},
-        },
         forecast::outlook::Quantiles,
         model::{
             name::{Name, NameKind},
             reading::{NetnsId, Time},
         },
+        severity::{Condition, Severity, facts::Losses},
     };
 
     #[test]
@@ -108,32 +106,32 @@ mod tests {
             time: Time { monotonic_ns: 1, unix_ns: 2 },
             id: NetnsId { cookie: None, inode: 4_026_531_840 },
             name: Some(Name { text: "a \"b\"".into(), kind: NameKind::IpNetns }),
-            from: Level::Warning,
+            from: Severity::Warning,
             seconds: 61.5,
-            to: Level::Critical,
-            signs: vec![Sign::Dropped, Sign::FullSoon],
+            to: Severity::Critical,
+            conditions: vec![Condition::TableFullDrops, Condition::FullSoon],
             entries: Entries::Exact(750),
             limit: Limit::Entries(1000),
-            full: Some(full),
-            full_within: Some([0.9, 1.0, 1.0, 1.0]),
-            lost: Lost { dropped: Some(3), evicted: None },
+            seconds_to_full: Some(full),
+            full_probability: Some([0.9, 1.0, 1.0, 1.0]),
+            losses: Losses { table_full_drops: Some(3), early_drops: None },
             ended: false,
-            reason: "so".into(),
+            message: "so".into(),
         };
         let fields = notification(&change, Some("n1"));
         assert_eq!(
             object(&fields),
-            "{\"schema_version\":2,\"kind\":\"warning\",\"time_ns\":2,\"node\":\"n1\",\"reason\":\"so\",\
-             \"state\":\"critical\",\"previous_state\":\"warning\",\"previous_state_seconds\":61.5,\
-             \"netns\":4026531840,\"netns_cookie\":null,\"netns_name\":\"a \\\"b\\\"\",\"netns_name_kind\":\"ip_netns\",\
-             \"netns_ended\":false,\"signs\":\"dropped,full_soon\",\"entries\":750,\"entries_limit\":1000,\
+            "{\"schema_version\":3,\"kind\":\"warning\",\"time_ns\":2,\"node\":\"n1\",\"message\":\"so\",\
+             \"severity\":\"critical\",\"previous_severity\":\"warning\",\"previous_severity_seconds\":61.5,\
+             \"netns_inode\":4026531840,\"netns_cookie\":null,\"netns_name\":\"a \\\"b\\\"\",\"netns_name_kind\":\"ip_netns\",\
+             \"netns_ended\":false,\"conditions\":\"table_full_drops,full_soon\",\"entries\":750,\"entries_limit\":1000,\
              \"fill_ratio\":0.75,\"seconds_to_full_p10\":25.5,\"seconds_to_full_p50\":40.0,\
-             \"seconds_to_full_p90\":null,\"full_within_1m\":0.9,\"full_within_5m\":1.0,\"full_within_15m\":1.0,\
-             \"full_within_1h\":1.0,\"dropped\":3,\"evicted\":null}"
+             \"seconds_to_full_p90\":null,\"full_probability_1m\":0.9,\"full_probability_5m\":1.0,\"full_probability_15m\":1.0,\
+             \"full_probability_1h\":1.0,\"table_full_drops\":3,\"early_drops\":null}"
         );
         let value = |key: &str| plain(&fields.iter().find(|(one, _)| *one == key).unwrap().1);
         assert_eq!(value("netns_name").as_deref(), Some("a \"b\""));
         assert_eq!(value("entries").as_deref(), Some("750"));
-        assert_eq!(value("evicted"), None);
+        assert_eq!(value("early_drops"), None);
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn record(
     let firing = server.samples(&format!("ALERTS{{alertstate=\"firing\"}}[{ALL}]"))?;
     let mut alerts: Vec<Alert> = firing.into_iter().map(|series| alert(*begun, series)).collect();
     alerts.sort_by(|one, other| one.began().total_cmp(&other.began()));
-    let warned = since(*begun, samples("truth_warning_state")?);
+    let warned = since(*begun, samples("truth_severity")?);
     let phases = phases.iter().map(|(time, name)| (rounded(time - begun), name.clone())).collect();
     Ok(Record {
         kernel: kernel.to_owned(),

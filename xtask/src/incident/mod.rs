@@ -132,7 +132,7 @@ scrape_configs:
     scrape_interval: 1s
     static_configs: [{{ targets: [{target:?}] }}]
     metric_relabel_configs:
-      - {{ source_labels: [__name__], regex: ctmon_(entries|warning_state), action: keep }}
+      - {{ source_labels: [__name__], regex: ctmon_(entries|severity), action: keep }}
       - {{ source_labels: [__name__], regex: ctmon_(.+), target_label: __name__, replacement: truth_$1 }}
 "
     )

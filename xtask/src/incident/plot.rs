@@ -292,7 +292,7 @@ mod tests {
             "predict_linear, 1m",
             "10 connections/s",
             "CtmonTableFullSoon",
-            "ctmon_warning_state &gt;= 2",
+            "ctmon_severity &gt;= 2",
             "later, never",
         ] {
             assert!(svg.contains(&format!("\n{text}\n</text>")), "{text}");

@@ -10,7 +10,7 @@ pub(super) const RANGES: [&str; 2] = ["5m", "1m"];
 
 /// The alert of the rules that are shipped that must fire in time.
 const ALERT: &str = "CtmonTableFullSoon";
-/// `ctmon_warning_state` of a table that is critical.
+/// `ctmon_severity` of a table that is critical.
 pub(super) const CRITICAL: f64 = 2.0;
 
 /// One run.
@@ -28,7 +28,7 @@ pub(super) struct Record {
     /// Those of [`RANGES`], at the same scrapes.
     pub(super) lines: Vec<(String, Points)>,
     pub(super) alerts: Vec<Alert>,
-    /// `ctmon_warning_state` of each second.
+    /// `ctmon_severity` of each second.
     pub(super) warned: Vec<(f64, f64)>,
 }
 
@@ -78,7 +78,7 @@ impl Record {
             let (began, said) = *run.first()?;
             (said >= level).then_some((began, run.last()?.0))
         };
-        let name = format!("ctmon_warning_state >= {level}");
+        let name = format!("ctmon_severity >= {level}");
         Alert { name, firing: runs.filter_map(ends).collect() }
     }
 
@@ -157,7 +157,7 @@ pub(super) mod tests {
         assert!(told(|record| record.alerts[0].firing = vec![(15.0, 90.0)]).contains(ALERT));
         assert!(told(|record| record.alerts.clear()).contains(ALERT));
         let late = told(|record| record.warned.retain(|(at, _)| !(60.0..100.0).contains(at)));
-        assert!(late.contains("ctmon_warning_state >= 2"), "{late}");
+        assert!(late.contains("ctmon_severity >= 2"), "{late}");
         let never = told(|record| record.entries.truncate(100));
         assert!(never.contains("never had 1000 entries"), "{never}");
     }

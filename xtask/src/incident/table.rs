@@ -122,7 +122,7 @@ mod tests {
             "| at | full in | ctmon: 50 % (10 % to 90 %) | error | `predict_linear`, 5m | error | `predict_linear`, 1m | error |",
             "| 0:00 | 100 s | 110 s (50 s to 200 s) | +10 s | never | - | 90 s | -10 s |",
             "| 1:00 | 40 s | 44 s (20 s to 80 s) | +4 s | 200 s | +160 s | 36 s | -4 s |",
-            "| `ctmon_warning_state >= 2` | 1:00 | 1:59 | 40 s before it was full |",
+            "| `ctmon_severity >= 2` | 1:00 | 1:59 | 40 s before it was full |",
             "| `CtmonTableFullSoon` | 1:15 | 1:45 | 25 s before it was full |",
             "| `CtmonPacketsDropped` | 1:45 | 1:45 | 5 s after it was full |",
         ] {

@@ -50,11 +50,11 @@ const ABSENT: [&str; 20] = [
     "ctmon_insert_rate",
     "ctmon_insert_rate_peak",
     "ctmon_inserts_total",
-    "ctmon_missed_calls_at_most",
+    "ctmon_missed_calls_max",
     "ctmon_netns_info",
     "ctmon_notifications_total",
     "ctmon_probe_info",
-    "ctmon_settles_at_entries",
+    "ctmon_steady_state_entries",
     "ctmon_table_full_drops_total",
 ];
 

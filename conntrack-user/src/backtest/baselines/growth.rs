@@ -45,7 +45,7 @@ impl Forecaster for NetGrowth {
             () => Some(room * elapsed / growth),
         };
         let full = Quantiles { low: seconds, median: seconds, high: seconds };
-        Outlook { full: Some(full), ..nothing() }
+        Outlook { seconds_to_full: Some(full), ..nothing() }
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
                 timeouts: Timeouts::default(),
             });
         }
-        growth.outlook().full.map(|full| full.median)
+        growth.outlook().seconds_to_full.map(|full| full.median)
     }
 
     #[test]

@@ -34,8 +34,8 @@ impl Line {
         let state = if self.slope > 0.0 { State::Filling } else { State::Draining };
         Outlook {
             state,
-            full: Some(Quantiles { low: seconds, median: seconds, high: seconds }),
-            ahead: Some(Quantiles { low: ahead, median: ahead, high: ahead }),
+            seconds_to_full: Some(Quantiles { low: seconds, median: seconds, high: seconds }),
+            entries_in_60s: Some(Quantiles { low: ahead, median: ahead, high: ahead }),
             ..nothing()
         }
     }

@@ -99,8 +99,8 @@ mod tests {
         let outlook = line.outlook(785.0);
         let expected = Some(200.0);
         let quantiles = Quantiles { low: expected, median: expected, high: expected };
-        assert_eq!(outlook.full, Some(quantiles));
-        assert_eq!(outlook.ahead.unwrap().median, 365.0);
+        assert_eq!(outlook.seconds_to_full, Some(quantiles));
+        assert_eq!(outlook.entries_in_60s.unwrap().median, 365.0);
     }
 
     #[test]

@@ -128,11 +128,13 @@ pub(super) fn drop(judge: &Judge<'_>, said: &[Said]) -> Option<f64> {
 }
 
 /// Error of the entries that can be evicted when the table becomes full, per cent of the limit.
-pub(super) fn evictable(judge: &Judge<'_>, said: &[Said]) -> Option<f64> {
+pub(super) fn evictable_entries(judge: &Judge<'_>, said: &[Said]) -> Option<f64> {
     let truth = &judge.run.truth;
     let mut errors = Mean::default();
     for fill in &judge.judged {
-        if let (Some(said), Some(is)) = (said[fill.start].evictable, truth.evictable[fill.start]) {
+        if let (Some(said), Some(is)) =
+            (said[fill.start].evictable_entries, truth.evictable_entries[fill.start])
+        {
             let off = (said - is as f64).abs();
             errors.add(off * 100.0 / f64::from(truth.max[fill.start]));
         }

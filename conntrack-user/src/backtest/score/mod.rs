@@ -57,9 +57,9 @@ const fn metric(name: &'static str, heading: &'static str, decimals: usize) -> M
 /// - `fills`: how many there were.
 /// - `drop`: as `eta`, of the time to the first dropped packet, said at the same ticks, where that is not the fill's.
 ///   Where no packet was dropped, any time beyond the end of the fill is right.
-/// - `evictable`: entries that can be evicted when the table becomes full, |said - true|, per cent of the limit.
-/// - `settles`: the level at which it settles against the clairvoyant's, |said - true| / true, [`NEVER`] at the most;
-///   at ticks at which the clairvoyant sees it settled within half an hour, and the table is not full. `settles_told`:
+/// - `evictable_entries`: entries that can be evicted when the table becomes full, |said - true|, per cent of the limit.
+/// - `steady_state`: the level at which it settles against the clairvoyant's, |said - true| / true, [`NEVER`] at the most;
+///   at ticks at which the clairvoyant sees it settled within half an hour, and the table is not full. `steady_state_told`:
 ///   share of those ticks at which a level was said.
 /// - `brier_*`: of the probability that it is full within so many seconds, (said - came)², 0 at best; a forecaster that
 ///   gives none says 0 until its median, then 1. Not while the table is full, nor later than so long before the end.
@@ -85,9 +85,9 @@ pub const ALL: [Metric; METRICS] = [
     metric("covers_full", "COVF", 2),
     metric("fills", "FILLS", 1),
     metric("drop", "DROP", 2),
-    metric("evictable", "EVICT", 1),
-    metric("settles", "SETT", 2),
-    metric("settles_told", "TOLD", 2),
+    metric("evictable_entries", "EVICT", 1),
+    metric("steady_state", "SETT", 2),
+    metric("steady_state_told", "TOLD", 2),
     metric("brier_60s", "B1M", 3),
     metric("brier_300s", "B5M", 3),
     metric("brier_900s", "B15M", 3),
@@ -163,7 +163,7 @@ impl<'a> Judge<'a> {
             fills::covers(self, said),
             Some(self.judged.len() as f64),
             fills::drop(self, said),
-            fills::evictable(self, said),
+            fills::evictable_entries(self, said),
             settled.error.get(),
             settled.told.get(),
             likely[0],
@@ -219,7 +219,7 @@ mod tests {
             truth.push(Moment {
                 level: second.min(1000),
                 max: 1000,
-                evictable: Some(100),
+                evictable_entries: Some(100),
                 // For 30 s there is something to evict.
                 refused: Some(u64::from(second >= 1030)),
                 found_full: second >= 1000,
@@ -264,8 +264,8 @@ mod tests {
             full: at(seconds),
             drop: at(seconds + 30.0),
             within: Some(WITHIN.map(|within| f64::from(seconds <= within))),
-            evictable: Some(100.0),
-            settles: Some(2000.0),
+            evictable_entries: Some(100.0),
+            steady_state: Some(2000.0),
             ahead: Some(Quantiles { low: level, median: level, high: level }),
             ahead95: Some([level; 2]),
         }
@@ -296,9 +296,9 @@ mod tests {
             ("covers_full", 1.0),
             ("fills", 1.0),
             ("drop", 0.0),
-            ("evictable", 0.0),
-            ("settles", 0.0),
-            ("settles_told", 1.0),
+            ("evictable_entries", 0.0),
+            ("steady_state", 0.0),
+            ("steady_state_told", 1.0),
             ("brier_60s", 0.0),
             ("brier_900s", 0.0),
             ("alarmable", 1.0),
@@ -333,7 +333,9 @@ mod tests {
         let scores = score(&run, &vec![Said::default(); 1200]);
         assert_eq!(named(&scores, "missed"), Some(1.0));
         assert_eq!((named(&scores, "lead_s"), named(&scores, "eta")), (Some(0.0), Some(NEVER)));
-        for name in ["crps_60s", "covers_full", "drop", "evictable", "settles", "brier_60s"] {
+        for name in
+            ["crps_60s", "covers_full", "drop", "evictable_entries", "steady_state", "brier_60s"]
+        {
             assert_eq!(named(&scores, name), None, "{name}");
         }
         assert_eq!(named(&scores, "short_leads"), Some(1.0));
@@ -349,7 +351,7 @@ mod tests {
         truth.level.truncate(len);
         truth.max.truncate(len);
         truth.found_full.truncate(len);
-        truth.evictable = vec![None; len];
+        truth.evictable_entries = vec![None; len];
         truth.refused = vec![None; len];
         let said: Vec<Said> = (0..judged).map(|at| exact(1000.0 - at as f64)).collect();
         let scores = score(&run, &said);
@@ -358,7 +360,14 @@ mod tests {
         for (name, expected) in told.into_iter().chain([("fills", 1.0), ("forecasts", 970.0)]) {
             assert_eq!(named(&scores, name), Some(expected), "{name}");
         }
-        let unknown = ["lead_share", "drop", "evictable", "settles", "settles_told", "alarmable"];
+        let unknown = [
+            "lead_share",
+            "drop",
+            "evictable_entries",
+            "steady_state",
+            "steady_state_told",
+            "alarmable",
+        ];
         for name in unknown.into_iter().chain(["short_leads"]) {
             assert_eq!(named(&scores, name), None, "{name}");
         }

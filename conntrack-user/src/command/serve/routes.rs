@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use conntrack_user::{
     daemon::{flight::files, latest::Latest, shared::Shared},
+    model::tick::NetnsTick,
     source::ebpf::monotonic_ns,
     view::{
         history,
@@ -97,10 +98,13 @@ impl Routes {
 
     /// Of thousands of namespaces it takes long to write: the next tick does not wait for that.
     fn status(&self) -> Response<Bytes> {
-        let copy = |latest: &Latest| Some((latest.whole()?, latest.source()?.clone()));
+        let copy = |latest: &Latest| {
+            Some((latest.whole()?, latest.source()?.clone(), latest.told().severities.clone()))
+        };
         let status = self.status.get(Instant::now(), || {
-            let (tick, start) = copy(&self.shared.latest()).ok_or(None)?;
-            line(&Line::node(&tick, &start.origin)).map_err(Some)
+            let (tick, start, severities) = copy(&self.shared.latest()).ok_or(None)?;
+            let severity = |netns: &NetnsTick| severities.get(&netns.id.inode).copied();
+            line(&Line::node(&tick, &start.origin, severity)).map_err(Some)
         });
         match status {
             Ok(status) => response(StatusCode::OK, JSON, status),

@@ -25,10 +25,10 @@ fn routes(with_tick: bool) -> Routes {
     let shared = Shared::new(Latest::new(10), Some(Flight::new(limits)));
     if with_tick {
         let origin = Origin {
-            kernel: "6.12".into(),
+            kernel_release: "6.12".into(),
             source: "procfs".into(),
             counting_since_ns: None,
-            map_memory_bytes: None,
+            bpf_map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };
@@ -78,7 +78,7 @@ fn reading(time: Time) -> Reading {
         netns: vec![netns],
         gone: vec![],
         events: None,
-        missed_at_most: None,
+        missed_calls_max: None,
         overflow: Totals::default(),
         probes: vec![],
         victims: vec![],

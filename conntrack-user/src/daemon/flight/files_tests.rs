@@ -58,8 +58,8 @@ fn names_say_when_and_why_and_sort_by_time() {
 #[test]
 fn a_file_is_whole_and_for_its_owner_alone() {
     let (_dir, folder) = folder(3, 1_000_000);
-    let path = folder.write("asked", &snapshot(NOW_NS)).unwrap();
-    assert_eq!(names(&folder), ["ctmon-20261126T182600Z-asked.mcap"]);
+    let path = folder.write("manual", &snapshot(NOW_NS)).unwrap();
+    assert_eq!(names(&folder), ["ctmon-20261126T182600Z-manual.mcap"]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let mut reader = Reader::open(File::open(path).unwrap()).unwrap();
     let mut items = 0;
@@ -79,14 +79,14 @@ fn the_oldest_make_room_and_others_stay() {
     }
     fs::create_dir(folder.path.join("ctmon-20200101T000000Z-folder.mcap")).unwrap();
     for second in 0..5 {
-        folder.write("asked", &snapshot(NOW_NS + second * SECOND)).unwrap();
+        folder.write("manual", &snapshot(NOW_NS + second * SECOND)).unwrap();
     }
     let names = names(&folder);
-    let ours: Vec<&String> = names.iter().filter(|name| name.contains("asked")).collect();
+    let ours: Vec<&String> = names.iter().filter(|name| name.contains("manual")).collect();
     assert_eq!(
         ours,
         ["02", "03", "04"]
-            .map(|s| format!("ctmon-20261126T1826{s}Z-asked.mcap"))
+            .map(|s| format!("ctmon-20261126T1826{s}Z-manual.mcap"))
             .iter()
             .collect::<Vec<_>>()
     );
@@ -98,11 +98,11 @@ fn all_together_keep_to_their_size() {
     let one = snapshot(NOW_NS).size();
     let (_dir, folder) = folder(100, 2 * one + one / 2);
     for second in 0..5 {
-        folder.write("asked", &snapshot(NOW_NS + second * SECOND)).unwrap();
+        folder.write("manual", &snapshot(NOW_NS + second * SECOND)).unwrap();
     }
     assert_eq!(names(&folder).len(), 2);
     let small = Folder { most_bytes: one - 1, ..folder };
-    let error = small.write("asked", &snapshot(NOW_NS + 9 * SECOND)).unwrap_err();
+    let error = small.write("manual", &snapshot(NOW_NS + 9 * SECOND)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     assert_eq!(names(&small).len(), 2, "nothing was removed for it");
 }
@@ -120,9 +120,9 @@ fn what_a_killed_process_has_left_is_removed() {
 #[test]
 fn a_file_that_is_there_is_never_replaced() {
     let (_dir, folder) = folder(3, 1_000_000);
-    let path = folder.write("asked", &snapshot(NOW_NS)).unwrap();
+    let path = folder.write("manual", &snapshot(NOW_NS)).unwrap();
     fs::write(&path, "mine").unwrap();
-    let error = folder.write("asked", &snapshot(NOW_NS)).unwrap_err();
+    let error = folder.write("manual", &snapshot(NOW_NS)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(fs::read(&path).unwrap(), b"mine");
     assert_eq!(names(&folder).len(), 1, "and nothing is left of the other one");
@@ -133,7 +133,7 @@ fn a_folder_that_is_missing_or_none_is_an_error() {
     let (dir, folder) = folder(3, 1_000_000);
     for path in ["missing", "file"] {
         let folder = Folder { path: dir.path().join(path), ..folder.clone() };
-        assert!(folder.write("asked", &snapshot(NOW_NS)).is_err());
+        assert!(folder.write("manual", &snapshot(NOW_NS)).is_err());
         assert!(folder.clean().is_err());
         fs::write(dir.path().join("file"), "").unwrap();
     }

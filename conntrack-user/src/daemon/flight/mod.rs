@@ -4,6 +4,9 @@ pub mod files;
 pub mod ring;
 mod trigger;
 
+#[cfg(test)]
+pub(crate) use trigger::MANUAL as MANUAL_REASON;
+
 use crate::{
     model::reading::Time,
     source::{item::Item, recording::writer::WriteError},

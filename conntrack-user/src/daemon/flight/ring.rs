@@ -148,7 +148,7 @@ impl Ring {
             self.begin(&before())?;
         }
         if let Item::Start(start) = item {
-            self.kernel.clone_from(&start.origin.kernel);
+            self.kernel.clone_from(&start.origin.kernel_release);
         }
         let complete = self.encoder.take(item)?;
         self.push(complete);

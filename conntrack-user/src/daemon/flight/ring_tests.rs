@@ -10,6 +10,7 @@ use crate::{
         random::SplitMix64,
         reading::{CountRead, NetnsReading, Reading},
     },
+    severity::THRESHOLDS,
     source::{
         item::{Flows, Start, Threshold, Use},
         listener::Listener,
@@ -55,12 +56,13 @@ impl Told {
 fn shown(listener: &mut Listener, item: &Item) -> Option<Value> {
     let tick = listener.take(item)?;
     let hooks = &listener.start().unwrap().origin.hooks;
-    let mut line = serde_json::to_value(Line::tick(&tick, hooks)).unwrap();
+    let mut line = serde_json::to_value(Line::tick(&tick, hooks, &THRESHOLDS)).unwrap();
     line["flows"].take();
     for netns in line["netns"].as_array_mut().unwrap() {
         let known = netns["forecast"]["timeouts_known"].take();
         netns["forecast"] = known;
-        netns["seconds_to_full"].take();
+        netns["seconds_to_full_p50"].take();
+        netns["severity"].take();
     }
     Some(line)
 }
@@ -115,7 +117,7 @@ fn busy(tick: u64) -> NetnsReading {
     let totals = Totals { allocs: after.allocs, frees: after.frees, ..Totals::default() };
     let udp = ByProtocol { udp: after.allocs, ..ByProtocol::default() };
     NetnsReading {
-        totals: Some(Totals { inserts_packet: udp, table_full: 2 * tick, ..totals }),
+        totals: Some(Totals { inserts_packet: udp, table_full_drops: 2 * tick, ..totals }),
         counts: vec![CountRead { before, count: (100 + 200 * tick) as u32, after }; 6],
         max: Some(if tick < 300 { 262_144 } else { 200_000 }),
         timeouts: (tick == 0).then(|| [20, 60, 5, 5, 600, 30, 3, 10, 90].into()),
@@ -163,8 +165,8 @@ fn a_recording_from_the_middle_replays_to_what_was_shown() {
     let [busy, quiet] = &last["netns"].as_array().unwrap()[..] else { panic!("{last}") };
     // Not settled before, not settled after; and what was missed is missed.
     assert_eq!(busy["entries"], Value::Null);
-    assert!(busy["entries_low"].is_u64() && busy["tick"]["table_full"] == 2, "{busy}");
-    assert_eq!((&quiet["entries"], &quiet["drift"]), (&100.into(), &1.into()));
+    assert!(busy["entries_low"].is_u64() && busy["tick"]["table_full_drops"] == 2, "{busy}");
+    assert_eq!((&quiet["entries"], &quiet["count_drift"]), (&100.into(), &1.into()));
     assert_eq!(quiet["forecast"], true, "the timeouts are known");
 }
 
@@ -177,7 +179,12 @@ fn without_the_standing_it_would_not() {
         replayed.into_iter().filter(|item| !matches!(item, Item::Standing(_))).collect();
     let ticks = replay(&without);
     let shown = &told.ticks[told.ticks.len() - ticks.len()..];
-    assert!(ticks.iter().zip(shown).all(|(a, b)| a["netns"][1]["drift"] != b["netns"][1]["drift"]));
+    assert!(
+        ticks
+            .iter()
+            .zip(shown)
+            .all(|(a, b)| a["netns"][1]["count_drift"] != b["netns"][1]["count_drift"])
+    );
 }
 
 /// Events of flows that live for 15 s, ten a second, for a minute.

@@ -7,8 +7,8 @@ const WARNED_EVERY_NS: u64 = 60_000_000_000;
 /// Between two files that are asked for: names tell seconds apart.
 const ASKED_EVERY_NS: u64 = 1_000_000_000;
 
-/// What is asked for.
-pub(super) const ASKED: &str = "asked";
+/// Reason of a file that somebody asks for by SIGUSR1.
+pub(crate) const MANUAL: &str = "manual";
 
 /// Files that are to be written. Times are those of a clock that never jumps.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Pending {
 impl Trigger {
     /// Somebody wants a file.
     pub(super) fn ask(&mut self, now_ns: u64) {
-        self.asked.set(ASKED, now_ns, ASKED_EVERY_NS);
+        self.asked.set(MANUAL, now_ns, ASKED_EVERY_NS);
     }
 
     /// Something has become worse.
@@ -94,11 +94,11 @@ mod tests {
         type Case<'a> = (&'a str, Vec<(u64, Step)>, Vec<(u64, &'a str)>);
         let cases: [Case<'_>; 6] = [
             ("nothing", vec![], vec![]),
-            ("at once", vec![(5, Ask)], vec![(5, ASKED)]),
+            ("at once", vec![(5, Ask)], vec![(5, MANUAL)]),
             (
                 "twice at once is one a second",
                 vec![(5, Ask), (5, Ask), (7, Ask)],
-                vec![(5, ASKED), (7, ASKED)],
+                vec![(5, MANUAL), (7, MANUAL)],
             ),
             ("a tail", vec![(5, Warn("warning"))], vec![(35, "warning")]),
             (
@@ -109,7 +109,7 @@ mod tests {
             (
                 "asked within the tail",
                 vec![(5, Warn("critical")), (10, Ask), (100, Warn("critical"))],
-                vec![(10, ASKED), (35, "critical"), (130, "critical")],
+                vec![(10, MANUAL), (35, "critical"), (130, "critical")],
             ),
         ];
         for (what, steps, expected) in cases {

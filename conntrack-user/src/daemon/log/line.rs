@@ -79,7 +79,7 @@ mod tests {
         );
         assert_eq!(
             json(&line(&fields[..2])),
-            "{\"schema_version\":2,\"kind\":\"log\",\"time_ns\":1764181800123000000,\"level\":\"warning\",\
+            "{\"schema_version\":3,\"kind\":\"log\",\"time_ns\":1764181800123000000,\"level\":\"warning\",\
              \"message\":\"it is\\nso\",\"netns\":4026531840,\"name\":\"two words\"}\n"
         );
     }

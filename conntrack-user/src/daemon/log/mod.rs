@@ -16,8 +16,8 @@ use std::{
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::warning::{self, Change};
-use crate::{lock::lock, view};
+use super::warning::Change;
+use crate::{lock::lock, severity::Severity, view};
 use journald::Journal;
 
 /// How grave a line is.
@@ -60,6 +60,16 @@ impl Level {
     }
 }
 
+impl From<Severity> for Level {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Ok | Severity::Info | Severity::Unknown => Self::Notice,
+            Severity::Warning => Self::Warning,
+            Severity::Critical => Self::Critical,
+        }
+    }
+}
+
 /// How lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -81,7 +91,7 @@ struct Line<'a> {
     level: Level,
     /// A sentence for people.
     message: &'a str,
-    /// What it is about: `warning` of a change of level, else `log`.
+    /// What it is about: `warning` for a change of severity, else `log`.
     kind: &'a str,
     /// Lower-case names; null: it is left out.
     fields: &'a [(&'a str, Value)],
@@ -131,14 +141,10 @@ impl Logger {
         self.write(&Line { time: SystemTime::now(), level, message, kind: "log", fields });
     }
 
-    /// Says that a namespace is on another level.
+    /// Reports a change of a table's severity.
     pub fn change(&self, change: &Change) {
-        let level = match change.to {
-            warning::Level::Ok => Level::Notice,
-            warning::Level::Warning => Level::Warning,
-            warning::Level::Critical => Level::Critical,
-        };
-        let (message, kind, time) = (change.reason.as_str(), "warning", SystemTime::now());
+        let level = Level::from(change.to);
+        let (message, kind, time) = (change.message.as_str(), "warning", SystemTime::now());
         self.write(&Line { time, level, message, kind, fields: &view::warning::fields(change) });
     }
 
@@ -197,6 +203,14 @@ pub(crate) mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// A line about nothing, as JSON.
+    pub(crate) fn json_line() -> Value {
+        let written = Written::default();
+        let logger = Logger::new(Box::new(written.clone()), true, None);
+        logger.log(Level::Notice, "", &[]);
+        serde_json::from_str(&written.lines()[0]).unwrap()
     }
 
     #[test]

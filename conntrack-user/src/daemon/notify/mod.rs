@@ -22,7 +22,7 @@ use super::log::{Level, Logger};
 use config::Retry;
 use queue::{Pushed, Queue};
 
-/// Changes that wait at the most; those of more namespaces at a time are counted as dropped.
+/// Changes that wait at the most; those of more namespaces at a time are counted as discarded.
 const CAPACITY: usize = 1024;
 
 /// Who is told.
@@ -57,7 +57,7 @@ pub struct Counts {
     /// Not told any more, because there was something newer of the namespace.
     pub superseded: u64,
     /// Not told, because too many waited.
-    pub dropped: u64,
+    pub discarded: u64,
     /// Attempts that failed.
     pub failed_attempts: u64,
 }
@@ -125,7 +125,7 @@ impl Notifier {
         match state.queue.push(message) {
             Pushed::Added => {}
             Pushed::Superseded => state.counts.superseded += 1,
-            Pushed::Dropped => state.counts.dropped += 1,
+            Pushed::Discarded => state.counts.discarded += 1,
         }
         self.shared.changed.notify_all();
     }

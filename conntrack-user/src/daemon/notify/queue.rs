@@ -30,7 +30,7 @@ pub(super) enum Pushed {
     /// It took the place of an older one of its namespace.
     Superseded,
     /// There was no room: the oldest of another namespace went.
-    Dropped,
+    Discarded,
 }
 
 impl Queue {
@@ -49,7 +49,7 @@ impl Queue {
             self.messages.pop_front();
         }
         self.messages.push_back(message);
-        if is_full { Pushed::Dropped } else { Pushed::Added }
+        if is_full { Pushed::Discarded } else { Pushed::Added }
     }
 
     pub(super) fn pop(&mut self) -> Option<Message> {
@@ -78,7 +78,7 @@ mod tests {
         let mut queue = Queue::new(2);
         let pushed = [(1, "a"), (2, "b"), (1, "c"), (3, "d")]
             .map(|(inode, state)| queue.push(message(inode, state)));
-        assert_eq!(pushed, [Pushed::Added, Pushed::Added, Pushed::Superseded, Pushed::Dropped]);
+        assert_eq!(pushed, [Pushed::Added, Pushed::Added, Pushed::Superseded, Pushed::Discarded]);
         assert!(queue.has(NetnsId { cookie: None, inode: 2 }));
         assert!(!queue.has(NetnsId { cookie: None, inode: 1 }));
         assert_eq!(queue.pop(), Some(message(2, "b")));

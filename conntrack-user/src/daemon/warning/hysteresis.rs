@@ -1,28 +1,8 @@
-//! One sign, and when it is raised and cleared: at once or after a while, so that nothing flaps.
+//! One condition, and when it is raised and cleared: at once or after a while, so that nothing flaps.
 
-/// What a tick says of a sign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Says {
-    /// It is there.
-    Raise,
-    /// Neither this nor that: it stays as it is.
-    Stay,
-    /// It is not there.
-    Clear,
-    /// That cannot be told.
-    Unknown,
-}
+use crate::severity::condition::{Timing, Verdict};
 
-/// For how long the ticks must agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Timing {
-    /// Until it is raised; 0: at once.
-    pub(super) hold_ns: u64,
-    /// Until it is cleared.
-    pub(super) quiet_ns: u64,
-}
-
-/// Whether a sign is raised, and since when ticks want it otherwise.
+/// Whether a condition is raised, and since when ticks want it otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Signal {
     is_raised: bool,
@@ -35,12 +15,12 @@ pub(super) struct Signal {
 
 impl Signal {
     /// Takes in what a tick says; whether it is raised then.
-    pub(super) fn observe(&mut self, says: Says, now_ns: u64, timing: Timing) -> bool {
+    pub(super) fn observe(&mut self, says: Verdict, now_ns: u64, timing: Timing) -> bool {
         let (turns, wait_ns) = match self.is_raised {
-            false => (Says::Raise, timing.hold_ns),
-            true => (Says::Clear, timing.quiet_ns),
+            false => (Verdict::Raise, timing.hold_ns),
+            true => (Verdict::Clear, timing.quiet_ns),
         };
-        if says == Says::Unknown {
+        if says == Verdict::Unknown {
             self.said_ns = None;
         } else if says == turns {
             let passed_ns = self.said_ns.map_or(0, |said| now_ns.saturating_sub(said));
@@ -77,10 +57,10 @@ mod tests {
         let mut signal = Signal::default();
         let one = |(second, said): (usize, char)| {
             let says = match said {
-                'r' => Says::Raise,
-                's' => Says::Stay,
-                'c' => Says::Clear,
-                _ => Says::Unknown,
+                'r' => Verdict::Raise,
+                's' => Verdict::Stay,
+                'c' => Verdict::Clear,
+                _ => Verdict::Unknown,
             };
             if signal.observe(says, second as u64 * SECOND, timing) { '!' } else { '.' }
         };

@@ -1,21 +1,14 @@
-//! Which table needs somebody's attention: from ticks to changes of a namespace's [`Level`]. Pure: time comes in with
-//! the ticks. docs/warnings.md has the table of [`Sign`]s.
+//! Which table needs somebody's attention: from ticks to changes of a table's [`Severity`]. Pure: time comes in with the
+//! ticks. docs/warnings.md has the table of [`Condition`]s.
 
 pub mod change;
-pub mod config;
-mod facts;
 mod hysteresis;
-pub mod sign;
 mod words;
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
-pub use change::{Change, Level};
-pub use config::Config;
-pub use sign::Sign;
+pub use change::Change;
 
-use change::Lost;
-use facts::Facts;
 use hysteresis::Signal;
 
 use crate::{
@@ -25,6 +18,10 @@ use crate::{
         reading::{KernelStat, NetnsId, Time},
         tick::{Entries, Limit, NetnsTick, Tick},
     },
+    severity::{
+        Condition, Severity, Thresholds,
+        facts::{Facts, Losses},
+    },
 };
 
 /// Namespaces that are watched at a time; more than the kernel programs tell apart.
@@ -33,10 +30,10 @@ const MAX_NETNS: usize = 8192;
 /// Watches all namespaces.
 #[derive(Debug)]
 pub struct Warnings {
-    config: Config,
+    thresholds: Thresholds,
     /// By inode: the source may change meanwhile, and not each of them knows cookies.
     netns: HashMap<u64, Watched>,
-    overlooked: u64,
+    untracked: u64,
 }
 
 /// A namespace as it was at the last tick.
@@ -44,39 +41,39 @@ pub struct Warnings {
 struct Watched {
     cookie: Option<u64>,
     name: Option<Name>,
-    level: Level,
-    /// Since when it is on this level, on the monotonic clock.
+    severity: Severity,
+    /// Since when it has this severity, on the monotonic clock.
     since_ns: u64,
-    signals: [Signal; Sign::ALL.len()],
+    signals: [Signal; Condition::ALL.len()],
     entries: Entries,
     limit: Limit,
     kernel: Option<KernelStat>,
-    /// Since it was last [`Level::Ok`].
-    lost: Lost,
+    /// Since it was last [`Severity::Ok`].
+    losses: Losses,
 }
 
 impl Warnings {
     /// Of which nothing is known yet.
     #[must_use]
-    pub fn new(config: Config) -> Self {
-        Self { config, netns: HashMap::new(), overlooked: 0 }
+    pub fn new(thresholds: Thresholds) -> Self {
+        Self { thresholds, netns: HashMap::new(), untracked: 0 }
     }
 
-    /// Judges by `config` from the next tick on. What is raised stays so until that says otherwise.
-    pub const fn revise(&mut self, config: Config) {
-        self.config = config;
+    /// Judges by `thresholds` from the next tick on. What is raised stays so until that says otherwise.
+    pub const fn revise(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 
-    /// The level of each namespace that is watched.
-    pub fn levels(&self) -> impl Iterator<Item = (NetnsId, Level)> {
+    /// The severity of each table that is watched.
+    pub fn severities(&self) -> impl Iterator<Item = (NetnsId, Severity)> {
         let id = |inode: u64, watched: &Watched| NetnsId { cookie: watched.cookie, inode };
-        self.netns.iter().map(move |(inode, watched)| (id(*inode, watched), watched.level))
+        self.netns.iter().map(move |(inode, watched)| (id(*inode, watched), watched.severity))
     }
 
     /// Namespaces of the last tick that are not watched, because there are too many.
     #[must_use]
-    pub const fn overlooked(&self) -> u64 {
-        self.overlooked
+    pub const fn untracked(&self) -> u64 {
+        self.untracked
     }
 
     /// Takes in a tick; ticks come in the order of time. One change a namespace at the most, but for an inode that was
@@ -88,7 +85,7 @@ impl Warnings {
             changes.extend(self.end(id, tick.time));
         }
         let mut seen = HashSet::new();
-        self.overlooked = 0;
+        self.untracked = 0;
         for netns in tick.netns.iter().filter(|netns| !netns.ended) {
             seen.insert(netns.id.inode);
             changes.extend(self.observe_netns(netns, tick));
@@ -97,7 +94,7 @@ impl Warnings {
         if tick.idle > 0 {
             for (inode, watched) in &mut self.netns {
                 if !seen.contains(inode) {
-                    changes.extend(watched.observe_idle(*inode, tick.time, &self.config));
+                    changes.extend(watched.observe_idle(*inode, tick.time, &self.thresholds));
                 }
             }
         }
@@ -119,17 +116,17 @@ impl Warnings {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) if has_room => place.insert(Watched::new(netns, tick.time)),
             Entry::Vacant(_) => {
-                self.overlooked += 1;
+                self.untracked += 1;
                 return changes;
             }
         };
         watched.cookie = netns.id.cookie.or(watched.cookie);
         watched.name.clone_from(&netns.name);
         (watched.entries, watched.limit) = (netns.entries, netns.limit);
-        let facts = Facts::of(netns, tick, watched.kernel.as_ref(), &self.config);
+        let facts = Facts::of(netns, tick, watched.kernel.as_ref(), &self.thresholds);
         watched.kernel = netns.kernel.or(watched.kernel);
         let outlook = Some(&netns.outlook);
-        if let Some(after) = watched.judge(&facts, tick.time, &self.config) {
+        if let Some(after) = watched.judge(&facts, tick.time, &self.thresholds) {
             let text = words::of_change(&after, watched, inode, outlook);
             changes.push(watched.change(after, inode, tick.time, outlook, text));
         }
@@ -143,10 +140,10 @@ impl Warnings {
             return None;
         }
         let mut watched = self.netns.remove(&id.inode)?;
-        if watched.level == Level::Ok {
+        if watched.severity == Severity::Ok {
             return None;
         }
-        let after = watched.turn(Level::Ok, vec![], time);
+        let after = watched.turn(Severity::Ok, vec![], time);
         let text = words::of_end(&after, &watched, id.inode);
         let change = watched.change(after, id.inode, time, None, text);
         Some(Change { ended: true, ..change })
@@ -158,16 +155,16 @@ fn is_other(one: Option<u64>, other: Option<u64>) -> bool {
     one.zip(other).is_some_and(|(one, other)| one != other)
 }
 
-/// A level that was left.
+/// A severity that was left.
 #[derive(Debug)]
 struct Left {
-    from: Level,
+    from: Severity,
     /// How long it lasted.
     seconds: f64,
-    to: Level,
-    signs: Vec<Sign>,
-    /// Since it was last [`Level::Ok`].
-    lost: Lost,
+    to: Severity,
+    conditions: Vec<Condition>,
+    /// Since it was last [`Severity::Ok`].
+    losses: Losses,
 }
 
 impl Watched {
@@ -175,58 +172,59 @@ impl Watched {
         Self {
             cookie: netns.id.cookie,
             name: None,
-            level: Level::Ok,
+            severity: Severity::Ok,
             since_ns: time.monotonic_ns,
             signals: Default::default(),
             entries: netns.entries,
             limit: netns.limit,
             kernel: None,
-            lost: Lost::default(),
+            losses: Losses::default(),
         }
     }
 
     /// Whether nothing would be forgotten with it but what the kernel has counted.
     fn is_at_rest(&self) -> bool {
-        self.level == Level::Ok && self.signals.iter().all(Signal::is_at_rest)
+        self.severity == Severity::Ok && self.signals.iter().all(Signal::is_at_rest)
     }
 
     /// A tick in which nothing was counted in it: it is as full as before, and nothing comes.
-    fn observe_idle(&mut self, inode: u64, time: Time, config: &Config) -> Option<Change> {
+    fn observe_idle(&mut self, inode: u64, time: Time, thresholds: &Thresholds) -> Option<Change> {
         let facts = Facts::idle(self.entries, self.limit);
-        let after = self.judge(&facts, time, config)?;
+        let after = self.judge(&facts, time, thresholds)?;
         let text = words::of_change(&after, self, inode, None);
         Some(self.change(after, inode, time, None, text))
     }
 
-    /// Moves to the level that the signs amount to; none where that is the one it is on, unless it begins to drop packets:
+    /// Moves to the severity that the conditions amount to; none where it has that already, unless it begins to drop packets:
     /// until then connections would fail, now they do.
-    fn judge(&mut self, facts: &Facts, time: Time, config: &Config) -> Option<Left> {
-        self.lost.add(facts.lost);
+    fn judge(&mut self, facts: &Facts, time: Time, thresholds: &Thresholds) -> Option<Left> {
+        self.losses.add(facts.losses);
         let (mut raised, mut begins_to_drop) = (Vec::new(), false);
-        for (sign, signal) in Sign::ALL.into_iter().zip(&mut self.signals) {
-            let says = sign.says(facts, config);
+        for (condition, signal) in Condition::ALL.into_iter().zip(&mut self.signals) {
+            let says = condition.verdict(facts, thresholds);
             let was_raised = signal.is_raised();
-            if signal.observe(says, time.monotonic_ns, sign.timing(config)) {
-                begins_to_drop |= sign == Sign::Dropped && !was_raised;
-                raised.push(sign);
+            if signal.observe(says, time.monotonic_ns, condition.timing(thresholds)) {
+                begins_to_drop |= condition == Condition::TableFullDrops && !was_raised;
+                raised.push(condition);
             }
         }
-        let level = raised.iter().map(|sign| sign.level()).max().unwrap_or(Level::Ok);
-        let is_told = level != self.level || begins_to_drop;
-        let left = is_told.then(|| self.turn(level, raised, time));
-        if self.level == Level::Ok {
-            self.lost = Lost::default();
+        let severity =
+            raised.iter().map(|condition| condition.severity()).max().unwrap_or(Severity::Ok);
+        let is_told = severity != self.severity || begins_to_drop;
+        let left = is_told.then(|| self.turn(severity, raised, time));
+        if self.severity == Severity::Ok {
+            self.losses = Losses::default();
         }
         left
     }
 
-    fn turn(&mut self, to: Level, signs: Vec<Sign>, time: Time) -> Left {
+    fn turn(&mut self, to: Severity, conditions: Vec<Condition>, time: Time) -> Left {
         let seconds = time.monotonic_ns.saturating_sub(self.since_ns) as f64 / 1e9;
-        let from = std::mem::replace(&mut self.level, to);
+        let from = std::mem::replace(&mut self.severity, to);
         if to != from {
             self.since_ns = time.monotonic_ns;
         }
-        Left { from, seconds, to, signs, lost: self.lost }
+        Left { from, seconds, to, conditions, losses: self.losses }
     }
 
     fn change(
@@ -235,7 +233,7 @@ impl Watched {
         inode: u64,
         time: Time,
         outlook: Option<&Outlook>,
-        reason: String,
+        message: String,
     ) -> Change {
         Change {
             time,
@@ -244,14 +242,14 @@ impl Watched {
             from: left.from,
             seconds: left.seconds,
             to: left.to,
-            signs: left.signs,
+            conditions: left.conditions,
             entries: self.entries,
             limit: self.limit,
-            full: outlook.and_then(|outlook| outlook.full),
-            full_within: outlook.and_then(|outlook| outlook.full_within),
-            lost: left.lost,
+            seconds_to_full: outlook.and_then(|outlook| outlook.seconds_to_full),
+            full_probability: outlook.and_then(|outlook| outlook.full_probability),
+            losses: left.losses,
             ended: false,
-            reason,
+            message,
         }
     }
 }

@@ -17,7 +17,8 @@ const SECOND: u64 = 1_000_000_000;
 
 fn netns(inode: u64, (entries, probability, dropped, evicted): Second) -> NetnsTick {
     let full = Quantiles { low: None, median: None, high: None };
-    let change = |dropped| Totals { table_full: dropped, evictions: evicted, ..Totals::default() };
+    let change =
+        |dropped| Totals { table_full_drops: dropped, early_drops: evicted, ..Totals::default() };
     NetnsTick {
         id: NetnsId { cookie: None, inode },
         name: None,
@@ -29,12 +30,12 @@ fn netns(inode: u64, (entries, probability, dropped, evicted): Second) -> NetnsT
         windows: None,
         totals: None,
         baseline: None,
-        drift: None,
+        count_drift: None,
         outlook: match probability {
             None => Outlook::unknown(State::Unknown, ""),
             Some(probability) => Outlook {
-                full: Some(full),
-                full_within: Some([probability; 4]),
+                seconds_to_full: Some(full),
+                full_probability: Some([probability; 4]),
                 ..Outlook::unknown(State::Steady, "")
             },
         },
@@ -63,32 +64,32 @@ proptest! {
     fn changes_follow_from_each_other_and_a_better_level_takes_its_time(
         seconds in vec(vec(second(), 3), 1..400),
     ) {
-        let mut warnings = Warnings::new(Config::default());
-        let mut levels: HashMap<u64, (Level, u64)> = HashMap::new();
-        let quiet = Config::default().quiet_seconds as u64;
+        let mut warnings = Warnings::new(Thresholds::default());
+        let mut levels: HashMap<u64, (Severity, u64)> = HashMap::new();
+        let quiet = Thresholds::default().quiet_seconds as u64;
         for (at, tables) in (0..).zip(&seconds) {
             let tables = (0..).zip(tables).map(|(inode, second)| netns(inode, *second)).collect();
             for change in warnings.observe(&tick(at, tables)) {
-                let (level, since) = levels.get(&change.id.inode).copied().unwrap_or((Level::Ok, 0));
+                let (level, since) = levels.get(&change.id.inode).copied().unwrap_or((Severity::Ok, 0));
                 prop_assert_eq!(change.from, level);
-                let drops = change.signs.contains(&Sign::Dropped);
-                prop_assert!(change.to != level || level == Level::Critical && drops);
-                prop_assert_eq!(change.to == Level::Ok, change.signs.is_empty());
+                let drops = change.conditions.contains(&Condition::TableFullDrops);
+                prop_assert!(change.to != level || level == Severity::Critical && drops);
+                prop_assert_eq!(change.to == Severity::Ok, change.conditions.is_empty());
                 prop_assert!(change.to >= level || at - since >= quiet, "{} s", at - since);
                 if change.to != level {
                     levels.insert(change.id.inode, (change.to, at));
                 }
             }
         }
-        for (id, level) in warnings.levels() {
-            let told = levels.get(&id.inode).map_or(Level::Ok, |(level, _)| *level);
+        for (id, level) in warnings.severities() {
+            let told = levels.get(&id.inode).map_or(Severity::Ok, |(level, _)| *level);
             prop_assert_eq!(level, told);
         }
     }
 
     #[test]
     fn what_is_not_known_changes_nothing(before in vec(second(), 0..100), unknown in 1..1000u64) {
-        let mut warnings = Warnings::new(Config::default());
+        let mut warnings = Warnings::new(Thresholds::default());
         for (at, second) in (0..).zip(&before) {
             warnings.observe(&tick(at, vec![netns(1, *second)]));
         }
@@ -104,25 +105,25 @@ proptest! {
         before in vec(second(), 0..100),
         entries in 950..=1000u64,
     ) {
-        let mut warnings = Warnings::new(Config::default());
+        let mut warnings = Warnings::new(Thresholds::default());
         for (at, second) in (0..).zip(&before) {
             warnings.observe(&tick(at, vec![netns(1, *second)]));
         }
         let last = netns(1, (Some(entries), None, None, 0));
         warnings.observe(&tick(before.len() as u64, vec![last]));
-        let levels: Vec<Level> = warnings.levels().map(|(_, level)| level).collect();
-        prop_assert_eq!(levels, [Level::Critical]);
+        let levels: Vec<Severity> = warnings.severities().map(|(_, level)| level).collect();
+        prop_assert_eq!(levels, [Severity::Critical]);
     }
 
     #[test]
     fn all_is_well_after_a_quiet_time(before in vec(second(), 0..400)) {
-        let config = Config::default();
-        let mut warnings = Warnings::new(config);
+        let thresholds = Thresholds::default();
+        let mut warnings = Warnings::new(thresholds);
         for (at, second) in (0..).zip(&before) {
             warnings.observe(&tick(at, vec![netns(1, *second)]));
         }
         let begin = before.len() as u64;
-        for at in begin..=begin + config.quiet_after_loss_seconds as u64 {
+        for at in begin..=begin + thresholds.quiet_after_loss_seconds as u64 {
             warnings.observe(&tick(at, vec![netns(1, (Some(10), Some(0.0), Some(0), 0))]));
         }
         prop_assert!(warnings.netns.values().all(Watched::is_at_rest));

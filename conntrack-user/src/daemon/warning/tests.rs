@@ -21,7 +21,7 @@ struct Scenario {
     #[serde(default)]
     by_kernel: bool,
     #[serde(default)]
-    config: Config,
+    thresholds: Thresholds,
     reading: Vec<Series>,
     #[serde(default)]
     change: Vec<Expected>,
@@ -32,13 +32,13 @@ struct Scenario {
 #[serde(deny_unknown_fields)]
 struct Series {
     times: u64,
-    /// None: they cannot be told.
+    /// None: not available.
     entries: Option<u64>,
     /// None: nothing is forecast.
-    full_within: Option<[f64; 4]>,
-    /// In each of them; none: they cannot be told.
-    dropped: Option<u64>,
-    evicted: Option<u64>,
+    full_probability: Option<[f64; 4]>,
+    /// In each of them; none: not available.
+    table_full_drops: Option<u64>,
+    early_drops: Option<u64>,
     cookie: Option<u64>,
     #[serde(default)]
     is_idle: bool,
@@ -53,41 +53,41 @@ struct Series {
 struct Expected {
     /// The number of the reading, from 0.
     at: u64,
-    to: Level,
-    signs: Vec<String>,
-    reason: String,
+    to: Severity,
+    conditions: Vec<String>,
+    message: String,
 }
 
 /// What was lost in all readings up to this one.
 #[derive(Default)]
 struct Counters {
-    dropped: u64,
-    evicted: u64,
+    table_full_drops: u64,
+    early_drops: u64,
 }
 
 fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) -> Tick {
     let id = NetnsId { cookie: series.cookie, inode: 4_026_531_840 };
-    let outlook = match series.full_within {
+    let outlook = match series.full_probability {
         None => Outlook::unknown(State::Unknown, "not enough is known yet"),
         Some(within) => Outlook {
-            full: Some(Quantiles { low: Some(7200.0), median: None, high: None }),
-            full_within: Some(within),
+            seconds_to_full: Some(Quantiles { low: Some(7200.0), median: None, high: None }),
+            full_probability: Some(within),
             ..Outlook::unknown(State::Filling, "arrivals stay as they are")
         },
     };
-    counters.dropped += series.dropped.unwrap_or(0);
-    counters.evicted += series.evicted.unwrap_or(0);
+    counters.table_full_drops += series.table_full_drops.unwrap_or(0);
+    counters.early_drops += series.early_drops.unwrap_or(0);
     let kernel = KernelStat {
-        drop: series.dropped.map(|_| counters.dropped),
-        early_drop: series.evicted.map(|_| counters.evicted),
+        drop: series.table_full_drops.map(|_| counters.table_full_drops),
+        early_drop: series.early_drops.map(|_| counters.early_drops),
         ..KernelStat::default()
     };
     let change = Totals {
-        table_full: series.dropped.unwrap_or(0),
-        evictions: series.evicted.unwrap_or(0),
+        table_full_drops: series.table_full_drops.unwrap_or(0),
+        early_drops: series.early_drops.unwrap_or(0),
         ..Totals::default()
     };
-    let is_counted = series.dropped.is_some() && !scenario.by_kernel;
+    let is_counted = series.table_full_drops.is_some() && !scenario.by_kernel;
     let netns = NetnsTick {
         id,
         name: Some(Name { text: "host".into(), kind: NameKind::IpNetns }),
@@ -99,7 +99,7 @@ fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) 
         windows: None,
         totals: None,
         baseline: None,
-        drift: None,
+        count_drift: None,
         outlook,
         timeouts_known: false,
         count: None,
@@ -110,13 +110,13 @@ fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) 
         time: Time { monotonic_ns: at * 1_000_000_000, unix_ns: at },
         idle: u64::from(series.is_idle),
         gone: if series.is_gone { vec![id] } else { vec![] },
-        counted: Counted { deletes: series.evicted.is_some(), ..Counted::ALL },
+        counted: Counted { deletes: series.early_drops.is_some(), ..Counted::ALL },
         ..Tick::example(if is_there { vec![netns] } else { vec![] })
     }
 }
 
 fn play(scenario: &Scenario) -> Vec<Expected> {
-    let mut warnings = Warnings::new(scenario.config);
+    let mut warnings = Warnings::new(scenario.thresholds);
     let (mut counters, mut at, mut changes) = (Counters::default(), 0, Vec::new());
     for series in &scenario.reading {
         for _ in 0..series.times {
@@ -124,8 +124,12 @@ fn play(scenario: &Scenario) -> Vec<Expected> {
                 changes.push(Expected {
                     at,
                     to: change.to,
-                    signs: change.signs.iter().map(|sign| sign.name().to_owned()).collect(),
-                    reason: change.reason,
+                    conditions: change
+                        .conditions
+                        .iter()
+                        .map(|condition| condition.name().to_owned())
+                        .collect(),
+                    message: change.message,
                 });
             }
             at += 1;
@@ -145,7 +149,7 @@ fn scenarios_come_out_as_they_say() {
         let text = std::fs::read_to_string(&path).unwrap();
         let scenario: Scenario =
             toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        scenario.config.check().unwrap();
+        scenario.thresholds.check().unwrap();
         assert_eq!(play(&scenario), scenario.change, "{}", path.display());
     }
 }
@@ -157,9 +161,9 @@ fn namespaces_are_bounded_and_those_at_rest_make_room() {
         let series = Series {
             times: 1,
             entries: Some(entries),
-            full_within: None,
-            dropped: None,
-            evicted: None,
+            full_probability: None,
+            table_full_drops: None,
+            early_drops: None,
             cookie: None,
             is_idle: false,
             is_gone: false,
@@ -169,13 +173,13 @@ fn namespaces_are_bounded_and_those_at_rest_make_room() {
         tick.netns[0].id.inode = inode;
         tick.netns.remove(0)
     };
-    let mut warnings = Warnings::new(Config::default());
+    let mut warnings = Warnings::new(Thresholds::default());
     let full = (0..MAX_NETNS as u64 - 1).map(|inode| one(inode, 100));
     assert_eq!(warnings.observe(&Tick::example(full.collect())).len(), MAX_NETNS - 1);
     warnings.observe(&Tick::example(vec![one(1_000_000, 1)]));
-    assert_eq!((warnings.levels().count(), warnings.overlooked()), (MAX_NETNS, 0));
+    assert_eq!((warnings.severities().count(), warnings.untracked()), (MAX_NETNS, 0));
     // Room for one, where one was at rest, and not for two.
     let more = vec![one(1_000_001, 100), one(1_000_002, 100)];
     assert_eq!(warnings.observe(&Tick::example(more)).len(), 1);
-    assert_eq!((warnings.levels().count(), warnings.overlooked()), (MAX_NETNS, 1));
+    assert_eq!((warnings.severities().count(), warnings.untracked()), (MAX_NETNS, 1));
 }

@@ -1,9 +1,10 @@
 //! A change in a sentence for people.
 
-use super::{Left, Watched, change::Lost};
+use super::{Left, Watched};
 use crate::{
     forecast::outlook::Outlook,
     model::tick::Limit,
+    severity::facts::Losses,
     view::{forecast, units},
 };
 
@@ -16,12 +17,12 @@ pub(super) fn of_change(
     outlook: Option<&Outlook>,
 ) -> String {
     let mut parts: Vec<String> = fill(watched).into_iter().collect();
-    let when = outlook.and_then(|outlook| outlook.full).map(forecast::full);
+    let when = outlook.and_then(|outlook| outlook.seconds_to_full).map(forecast::full);
     match outlook {
         None => parts.push("nothing was counted in it lately".into()),
         Some(_) => parts.extend(when),
     }
-    parts.extend(lost(left.lost));
+    parts.extend(losses(left.losses));
     let mut text = format!("{}: {}", head(left, watched, inode), parts.join(", "));
     if left.to >= left.from
         && let Some(outlook) = outlook
@@ -34,11 +35,11 @@ pub(super) fn of_change(
 /// The same of a namespace that is no more.
 pub(super) fn of_end(left: &Left, watched: &Watched, inode: u64) -> String {
     let mut parts = vec!["the namespace has ended".to_owned()];
-    parts.extend(lost(left.lost));
+    parts.extend(losses(left.losses));
     format!("{}: {}", head(left, watched, inode), parts.join(", "))
 }
 
-/// Which namespace, and its level; of a better one also what it was before, and for how long; of the same that it has got
+/// Which namespace, and its severity; of a better one also what it was before, and for how long; of the same that it has got
 /// worse.
 fn head(left: &Left, watched: &Watched, inode: u64) -> String {
     let name = watched.name.as_ref().map_or_else(String::new, |name| format!(" ({})", name.text));
@@ -67,14 +68,15 @@ fn fill(watched: &Watched) -> Option<String> {
 }
 
 /// What is known to be lost.
-fn lost(lost: Lost) -> Option<String> {
+fn losses(losses: Losses) -> Option<String> {
     let some = |count: Option<u64>, one: &str, many: &str, what: &str| {
         let count = count.filter(|count| *count > 0)?;
         let noun = if count == 1 { one } else { many };
         Some(format!("{} {noun} {what}", units::grouped(count)))
     };
-    let dropped = some(lost.dropped, "packet", "packets", "dropped because the table was full");
-    let evicted = some(lost.evicted, "entry", "entries", "evicted to make room");
+    let dropped =
+        some(losses.table_full_drops, "packet", "packets", "dropped because the table was full");
+    let evicted = some(losses.early_drops, "entry", "entries", "evicted to make room");
     let parts: Vec<String> = dropped.into_iter().chain(evicted).collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -27,7 +27,7 @@ pub(super) fn read(sysfs: &Path) -> Types {
     let base = vmlinux.known().map(|(_, btf)| Arc::clone(btf));
     let module = match base {
         Some(base) => parse(&folder.join(MODULE), |bytes| Btf::parse_split(bytes, base)),
-        None => Fact::Unknown("it continues that of vmlinux, which is not known".into()),
+        None => Fact::Unavailable("it continues that of vmlinux, which is not known".into()),
     };
     let types = module.known().or(vmlinux.known());
     let entry_bytes = match types.map(|(_, types)| types.member("nf_conn", "proto")) {
@@ -36,8 +36,8 @@ pub(super) fn read(sysfs: &Path) -> Types {
             bytes: (u64::from(last.offset) + u64::from(last.size)).next_multiple_of(ALIGN),
             is_estimate: true,
         }),
-        Some(Err(error)) => Fact::Unknown(error.to_string()),
-        None => Fact::Unknown("there is no BTF".into()),
+        Some(Err(error)) => Fact::Unavailable(error.to_string()),
+        None => Fact::Unavailable("there is no BTF".into()),
     };
     Types {
         vmlinux: vmlinux.map(|(bytes, _)| bytes),
@@ -52,11 +52,11 @@ fn parse<E: std::fmt::Display>(
 ) -> Fact<(u64, Arc<Btf>)> {
     let bytes = match file::bytes(path) {
         Ok(bytes) => bytes,
-        Err(error) => return Fact::Unknown(file::why(path, &error)),
+        Err(error) => return Fact::Unavailable(file::why(path, &error)),
     };
     let length = bytes.len() as u64;
     match parse(bytes) {
         Ok(btf) => Fact::Known((length, Arc::new(btf))),
-        Err(error) => Fact::Unknown(format!("{} is of no use: {error}", path.display())),
+        Err(error) => Fact::Unavailable(format!("{} is of no use: {error}", path.display())),
     }
 }

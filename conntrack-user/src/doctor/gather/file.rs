@@ -17,7 +17,7 @@ pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 pub(super) fn text(path: &Path) -> Fact<String> {
     match bytes(path) {
         Ok(bytes) => Fact::Known(String::from_utf8_lossy(&bytes).trim().to_owned()),
-        Err(error) => Fact::Unknown(why(path, &error)),
+        Err(error) => Fact::Unavailable(why(path, &error)),
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn number<T: FromStr<Err: Display>>(path: &Path) -> Fact<T> {
     text(path).and_then(|text| match text.parse() {
         Ok(number) => Fact::Known(number),
         Err(error) => {
-            Fact::Unknown(format!("{} holds {:?}: {error}", path.display(), short(&text)))
+            Fact::Unavailable(format!("{} holds {:?}: {error}", path.display(), short(&text)))
         }
     })
 }
@@ -72,7 +72,7 @@ mod tests {
             ("nothing", "is not there"),
         ] {
             let fact = number::<u32>(&at(name));
-            assert!(fact.unknown().is_some_and(|text| text.contains(why)), "{name}: {fact:?}");
+            assert!(fact.unavailable().is_some_and(|text| text.contains(why)), "{name}: {fact:?}");
         }
         assert_eq!(names(folder.path()), ["number", "socket", "words"]);
         assert!(names(&at("nothing")).is_empty());

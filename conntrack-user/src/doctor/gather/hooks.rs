@@ -31,7 +31,7 @@ pub(super) fn attach(roots: &Roots, observe: Option<Duration>) -> Attach {
         Err(error) => {
             return Attach {
                 is_refused: ebpf::is_refused(&error),
-                hooks: Fact::Unknown(format!("{error:#}")),
+                hooks: Fact::Unavailable(format!("{error:#}")),
             };
         }
     };
@@ -53,5 +53,5 @@ pub(super) fn attach(roots: &Roots, observe: Option<Duration>) -> Attach {
 
 /// Nothing to attach to.
 pub(super) fn untried(why: &str) -> Attach {
-    Attach { hooks: Fact::Unknown(why.into()), is_refused: false }
+    Attach { hooks: Fact::Unavailable(why.into()), is_refused: false }
 }

@@ -53,13 +53,15 @@ pub(super) fn config(roots: &Roots, release: &Fact<String>) -> Fact<BTreeMap<Str
         return Fact::Known(options(&text));
     }
     let Fact::Known(release) = release else {
-        return Fact::Unknown("the kernel's release is not known".into());
+        return Fact::Unavailable("the kernel's release is not known".into());
     };
     let plain = [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")];
     let found = plain.iter().find_map(|path| file::text(&roots.file(path)).known().cloned());
     match found {
         Some(text) => Fact::Known(options(&text)),
-        None => Fact::Unknown(format!("neither {} nor {} is there", packed.display(), plain[0])),
+        None => {
+            Fact::Unavailable(format!("neither {} nor {} is there", packed.display(), plain[0]))
+        }
     }
 }
 
@@ -74,7 +76,7 @@ pub(super) fn kprobes(sysfs: &Path) -> Fact<bool> {
     let sources = sysfs.join("bus/event_source/devices");
     match std::fs::metadata(&sources) {
         Ok(_) => Fact::Known(sources.join("kprobe").exists()),
-        Err(error) => Fact::Unknown(file::why(&sources, &error)),
+        Err(error) => Fact::Unavailable(file::why(&sources, &error)),
     }
 }
 

@@ -52,7 +52,7 @@ pub fn gather(roots: &Roots, observe: Option<Duration>) -> Facts {
         Fact::Known(Conntrack::Absent { .. }) => {
             hooks::untried("not tried, because nf_conntrack is not loaded")
         }
-        Fact::Known(_) | Fact::Unknown(_) => hooks::attach(roots, observe),
+        Fact::Known(_) | Fact::Unavailable(_) => hooks::attach(roots, observe),
     };
     let own = namespaces::own(roots);
     Facts {
@@ -121,15 +121,15 @@ mod tests {
         let path = empty.path().to_str().unwrap();
         let facts = gather(&roots(path, path, path), None);
         for why in [
-            facts.kernel.release.unknown(),
-            facts.kernel.vmlinux_btf.unknown(),
-            facts.conntrack.unknown(),
-            facts.attach.hooks.unknown(),
-            facts.process.capabilities.unknown(),
-            facts.namespaces.own.unknown(),
-            facts.table.sysctls.unknown(),
-            facts.surroundings.modules.unknown(),
-            facts.surroundings.listeners.unknown(),
+            facts.kernel.release.unavailable(),
+            facts.kernel.vmlinux_btf.unavailable(),
+            facts.conntrack.unavailable(),
+            facts.attach.hooks.unavailable(),
+            facts.process.capabilities.unavailable(),
+            facts.namespaces.own.unavailable(),
+            facts.table.sysctls.unavailable(),
+            facts.surroundings.modules.unavailable(),
+            facts.surroundings.listeners.unavailable(),
         ] {
             assert!(why.is_some_and(|why| why.contains(path)), "{why:?}");
         }

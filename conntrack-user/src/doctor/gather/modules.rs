@@ -52,14 +52,14 @@ pub(super) fn conntrack(
     match std::fs::metadata(&file) {
         Ok(_) => Fact::Known(Conntrack::BuiltIn),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Fact::Unknown(file::why(&file, &error))
+            Fact::Unavailable(file::why(&file, &error))
         }
         // Without the release this is no procfs.
         Err(error) => match release {
             Fact::Known(release) => {
                 Fact::Known(Conntrack::Absent { loadable: loadable(roots, release) })
             }
-            Fact::Unknown(_) => Fact::Unknown(file::why(&file, &error)),
+            Fact::Unavailable(_) => Fact::Unavailable(file::why(&file, &error)),
         },
     }
 }

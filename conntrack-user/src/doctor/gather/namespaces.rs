@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn own(roots: &Roots) -> Fact<u64> {
     match procfs::Namespaces::new(roots.procfs.clone(), roots.pods.clone()).own() {
         Ok(inode) => Fact::Known(inode),
-        Err(error) => Fact::Unknown(error.to_string()),
+        Err(error) => Fact::Unavailable(error.to_string()),
     }
 }
 
@@ -22,15 +22,15 @@ pub(super) fn read(roots: &Roots, own: Fact<u64>) -> Namespaces {
     found.scan(&Own::new(roots.procfs.clone()));
     let number = |result: io::Result<u32>| match result {
         Ok(number) => Fact::Known(number),
-        Err(error) => Fact::Unknown(error.to_string()),
+        Err(error) => Fact::Unavailable(error.to_string()),
     };
     let mut read: Vec<Namespace> = found
         .iter()
         .map(|netns| Namespace {
             inode: netns.inode,
             name: netns.name.as_ref().map(|name| name.text.clone()),
-            count: number(netns.count()),
-            max: number(netns.max()),
+            entries: number(netns.count()),
+            entries_limit: number(netns.max()),
         })
         .collect();
     read.sort_by_key(|netns| netns.inode);
@@ -43,7 +43,7 @@ pub(super) fn read(roots: &Roots, own: Fact<u64>) -> Namespaces {
         read,
         refused,
         hidden_processes: found.hidden().map_or_else(
-            || Fact::Unknown("procfs hides processes of others (hidepid)".into()),
+            || Fact::Unavailable("procfs hides processes of others (hidepid)".into()),
             Fact::Known,
         ),
     }

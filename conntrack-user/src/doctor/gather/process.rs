@@ -39,7 +39,7 @@ pub(super) fn read(roots: &Roots) -> Process {
 
 /// A line `NAME:  value` of /proc/self/status.
 fn field(status: &Fact<String>, name: &str) -> Fact<String> {
-    let missing = || Fact::Unknown(format!("/proc/self/status has no line {name}"));
+    let missing = || Fact::Unavailable(format!("/proc/self/status has no line {name}"));
     let find = |text: &String| {
         let mut lines = text.lines().filter_map(|line| line.split_once(':'));
         lines.find(|(key, _)| *key == name).map(|(_, value)| value.trim().to_owned())
@@ -50,7 +50,7 @@ fn field(status: &Fact<String>, name: &str) -> Fact<String> {
 fn parse(name: &str, text: &str, radix: u32) -> Fact<u64> {
     match u64::from_str_radix(text, radix) {
         Ok(number) => Fact::Known(number),
-        Err(error) => Fact::Unknown(format!("{name} in /proc/self/status: {error}")),
+        Err(error) => Fact::Unavailable(format!("{name} in /proc/self/status: {error}")),
     }
 }
 
@@ -65,7 +65,7 @@ fn limit(limits: &Fact<String>, name: &str) -> Fact<Limit> {
         };
         Some(Limit { soft: next()?, hard: next()? })
     };
-    let missing = || Fact::Unknown(format!("/proc/self/limits has no line {name:?}"));
+    let missing = || Fact::Unavailable(format!("/proc/self/limits has no line {name:?}"));
     limits.as_ref().and_then(|text| find(text).map_or_else(missing, Fact::Known))
 }
 
@@ -75,7 +75,7 @@ fn lockdown(sysfs: &Path) -> Fact<String> {
     file::text(&path).and_then(|text| {
         match text.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {
             Some((mode, _)) => Fact::Known(mode.to_owned()),
-            None => Fact::Unknown(format!("{} names no mode", path.display())),
+            None => Fact::Unavailable(format!("{} names no mode", path.display())),
         }
     })
 }
@@ -83,7 +83,7 @@ fn lockdown(sysfs: &Path) -> Fact<String> {
 fn is_link(link: &Path, target: &str) -> Fact<bool> {
     match std::fs::read_link(link) {
         Ok(found) => Fact::Known(found.as_os_str() == target),
-        Err(error) => Fact::Unknown(file::why(link, &error)),
+        Err(error) => Fact::Unavailable(file::why(link, &error)),
     }
 }
 
@@ -105,9 +105,9 @@ mod tests {
         let status = Fact::Known("Name:\tctmon\nUid:\t0\t7\t0\t0\nCapEff:\t000001ff\n".to_owned());
         assert_eq!(field(&status, "CapEff"), Fact::Known("000001ff".into()));
         assert_eq!(parse("CapEff", "000001ff", 16), Fact::Known(511));
-        assert!(parse("CapEff", "zz", 16).unknown().is_some());
+        assert!(parse("CapEff", "zz", 16).unavailable().is_some());
         assert_eq!(
-            field(&status, "Seccomp").unknown(),
+            field(&status, "Seccomp").unavailable(),
             Some("/proc/self/status has no line Seccomp")
         );
         let limits = Fact::Known(
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(limit(&limits, "Max open files"), Fact::Known(open));
         let locked = Limit { soft: Some(8_388_608), hard: None };
         assert_eq!(limit(&limits, "Max locked memory"), Fact::Known(locked));
-        assert!(limit(&limits, "Max nonsense").unknown().is_some());
+        assert!(limit(&limits, "Max nonsense").unavailable().is_some());
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn read(roots: &Roots, loaded: Fact<BTreeMap<String, Module>>) -> Sur
         cilium_signs: cilium_signs(roots),
         kube_ipvs: match std::fs::metadata(&links) {
             Ok(_) => Fact::Known(links.join("kube-ipvs0").exists()),
-            Err(error) => Fact::Unknown(file::why(&links, &error)),
+            Err(error) => Fact::Unavailable(file::why(&links, &error)),
         },
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn read(roots: &Roots, loaded: Fact<BTreeMap<String, Module>>) -> Sur
 fn programs(procfs: &Path) -> Fact<BTreeSet<String>> {
     let own = procfs.join("self/comm");
     if let Err(error) = std::fs::metadata(&own) {
-        return Fact::Unknown(file::why(&own, &error));
+        return Fact::Unavailable(file::why(&own, &error));
     }
     let is_process = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
     let processes = file::names(procfs).into_iter().filter(is_process);
@@ -67,7 +67,7 @@ fn programs(procfs: &Path) -> Fact<BTreeSet<String>> {
 fn listeners(text: &str) -> Fact<u32> {
     let mut lines = text.lines();
     if lines.next().and_then(|line| line.split_whitespace().nth(3)) != Some("Groups") {
-        return Fact::Unknown("/proc/net/netlink is not understood".into());
+        return Fact::Unavailable("/proc/net/netlink is not understood".into());
     }
     let listens = |line: &&str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -106,6 +106,6 @@ mod tests {
                     5 15  980  00000001 0 0 0 2 0 9\n";
         assert_eq!(listeners(&format!("{heading}{rows}")), Fact::Known(2));
         assert_eq!(listeners(heading), Fact::Known(0));
-        assert!(listeners("nonsense\n").unknown().is_some());
+        assert!(listeners("nonsense\n").unavailable().is_some());
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn read(roots: &Roots, from_btf: Fact<EntryBytes>) -> Table {
                     insert_failed: stat.insert_failed,
                     chaintoolong: stat.chaintoolong,
                 }),
-                None => Fact::Unknown("/proc/net/stat/nf_conntrack is not understood".into()),
+                None => Fact::Unavailable("/proc/net/stat/nf_conntrack is not understood".into()),
             }
         }),
     }
@@ -40,7 +40,7 @@ pub(super) fn statistics(procfs: &Path) -> PathBuf {
 fn sysctls(procfs: &Path) -> Fact<BTreeMap<String, String>> {
     let folder = procfs.join("sys/net/netfilter");
     if let Err(error) = std::fs::metadata(&folder) {
-        return Fact::Unknown(file::why(&folder, &error));
+        return Fact::Unavailable(file::why(&folder, &error));
     }
     let values = file::names(&folder).into_iter().filter_map(|file| {
         let name = file.strip_prefix(PREFIX)?.to_owned();
@@ -59,7 +59,8 @@ fn entry_bytes(roots: &Roots) -> Fact<EntryBytes> {
             // Name, objects in use, objects, bytes of one.
             let line = text.lines().find_map(|line| line.strip_prefix("nf_conntrack "));
             let bytes = line.and_then(|line| line.split_whitespace().nth(2)?.parse().ok());
-            let missing = || Fact::Unknown(format!("{} has no cache nf_conntrack", path.display()));
+            let missing =
+                || Fact::Unavailable(format!("{} has no cache nf_conntrack", path.display()));
             bytes.map(exact).map_or_else(missing, Fact::Known)
         })
     })

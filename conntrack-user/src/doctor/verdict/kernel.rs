@@ -1,6 +1,6 @@
 //! The kernel: its version, type information, settings, connection tracking, and the hooks.
 
-use super::{Level, NO_PROCFS, Verdict};
+use super::{NO_PROCFS, Severity, Verdict};
 use crate::{
     doctor::facts::{Conntrack, Fact, Facts},
     source::{
@@ -34,10 +34,10 @@ pub(super) fn version(release: &str) -> Option<(u32, u32)> {
 
 fn release(facts: &Facts) -> Verdict {
     let kernel = &facts.kernel;
-    let new = |level, what: String| Verdict::new("release", level, what);
+    let new = |severity, what: String| Verdict::new("release", severity, what);
     let release = match &kernel.release {
         Fact::Known(release) => release,
-        Fact::Unknown(why) => return new(Level::Warning, why.clone()).advice(NO_PROCFS),
+        Fact::Unavailable(why) => return new(Severity::Warning, why.clone()).advice(NO_PROCFS),
     };
     // `#1 SMP PREEMPT_DYNAMIC Debian ...`: what comes before the maker.
     let build = kernel.build.known().map(String::as_str).unwrap_or_default();
@@ -50,20 +50,20 @@ fn release(facts: &Facts) -> Verdict {
         .collect();
     let what = words.join(", ");
     match version(release) {
-        Some(version) if version < OLDEST => new(Level::Note, what)
+        Some(version) if version < OLDEST => new(Severity::Info, what)
             .why("ctmon is made for Linux 5.10 and newer")
             .advice("if hooks are missing below, a newer kernel has them"),
-        _ => new(Level::Ok, what),
+        _ => new(Severity::Ok, what),
     }
 }
 
 fn btf(facts: &Facts) -> Verdict {
     const WHY: &str = "it says which functions there are and where the kernel keeps its data";
-    let new = |level, what: String| Verdict::new("BTF", level, what);
+    let new = |severity, what: String| Verdict::new("BTF", severity, what);
     let vmlinux = match &facts.kernel.vmlinux_btf {
         Fact::Known(bytes) => super::bytes(*bytes),
-        Fact::Unknown(why) => {
-            return new(Level::Warning, why.clone()).why(format!("{WHY}: without it there are no {PROGRAMS}")).advice(
+        Fact::Unavailable(why) => {
+            return new(Severity::Warning, why.clone()).why(format!("{WHY}: without it there are no {PROGRAMS}")).advice(
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF; where sysfs is mounted elsewhere, name \
                  the folder with --path.sysfs",
             );
@@ -71,31 +71,31 @@ fn btf(facts: &Facts) -> Verdict {
     };
     match (&facts.conntrack, &facts.kernel.module_btf) {
         (_, Fact::Known(bytes)) => new(
-            Level::Ok,
+            Severity::Ok,
             format!("vmlinux {vmlinux}, module nf_conntrack {}", super::bytes(*bytes)),
         ),
-        (Fact::Known(Conntrack::Module { .. }), Fact::Unknown(why)) => {
+        (Fact::Known(Conntrack::Module { .. }), Fact::Unavailable(why)) => {
             let attaches = facts.attach.hooks.known().is_some();
-            let level = if attaches { Level::Note } else { Level::Warning };
-            new(level, format!("vmlinux {vmlinux}, but none of the module: {why}"))
+            let severity = if attaches { Severity::Info } else { Severity::Warning };
+            new(severity, format!("vmlinux {vmlinux}, but none of the module: {why}"))
                 .why(format!("{WHY}, also in the module nf_conntrack"))
                 .advice("use a kernel built with CONFIG_DEBUG_INFO_BTF_MODULES")
         }
-        _ => new(Level::Ok, format!("vmlinux {vmlinux}")),
+        _ => new(Severity::Ok, format!("vmlinux {vmlinux}")),
     }
 }
 
 /// Settings of the kernel that tracing programs rest on.
 fn tracing(facts: &Facts) -> Verdict {
     let kernel = &facts.kernel;
-    let new = |level, what: String| Verdict::new("tracing", level, what);
+    let new = |severity, what: String| Verdict::new("tracing", severity, what);
     let why = format!("tracing programs, which tell {PROGRAMS}, do not attach without");
     for (name, setting) in [
         ("net.core.bpf_jit_enable", &kernel.bpf_jit_enable),
         ("kernel.ftrace_enabled", &kernel.ftrace_enabled),
     ] {
         if setting.is(&0) {
-            return new(Level::Warning, format!("{name} is 0"))
+            return new(Severity::Warning, format!("{name} is 0"))
                 .why(why)
                 .advice(format!("sysctl -w {name}=1"));
         }
@@ -110,55 +110,55 @@ fn tracing(facts: &Facts) -> Verdict {
         .map(|name| format!("CONFIG_{name}"))
         .collect();
     if !missing.is_empty() {
-        return new(Level::Warning, format!("built without {}", missing.join(", ")))
+        return new(Severity::Warning, format!("built without {}", missing.join(", ")))
             .why(why)
             .advice("use a kernel that is built with it");
     }
     let state = |setting: &Fact<u32>| match setting {
         Fact::Known(_) => "on",
-        Fact::Unknown(_) => "not known",
+        Fact::Unavailable(_) => "not known",
     };
     let kprobes = match kernel.kprobes {
         Fact::Known(true) => "kprobes",
         Fact::Known(false) => "no kprobes",
-        Fact::Unknown(_) => "kprobes not known",
+        Fact::Unavailable(_) => "kprobes not known",
     };
     let (jit, ftrace) = (state(&kernel.bpf_jit_enable), state(&kernel.ftrace_enabled));
     let known = [&kernel.bpf_jit_enable, &kernel.ftrace_enabled].map(|one| one.known().is_some());
-    let level = if known == [true, true] { Level::Ok } else { Level::Note };
-    new(level, format!("JIT {jit}, ftrace {ftrace}, {kprobes}"))
+    let severity = if known == [true, true] { Severity::Ok } else { Severity::Info };
+    new(severity, format!("JIT {jit}, ftrace {ftrace}, {kprobes}"))
 }
 
 fn conntrack(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("nf_conntrack", level, what);
+    let new = |severity, what: String| Verdict::new("nf_conntrack", severity, what);
     let why = "without it this kernel tracks no connections, and there is no table to watch";
     match &facts.conntrack {
-        Fact::Known(Conntrack::BuiltIn) => new(Level::Ok, "built into the kernel".into()),
+        Fact::Known(Conntrack::BuiltIn) => new(Severity::Ok, "built into the kernel".into()),
         Fact::Known(Conntrack::Module { users }) if users.is_empty() => {
-            new(Level::Ok, "a module, needed by no other module".into())
+            new(Severity::Ok, "a module, needed by no other module".into())
         }
         Fact::Known(Conntrack::Module { users }) => {
-            new(Level::Ok, format!("a module, needed by {}", users.join(", ")))
+            new(Severity::Ok, format!("a module, needed by {}", users.join(", ")))
         }
         Fact::Known(Conntrack::Absent { loadable: Fact::Known(false) }) => {
-            new(Level::Problem, "not loaded, and not among this kernel's modules".into())
+            new(Severity::Critical, "not loaded, and not among this kernel's modules".into())
                 .why(why)
                 .advice("install the package that holds the rest of this kernel's modules")
         }
-        Fact::Known(Conntrack::Absent { .. }) => new(Level::Problem, "not loaded".into())
+        Fact::Known(Conntrack::Absent { .. }) => new(Severity::Critical, "not loaded".into())
             .why(why)
             .advice(
                 "the first firewall rule that needs it loads it, or `modprobe nf_conntrack`; `ctmon \
                  watch --wait` waits for it",
             ),
-        Fact::Unknown(reason) => new(Level::Problem, reason.clone()).why(why).advice(NO_PROCFS),
+        Fact::Unavailable(reason) => new(Severity::Critical, reason.clone()).why(why).advice(NO_PROCFS),
     }
 }
 
 fn hooks(facts: &Facts) -> Vec<Verdict> {
     let hooks = match &facts.attach.hooks {
         Fact::Known(hooks) => hooks,
-        Fact::Unknown(reason) => return vec![no_hooks(facts, reason)],
+        Fact::Unavailable(reason) => return vec![no_hooks(facts, reason)],
     };
     let of = |state| hooks.iter().filter(move |probed| probed.hook.state == state);
     let attached: Vec<_> = of(State::Attached).collect();
@@ -169,9 +169,9 @@ fn hooks(facts: &Facts) -> Vec<Verdict> {
         verdicts.push(attached_hooks(group, hooks.len()));
     }
     verdicts.extend(missing.map(|probed| missing_hook(&probed.hook, by_kprobe)));
-    verdicts.extend(of(State::Unneeded).map(|probed| {
+    verdicts.extend(of(State::NotNeeded).map(|probed| {
         let reason = probed.hook.reason.as_deref().unwrap_or("no reason given");
-        Verdict::new(&probed.hook.name, Level::Ok, format!("not attached: {reason}"))
+        Verdict::new(&probed.hook.name, Severity::Ok, format!("not attached: {reason}"))
     }));
     verdicts
 }
@@ -187,21 +187,21 @@ fn attached_hooks(group: &[&ProbedHook], of: usize) -> Verdict {
     let sum =
         |of: fn(&ProbedHook) -> Option<u64>| group.iter().filter_map(|hook| of(hook)).sum::<u64>();
     let (count, time, misses) =
-        (sum(|hook| hook.run_count), sum(|hook| hook.run_time_ns), sum(|hook| hook.misses));
+        (sum(|hook| hook.runs), sum(|hook| hook.run_time_ns), sum(|hook| hook.misses));
     if let Some(mean) = time.checked_div(count) {
         what.push_str(&format!(", {count} runs of {mean} ns"));
     }
     if misses > 0 {
-        return Verdict::new("hooks", Level::Warning, format!("{what}, {misses} calls missed"))
+        return Verdict::new("hooks", Severity::Warning, format!("{what}, {misses} calls missed"))
             .why("a program that is running already on a CPU is skipped there: counts may be short")
             .advice("watch the drift: `ctmon watch` shows whether entries are missing");
     }
     if is_kprobe(&group[0].hook) {
-        return Verdict::new("hooks", Level::Note, what)
+        return Verdict::new("hooks", Severity::Info, what)
             .why("the kernel can leave out calls of kprobes under load")
             .advice("a kernel with type information of modules (5.11 and later) takes fentry");
     }
-    Verdict::new("hooks", Level::Ok, what)
+    Verdict::new("hooks", Severity::Ok, what)
 }
 
 /// One that does not attach. `by_kprobe`: the others are attached by kprobe.
@@ -209,36 +209,39 @@ fn missing_hook(hook: &Hook, by_kprobe: bool) -> Verdict {
     let reason = hook.reason.clone().unwrap_or_else(|| "no reason given".into());
     let known = ebpf::hook::Hook::ALL.into_iter().find(|one| one.name() == hook.name);
     let lost = known.map_or("what it counts", live::lost_without);
-    let verdict = |level| {
-        Verdict::new(&hook.name, level, reason.clone())
+    let verdict = |severity| {
+        Verdict::new(&hook.name, severity, reason.clone())
             .why(format!("it counts {lost}, which are unavailable"))
     };
     if by_kprobe && hook.state == State::Unsupported {
-        return verdict(Level::Note)
+        return verdict(Severity::Info)
             .advice("a kernel with type information of modules (5.11 and later) takes fentry");
     }
-    verdict(Level::Warning)
+    verdict(Severity::Warning)
         .advice("report it with a bundle (--bundle FILE): other kernels have this function")
 }
 
 /// None attaches.
 fn no_hooks(facts: &Facts, reason: &str) -> Verdict {
-    let new = |level, what: &str| Verdict::new("hooks", level, what);
+    let new = |severity, what: &str| Verdict::new("hooks", severity, what);
     if matches!(facts.conntrack, Fact::Known(Conntrack::Absent { .. })) {
-        return new(Level::Note, reason);
+        return new(Severity::Info, reason);
     }
-    let counts = facts.namespaces.read.iter().any(|netns| netns.count.known().is_some());
-    let (level, why) = if counts {
-        (Level::Warning, format!("they tell {PROGRAMS}; entries and fill are polled from procfs"))
+    let counts = facts.namespaces.read.iter().any(|netns| netns.entries.known().is_some());
+    let (severity, why) = if counts {
+        (
+            Severity::Warning,
+            format!("they tell {PROGRAMS}; entries and fill are polled from procfs"),
+        )
     } else {
         (
-            Level::Problem,
+            Severity::Critical,
             format!("they tell {PROGRAMS}, and procfs tells no count of entries either"),
         )
     };
     let process = &facts.process;
     let causes = [
-        (btf(facts).level >= Level::Warning, "BTF"),
+        (btf(facts).severity >= Severity::Warning, "BTF"),
         (!super::process::missing(facts).is_empty(), "capabilities"),
         (process.initial_user_namespace.is(&false), "sandbox"),
     ];
@@ -255,7 +258,7 @@ fn no_hooks(facts: &Facts, reason: &str) -> Verdict {
     } else {
         "report it with a bundle: --bundle FILE".into()
     };
-    new(level, reason).why(why).advice(advice)
+    new(severity, reason).why(why).advice(advice)
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use crate::doctor::{
 
 #[test]
 fn releases() {
-    use Level::{Note, Ok, Warning};
+    use Severity::{Info, Ok, Warning};
     check(
         release,
         &[
             ("well", |_| {}, Ok, &["6.12.117", "x86_64", "SMP PREEMPT_DYNAMIC"]),
-            ("old", |f| f.kernel.release = Fact::Known("5.4.0-30-amd64".into()), Note, &["5.10"]),
+            ("old", |f| f.kernel.release = Fact::Known("5.4.0-30-amd64".into()), Info, &["5.10"]),
             ("oldest", |f| f.kernel.release = Fact::Known("5.10.0".into()), Ok, &["5.10.0"]),
             ("odd", |f| f.kernel.release = Fact::Known("custom".into()), Ok, &["custom"]),
             ("build", |f| f.kernel.build = unknown(), Ok, &["6.12.117, x86_64\""]),
@@ -24,7 +24,7 @@ fn releases() {
 
 #[test]
 fn type_information() {
-    use Level::{Note, Ok, Warning};
+    use Severity::{Info, Ok, Warning};
     check(
         btf,
         &[
@@ -65,7 +65,7 @@ fn type_information() {
             (
                 "none of the module, and not needed",
                 |f| f.kernel.module_btf = unknown(),
-                Note,
+                Info,
                 &["none of the module"],
             ),
         ],
@@ -74,7 +74,7 @@ fn type_information() {
 
 #[test]
 fn settings_for_tracing() {
-    use Level::{Note, Ok, Warning};
+    use Severity::{Info, Ok, Warning};
     check(
         tracing,
         &[
@@ -107,7 +107,7 @@ fn settings_for_tracing() {
                     f.kernel.bpf_jit_enable = unknown();
                     f.kernel.kprobes = unknown();
                 },
-                Note,
+                Info,
                 &["JIT not known, ftrace on, kprobes not known"],
             ),
         ],
@@ -116,7 +116,7 @@ fn settings_for_tracing() {
 
 #[test]
 fn connection_tracking() {
-    use Level::{Ok, Problem};
+    use Severity::{Critical, Ok};
     check(
         conntrack,
         &[
@@ -133,13 +133,13 @@ fn connection_tracking() {
                 |f| {
                     f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
                 },
-                Problem,
+                Critical,
                 &["modprobe nf_conntrack", "watch --wait"],
             ),
             (
                 "perhaps",
                 |f| f.conntrack = Fact::Known(Conntrack::Absent { loadable: unknown() }),
-                Problem,
+                Critical,
                 &["modprobe"],
             ),
             (
@@ -147,10 +147,10 @@ fn connection_tracking() {
                 |f| {
                     f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(false) });
                 },
-                Problem,
+                Critical,
                 &["install the package"],
             ),
-            ("unread", |f| f.conntrack = unknown(), Problem, &["no reason", "--path.procfs"]),
+            ("unread", |f| f.conntrack = unknown(), Critical, &["no reason", "--path.procfs"]),
         ],
     );
 }
@@ -161,7 +161,7 @@ fn single_hooks() {
     let what =
         format!("{0} of {0} by fentry/fexit (module nf_conntrack)", ebpf::hook::Hook::ALL.len());
     assert_eq!(all.len(), 1);
-    assert_eq!((all[0].level, &all[0].what), (Level::Ok, &what));
+    assert_eq!((all[0].severity, &all[0].what), (Severity::Ok, &what));
     fn early_drop(facts: &mut Facts, change: fn(&mut ProbedHook)) {
         let mut probed = ProbedHook {
             hook: Hook {
@@ -173,7 +173,7 @@ fn single_hooks() {
             },
             hits: None,
             misses: Some(0),
-            run_count: None,
+            runs: None,
             run_time_ns: None,
         };
         change(&mut probed);
@@ -184,21 +184,21 @@ fn single_hooks() {
         hook.attached_via = None;
         hook.reason = reason.map(str::to_owned);
     }
-    use Level::{Note, Ok, Warning};
+    use Severity::{Info, Ok, Warning};
     check(
         only,
         &[
             (
                 "kprobe",
                 |f| early_drop(f, |probed| probed.hook.attached_via = Some("kprobe".into())),
-                Note,
+                Info,
                 &["1 of 1 by kprobe", "under load"],
             ),
             (
                 "timed",
                 |f| {
                     early_drop(f, |probed| {
-                        (probed.run_count, probed.run_time_ns) = (Some(10), Some(250));
+                        (probed.runs, probed.run_time_ns) = (Some(10), Some(250));
                     });
                 },
                 Ok,
@@ -217,11 +217,11 @@ fn single_hooks() {
                 &["inlined", "evictions"],
             ),
             (
-                "unneeded",
+                "not_needed",
                 |f| {
                     early_drop(f, |probed| {
                         missing(&mut probed.hook, Some("the kernel counts the same"));
-                        probed.hook.state = State::Unneeded;
+                        probed.hook.state = State::NotNeeded;
                     });
                 },
                 Ok,
@@ -246,8 +246,8 @@ fn what_kprobes_cannot_see_is_a_note() {
     }
     hooks[3].hook.state = State::Unsupported;
     hooks[3].hook.attached_via = None;
-    let levels: Vec<_> = super::hooks(&facts).iter().map(|verdict| verdict.level).collect();
-    assert_eq!(levels, [Level::Note, Level::Note]);
+    let severities: Vec<_> = super::hooks(&facts).iter().map(|verdict| verdict.severity).collect();
+    assert_eq!(severities, [Severity::Info, Severity::Info]);
 }
 
 /// The verdict, where there is one.
@@ -259,9 +259,9 @@ fn only(facts: &Facts) -> Verdict {
 
 #[test]
 fn no_hook_at_all() {
-    use Level::{Note, Problem, Warning};
+    use Severity::{Critical, Info, Warning};
     fn refused(facts: &mut Facts) {
-        facts.attach = Attach { hooks: Fact::Unknown("refused".into()), is_refused: true };
+        facts.attach = Attach { hooks: Fact::Unavailable("refused".into()), is_refused: true };
     }
     check(
         only,
@@ -328,7 +328,7 @@ fn no_hook_at_all() {
                     refused(f);
                     f.namespaces.read.clear();
                 },
-                Problem,
+                Critical,
                 &["no count"],
             ),
             (
@@ -337,7 +337,7 @@ fn no_hook_at_all() {
                     refused(f);
                     f.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
                 },
-                Note,
+                Info,
                 &[],
             ),
         ],

@@ -10,43 +10,7 @@ pub(crate) mod test_facts;
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
-
-/// How bad it is, in rising order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// Worth knowing; ctmon loses nothing by it.
-    Note,
-    /// ctmon works with less, or the table is in danger.
-    Warning,
-    /// ctmon cannot do its job.
-    Problem,
-}
-
-impl Level {
-    /// The exit code of `ctmon doctor`.
-    #[must_use]
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Ok | Self::Note => 0,
-            Self::Warning => 1,
-            Self::Problem => 2,
-        }
-    }
-
-    /// Its name in the output.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Problem => "problem",
-        }
-    }
-}
+use crate::severity::{Severity, Thresholds};
 
 /// A judgement on one subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +18,7 @@ pub struct Verdict {
     /// What it is about, in a word or two.
     pub subject: String,
     /// How bad it is.
-    pub level: Level,
+    pub severity: Severity,
     /// What was found.
     pub what: String,
     /// What is lost by it, or why it matters.
@@ -64,8 +28,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn new(subject: &str, level: Level, what: impl Into<String>) -> Self {
-        Self { subject: subject.into(), level, what: what.into(), why: None, advice: None }
+    fn new(subject: &str, severity: Severity, what: impl Into<String>) -> Self {
+        Self { subject: subject.into(), severity, what: what.into(), why: None, advice: None }
     }
 
     fn why(self, why: impl Into<String>) -> Self {
@@ -86,23 +50,23 @@ pub struct Section {
     pub verdicts: Vec<Verdict>,
 }
 
-/// Judges everything.
+/// Judges everything; the fill of tables by `thresholds`.
 #[must_use]
-pub fn judge(facts: &Facts) -> Vec<Section> {
+pub fn judge(facts: &Facts, thresholds: &Thresholds) -> Vec<Section> {
     let section = |name: &str, verdicts| Section { name: name.into(), verdicts };
     vec![
         section("kernel", kernel::verdicts(facts)),
         section("process", process::verdicts(facts)),
-        section("table", table::verdicts(facts)),
+        section("table", table::verdicts(facts, thresholds)),
         section("surroundings", surroundings::verdicts(facts)),
     ]
 }
 
-/// The worst level of all.
+/// The worst severity of all.
 #[must_use]
-pub fn worst(sections: &[Section]) -> Level {
+pub fn worst(sections: &[Section]) -> Severity {
     let all = sections.iter().flat_map(|section| &section.verdicts);
-    all.map(|verdict| verdict.level).max().unwrap_or(Level::Ok)
+    all.map(|verdict| verdict.severity).max().unwrap_or(Severity::Ok)
 }
 
 /// Bytes in kB or MB, of a thousand and a million.
@@ -119,14 +83,15 @@ const NO_PROCFS: &str = "name the folder where procfs is mounted with --path.pro
 #[cfg(test)]
 mod tests {
     use super::{test_facts::all_well, *};
+    use crate::severity::THRESHOLDS;
 
     #[test]
     fn a_machine_with_everything_is_ok() {
-        let sections = judge(&all_well());
+        let sections = judge(&all_well(), &THRESHOLDS);
         let bad: Vec<&Verdict> = sections
             .iter()
             .flat_map(|section| &section.verdicts)
-            .filter(|verdict| verdict.level != Level::Ok || verdict.advice.is_some())
+            .filter(|verdict| verdict.severity != Severity::Ok || verdict.advice.is_some())
             .collect();
         assert!(bad.is_empty(), "{bad:#?}");
         assert_eq!(worst(&sections).exit_code(), 0);
@@ -134,7 +99,7 @@ mod tests {
 
     #[test]
     fn subjects_are_unique_and_short() {
-        let sections = judge(&all_well());
+        let sections = judge(&all_well(), &THRESHOLDS);
         let mut subjects: Vec<&str> = sections
             .iter()
             .flat_map(|section| &section.verdicts)
@@ -145,16 +110,5 @@ mod tests {
         subjects.sort_unstable();
         subjects.dedup();
         assert_eq!(subjects.len(), all);
-    }
-
-    #[test]
-    fn the_worst_level_decides_the_exit_code() {
-        let codes = [Level::Ok, Level::Note, Level::Warning, Level::Problem].map(Level::exit_code);
-        assert_eq!(codes, [0, 0, 1, 2]);
-        assert!(
-            Level::Ok < Level::Note
-                && Level::Note < Level::Warning
-                && Level::Warning < Level::Problem
-        );
     }
 }

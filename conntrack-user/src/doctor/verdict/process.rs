@@ -1,6 +1,6 @@
 //! What this process may do.
 
-use super::{Level, NO_PROCFS, Verdict, kernel::version};
+use super::{NO_PROCFS, Severity, Verdict, kernel::version};
 use crate::doctor::facts::{Capability, Fact, Facts, Limit};
 
 /// From here on programs and maps do not count as locked memory.
@@ -29,13 +29,13 @@ pub(super) fn missing(facts: &Facts) -> Vec<&'static str> {
 }
 
 fn capabilities(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("capabilities", level, what);
+    let new = |severity, what: String| Verdict::new("capabilities", severity, what);
     let process = &facts.process;
-    if let Fact::Unknown(why) = &process.capabilities {
-        return new(Level::Warning, why.clone()).advice(NO_PROCFS);
+    if let Fact::Unavailable(why) = &process.capabilities {
+        return new(Severity::Warning, why.clone()).advice(NO_PROCFS);
     }
     if process.initial_user_namespace.is(&false) {
-        return new(Level::Note, "those of a user namespace: see sandbox".into());
+        return new(Severity::Info, "those of a user namespace: see sandbox".into());
     }
     let mut missing = missing(facts);
     let hidden = facts.namespaces.hidden_processes.known().is_some_and(|hidden| *hidden > 0);
@@ -48,7 +48,7 @@ fn capabilities(facts: &Facts) -> Verdict {
         None => "user not known".to_owned(),
     };
     if missing.is_empty() {
-        return new(Level::Ok, format!("{user}, with all that are needed"));
+        return new(Severity::Ok, format!("{user}, with all that are needed"));
     }
     let purposes = [
         ("CAP_BPF", "loads programs"),
@@ -65,27 +65,27 @@ fn capabilities(facts: &Facts) -> Verdict {
         }
         _ => String::new(),
     };
-    new(Level::Warning, format!("{user}, without {}{policy}", missing.join(", ")))
+    new(Severity::Warning, format!("{user}, without {}{policy}", missing.join(", ")))
         .why(purposes.join("; "))
         .advice("run ctmon as root, or with these capabilities")
 }
 
 fn lockdown(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("lockdown", level, what);
+    let new = |severity, what: String| Verdict::new("lockdown", severity, what);
     let attaches = facts.attach.hooks.known().is_some();
     match &facts.process.lockdown {
         Fact::Known(mode) if mode == "confidentiality" && !attaches => {
-            new(Level::Warning, mode.clone())
+            new(Severity::Warning, mode.clone())
                 .why("in this mode the kernel lets no program read its memory")
                 .advice("boot with lockdown=integrity or without lockdown")
         }
-        Fact::Known(mode) => new(Level::Ok, mode.clone()),
-        Fact::Unknown(why) => new(Level::Note, format!("cannot be told: {why}")),
+        Fact::Known(mode) => new(Severity::Ok, mode.clone()),
+        Fact::Unavailable(why) => new(Severity::Info, format!("not available: {why}")),
     }
 }
 
 fn sandbox(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("sandbox", level, what);
+    let new = |severity, what: String| Verdict::new("sandbox", severity, what);
     let process = &facts.process;
     let mut signs = Vec::new();
     if !process.container_signs.is_empty() {
@@ -106,12 +106,12 @@ fn sandbox(facts: &Facts) -> Verdict {
     let what = if signs.is_empty() { "none seen".into() } else { signs.join(", ") };
     let attaches = facts.attach.hooks.known().is_some();
     if process.initial_user_namespace.is(&false) {
-        return new(Level::Warning, what)
+        return new(Severity::Warning, what)
             .why("capabilities of a user namespace count neither for BPF nor for other namespaces")
             .advice("run ctmon in the initial user namespace (hostUsers: true in a pod)");
     }
     if process.initial_pid_namespace.is(&false) {
-        return new(Level::Note, what)
+        return new(Severity::Info, what)
             .why("network namespaces are found by processes, and those outside may not be seen")
             .advice(
                 "run ctmon in the host's PID namespace (hostPID: true), or with the host's procfs \
@@ -119,23 +119,23 @@ fn sandbox(facts: &Facts) -> Verdict {
             );
     }
     if process.seccomp.known().is_some_and(|mode| *mode > 0) && !attaches {
-        return new(Level::Note, what)
+        return new(Severity::Info, what)
             .why("the filter may be what refuses the programs")
             .advice("let it allow bpf(2), setns(2) and perf_event_open(2)");
     }
     let unread = [&process.initial_user_namespace, &process.initial_pid_namespace];
-    match unread.iter().find_map(|fact| fact.unknown()) {
-        Some(why) if signs.is_empty() => new(Level::Note, format!("cannot be told: {why}")),
-        _ => new(Level::Ok, what),
+    match unread.iter().find_map(|fact| fact.unavailable()) {
+        Some(why) if signs.is_empty() => new(Severity::Info, format!("not available: {why}")),
+        _ => new(Severity::Ok, what),
     }
 }
 
 fn limits(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("limits", level, what);
+    let new = |severity, what: String| Verdict::new("limits", severity, what);
     let (files, memory) = match (&facts.process.open_files, &facts.process.locked_memory) {
         (Fact::Known(files), Fact::Known(memory)) => (files, memory),
-        (Fact::Unknown(why), _) | (_, Fact::Unknown(why)) => {
-            return new(Level::Note, format!("cannot be told: {why}"));
+        (Fact::Unavailable(why), _) | (_, Fact::Unavailable(why)) => {
+            return new(Severity::Info, format!("not available: {why}"));
         }
     };
     let namespaces = facts.namespaces.read.len() as u64;
@@ -150,7 +150,7 @@ fn limits(facts: &Facts) -> Verdict {
         highest(memory, super::bytes)
     );
     if files.hard.is_some_and(|hard| hard < needed) {
-        return new(Level::Warning, what)
+        return new(Severity::Warning, what)
             .why(format!("{namespaces} network namespaces take {needed} open files"))
             .advice("raise the limit: LimitNOFILE= in the unit, or ulimit -n");
     }
@@ -163,11 +163,11 @@ fn limits(facts: &Facts) -> Verdict {
     // Whoever may raises it: so does ctmon.
     let may_raise = facts.process.has(Capability::SysResource) == Some(true);
     if counts_memory && memory.hard.is_some() && !may_raise {
-        return new(Level::Warning, what)
+        return new(Severity::Warning, what)
             .why("before Linux 5.11 the programs' maps count as locked memory")
             .advice("raise the limit: LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited");
     }
-    new(Level::Ok, what)
+    new(Severity::Ok, what)
 }
 
 #[cfg(test)]
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn capabilities_that_are_needed() {
-        use Level::{Note, Ok, Warning};
+        use Severity::{Info, Ok, Warning};
         check(
             capabilities,
             &[
@@ -221,7 +221,7 @@ mod tests {
                 (
                     "user namespace",
                     |f| f.process.initial_user_namespace = Fact::Known(false),
-                    Note,
+                    Info,
                     &["see sandbox"],
                 ),
                 (
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn modes_of_lockdown() {
-        use Level::{Note, Ok, Warning};
+        use Severity::{Info, Ok, Warning};
         check(
             lockdown,
             &[
@@ -274,14 +274,14 @@ mod tests {
                     Warning,
                     &["lockdown=integrity"],
                 ),
-                ("unread", |f| f.process.lockdown = unknown(), Note, &["no reason"]),
+                ("unread", |f| f.process.lockdown = unknown(), Info, &["no reason"]),
             ],
         );
     }
 
     #[test]
     fn sandboxes() {
-        use Level::{Note, Ok, Warning};
+        use Severity::{Info, Ok, Warning};
         check(
             sandbox,
             &[
@@ -301,7 +301,7 @@ mod tests {
                 (
                     "PID namespace",
                     |f| f.process.initial_pid_namespace = Fact::Known(false),
-                    Note,
+                    Info,
                     &["hostPID"],
                 ),
                 (
@@ -316,7 +316,7 @@ mod tests {
                         f.process.seccomp = Fact::Known(2);
                         f.attach.hooks = unknown();
                     },
-                    Note,
+                    Info,
                     &["bpf(2)"],
                 ),
                 (
@@ -325,14 +325,14 @@ mod tests {
                     Ok,
                     &["no_new_privs"],
                 ),
-                ("unread", |f| f.process.initial_user_namespace = unknown(), Note, &["no reason"]),
+                ("unread", |f| f.process.initial_user_namespace = unknown(), Info, &["no reason"]),
             ],
         );
     }
 
     #[test]
     fn limits_of_the_process() {
-        use Level::{Note, Ok, Warning};
+        use Severity::{Info, Ok, Warning};
         check(
             limits,
             &[
@@ -388,7 +388,7 @@ mod tests {
                     Ok,
                     &[],
                 ),
-                ("unread", |f| f.process.locked_memory = unknown(), Note, &["no reason"]),
+                ("unread", |f| f.process.locked_memory = unknown(), Info, &["no reason"]),
             ],
         );
     }

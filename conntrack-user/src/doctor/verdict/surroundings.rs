@@ -1,6 +1,6 @@
 //! What else has to do with connection tracking: who sets its size, what goes past it, who listens.
 
-use super::{Level, Verdict};
+use super::{Severity, Verdict};
 use crate::doctor::facts::{Conntrack, Fact, Facts};
 
 /// Programs that set `nf_conntrack_max` while they run.
@@ -20,18 +20,18 @@ fn runs(facts: &Facts, program: &str) -> bool {
 
 /// Who sets the size of the table.
 fn limit(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("limit set by", level, what);
+    let new = |severity, what: String| Verdict::new("limit set by", severity, what);
     let setters: Vec<&str> = SETTERS.into_iter().filter(|name| runs(facts, name)).collect();
     let files = facts.surroundings.settings.iter();
     let files: Vec<String> =
         files.map(|set| format!("{} ({}={})", set.file, set.key, set.value)).collect();
     let what: Vec<String> = setters.iter().map(|name| (*name).to_owned()).chain(files).collect();
     if what.is_empty() {
-        return new(Level::Ok, "nothing seen: the kernel's default, or by hand".into());
+        return new(Severity::Ok, "nothing seen: the kernel's default, or by hand".into());
     }
     let what = what.join(", ");
     if !setters.is_empty() {
-        return new(Level::Note, what)
+        return new(Severity::Info, what)
             .why("what is set by hand is set back while they run")
             .advice(
                 "set the size in their configuration (kube-proxy: conntrack.maxPerCore, .min)",
@@ -52,19 +52,19 @@ fn limit(facts: &Facts) -> Verdict {
     });
     let is_absent = matches!(facts.conntrack, Fact::Known(Conntrack::Absent { .. }));
     match differs.filter(|_| !is_absent) {
-        Some(set) => new(Level::Note, format!("{what}, but the kernel has another {}", set.key))
+        Some(set) => new(Severity::Info, format!("{what}, but the kernel has another {}", set.key))
             .why(
                 "sysctl files are read at boot, often before the module nf_conntrack is loaded, and are \
                  then without effect",
             )
             .advice("load the module early (modules-load.d), or run `sysctl --system` after it"),
-        None => new(Level::Ok, what),
+        None => new(Severity::Ok, what),
     }
 }
 
 /// Whether connections go past netfilter.
 fn bypass(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("bypass", level, what);
+    let new = |severity, what: String| Verdict::new("bypass", severity, what);
     let surroundings = &facts.surroundings;
     let mut signs = surroundings.cilium_signs.clone();
     if runs(facts, "cilium-agent") {
@@ -72,17 +72,17 @@ fn bypass(facts: &Facts) -> Verdict {
     }
     if signs.is_empty() {
         return match &surroundings.kube_ipvs {
-            Fact::Known(_) => new(Level::Ok, "no Cilium seen".into()),
-            Fact::Unknown(why) => new(Level::Note, format!("cannot be told: {why}")),
+            Fact::Known(_) => new(Severity::Ok, "no Cilium seen".into()),
+            Fact::Unavailable(why) => new(Severity::Info, format!("not available: {why}")),
         };
     }
     let signs = signs.join(", ");
     if runs(facts, "kube-proxy") || surroundings.kube_ipvs.is(&true) {
-        return new(Level::Note, format!("Cilium ({signs}) beside kube-proxy"))
+        return new(Severity::Info, format!("Cilium ({signs}) beside kube-proxy"))
             .why("Cilium tracks pods' connections in tables of its own; Services go through netfilter")
             .advice("`cilium bpf ct list global` shows its tables");
     }
-    new(Level::Warning, format!("Cilium ({signs}) and no kube-proxy seen"))
+    new(Severity::Warning, format!("Cilium ({signs}) and no kube-proxy seen"))
         .why(
             "connections of pods and Services then bypass netfilter: they are in Cilium's tables, not in \
              the kernel's, and ctmon does not see them",
@@ -91,30 +91,30 @@ fn bypass(facts: &Facts) -> Verdict {
 }
 
 fn flow_tables(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("flow tables", level, what);
+    let new = |severity, what: String| Verdict::new("flow tables", severity, what);
     let modules = match &facts.surroundings.modules {
         Fact::Known(modules) => modules,
-        Fact::Unknown(why) => return new(Level::Note, format!("cannot be told: {why}")),
+        Fact::Unavailable(why) => return new(Severity::Info, format!("not available: {why}")),
     };
     let used = FLOW_TABLES.iter().filter(|name| modules.get(**name).is_some_and(|uses| *uses > 0));
     let used: Vec<&str> = used.copied().collect();
     if used.is_empty() {
-        return new(Level::Ok, "none in use".into());
+        return new(Severity::Ok, "none in use".into());
     }
-    new(Level::Note, format!("in use ({})", used.join(", ")))
+    new(Severity::Info, format!("in use ({})", used.join(", ")))
         .why("offloaded connections are counted in the table, but most of their packets go past it")
 }
 
 fn listeners(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("listeners", level, what);
+    let new = |severity, what: String| Verdict::new("listeners", severity, what);
     match &facts.surroundings.listeners {
-        Fact::Known(0) => new(Level::Ok, "no ctnetlink listener in this namespace".into()),
+        Fact::Known(0) => new(Severity::Ok, "no ctnetlink listener in this namespace".into()),
         Fact::Known(sockets) => {
-            new(Level::Note, format!("{sockets} sockets receive ctnetlink events"))
+            new(Severity::Info, format!("{sockets} sockets receive ctnetlink events"))
                 .why("every new and every ended connection costs more while somebody listens")
                 .advice("`ss -f netlink` shows them; ctmon needs no listener")
         }
-        Fact::Unknown(why) => new(Level::Note, format!("cannot be told: {why}")),
+        Fact::Unavailable(why) => new(Severity::Info, format!("not available: {why}")),
     }
 }
 
@@ -138,12 +138,12 @@ mod tests {
 
     #[test]
     fn who_sets_the_limit() {
-        use Level::{Note, Ok};
+        use Severity::{Info, Ok};
         check(
             limit,
             &[
                 ("nobody", |_| {}, Ok, &["default"]),
-                ("kube-proxy", |f| run(f, &["kube-proxy"]), Note, &["maxPerCore"]),
+                ("kube-proxy", |f| run(f, &["kube-proxy"]), Info, &["maxPerCore"]),
                 ("another program", |f| run(f, &["conntrackd"]), Ok, &["default"]),
                 (
                     "a file",
@@ -154,14 +154,14 @@ mod tests {
                 (
                     "a file without effect",
                     |f| set(f, "nf_conntrack_max", "1000"),
-                    Note,
+                    Info,
                     &["another nf_conntrack_max", "modules-load.d"],
                 ),
                 ("buckets rounded up", |f| set(f, "hashsize", "262000"), Ok, &[]),
                 (
                     "fewer buckets",
                     |f| set(f, "nf_conntrack_buckets", "524288"),
-                    Note,
+                    Info,
                     &["another nf_conntrack_buckets"],
                 ),
                 ("no number", |f| set(f, "nf_conntrack_max", "many"), Ok, &[]),
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_goes_past_netfilter() {
-        use Level::{Note, Ok, Warning};
+        use Severity::{Info, Ok, Warning};
         fn cilium(facts: &mut Facts) {
             facts.surroundings.cilium_signs = vec!["the interface cilium_host".into()];
         }
@@ -202,7 +202,7 @@ mod tests {
                         cilium(f);
                         run(f, &["kube-proxy"]);
                     },
-                    Note,
+                    Info,
                     &["beside kube-proxy"],
                 ),
                 (
@@ -211,17 +211,17 @@ mod tests {
                         cilium(f);
                         f.surroundings.kube_ipvs = Fact::Known(true);
                     },
-                    Note,
+                    Info,
                     &["beside kube-proxy"],
                 ),
-                ("unread", |f| f.surroundings.kube_ipvs = unknown(), Note, &["no reason"]),
+                ("unread", |f| f.surroundings.kube_ipvs = unknown(), Info, &["no reason"]),
             ],
         );
     }
 
     #[test]
     fn flow_tables_and_listeners() {
-        use Level::{Note, Ok};
+        use Severity::{Info, Ok};
         check(
             flow_tables,
             &[
@@ -241,18 +241,18 @@ mod tests {
                         f.surroundings.modules =
                             Fact::Known([("nf_flow_table_inet".into(), 1)].into());
                     },
-                    Note,
+                    Info,
                     &["nf_flow_table_inet"],
                 ),
-                ("unread", |f| f.surroundings.modules = unknown(), Note, &["no reason"]),
+                ("unread", |f| f.surroundings.modules = unknown(), Info, &["no reason"]),
             ],
         );
         check(
             listeners,
             &[
                 ("none", |_| {}, Ok, &["no ctnetlink"]),
-                ("one", |f| f.surroundings.listeners = Fact::Known(1), Note, &["ss -f netlink"]),
-                ("unread", |f| f.surroundings.listeners = unknown(), Note, &["no reason"]),
+                ("one", |f| f.surroundings.listeners = Fact::Known(1), Info, &["ss -f netlink"]),
+                ("unread", |f| f.surroundings.listeners = unknown(), Info, &["no reason"]),
             ],
         );
     }

@@ -1,13 +1,12 @@
 //! The tables: which can be read, whether anything is tracked, their size and settings.
 
-use super::{Level, NO_PROCFS, Verdict};
+use super::{NO_PROCFS, Verdict};
 use crate::{
     doctor::facts::{Capability, Conntrack, Fact, Facts, Namespace},
+    severity::{Severity, Thresholds},
     view::units,
 };
 
-/// Fill from which a table is in danger.
-const HIGH: f64 = 0.80;
 /// `nf_conntrack_max` by buckets: the kernel itself sets 1, and older ones 4 (`nf_conntrack_init_start`).
 const MANY_ENTRIES: f64 = 4.0;
 /// From here on chains of a full table have 32 links on average; an entry is refused where one has more
@@ -51,14 +50,14 @@ const RULES: [&str; 24] = [
 /// Modules that may track without such a rule.
 const PERHAPS: [&str; 2] = ["ip_vs", "openvswitch"];
 
-pub(super) fn verdicts(facts: &Facts) -> Vec<Verdict> {
+pub(super) fn verdicts(facts: &Facts, thresholds: &Thresholds) -> Vec<Verdict> {
     let mut verdicts = vec![namespaces(facts)];
-    if matches!(facts.conntrack, Fact::Known(Conntrack::Absent { .. }) | Fact::Unknown(_)) {
+    if matches!(facts.conntrack, Fact::Known(Conntrack::Absent { .. }) | Fact::Unavailable(_)) {
         return verdicts;
     }
     verdicts.extend([
         tracking(facts),
-        fill(facts),
+        fill(facts, thresholds),
         size(facts),
         expectations(facts),
         timeouts(facts),
@@ -69,11 +68,11 @@ pub(super) fn verdicts(facts: &Facts) -> Vec<Verdict> {
 }
 
 fn namespaces(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("namespaces", level, what);
+    let new = |severity, what: String| Verdict::new("namespaces", severity, what);
     let namespaces = &facts.namespaces;
     let is_absent = matches!(facts.conntrack, Fact::Known(Conntrack::Absent { .. }));
     if namespaces.read.is_empty() && is_absent {
-        return new(Level::Note, "none has a table".into());
+        return new(Severity::Info, "none has a table".into());
     }
     let what = match namespaces.read.len() {
         0 => "none is read".to_owned(),
@@ -88,23 +87,23 @@ fn namespaces(facts: &Facts) -> Verdict {
         Fact::Known(0) => {}
         Fact::Known(1) => what.push("1 process hides its own".into()),
         Fact::Known(hidden) => what.push(format!("{hidden} processes hide theirs")),
-        Fact::Unknown(why) => what.push(format!("others cannot be told: {why}")),
+        Fact::Unavailable(why) => what.push(format!("others not available: {why}")),
     }
     let what = what.join(", ");
     if namespaces.read.is_empty() {
-        return new(Level::Problem, what).why("there is no count of entries").advice(NO_PROCFS);
+        return new(Severity::Critical, what).why("there is no count of entries").advice(NO_PROCFS);
     }
     if namespaces.refused.is_empty() && namespaces.hidden_processes.is(&0) {
-        return new(Level::Ok, what);
+        return new(Severity::Ok, what);
     }
     let may_look = facts.process.has(Capability::SysPtrace) == Some(true)
         && !facts.process.initial_user_namespace.is(&false);
     if namespaces.refused.is_empty() && may_look {
-        return new(Level::Note, what).why(
+        return new(Severity::Info, what).why(
             "a process with more capabilities than ctmon's cannot be looked into (ptrace(2))",
         );
     }
-    new(Level::Warning, what)
+    new(Severity::Warning, what)
         .why(
             "tables of namespaces that cannot be read are not shown, or without a count of entries",
         )
@@ -113,14 +112,14 @@ fn namespaces(facts: &Facts) -> Verdict {
 
 /// Entries in all tables that could be read.
 fn entries(facts: &Facts) -> u64 {
-    let counts = facts.namespaces.read.iter().filter_map(|netns| netns.count.known());
+    let counts = facts.namespaces.read.iter().filter_map(|netns| netns.entries.known());
     counts.map(|count| u64::from(*count)).sum()
 }
 
 /// Whether anything makes this kernel track. Rules themselves are not read: that loads modules, or needs
 /// a privilege more; the modules they come from count them.
 fn tracking(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("tracking", level, what);
+    let new = |severity, what: String| Verdict::new("tracking", severity, what);
     let modules = facts.surroundings.modules.known();
     let used: Vec<String> = RULES
         .iter()
@@ -129,11 +128,11 @@ fn tracking(facts: &Facts) -> Verdict {
         .map(|(name, references)| format!("{name} ({references})"))
         .collect();
     if !used.is_empty() {
-        return new(Level::Ok, format!("rules use {}", used.join(", ")));
+        return new(Severity::Ok, format!("rules use {}", used.join(", ")));
     }
     let entries = entries(facts);
     if entries > 0 {
-        return new(Level::Ok, format!("{entries} entries, so something tracks"));
+        return new(Severity::Ok, format!("{entries} entries, so something tracks"));
     }
     // What depends on a module is one itself: only then does every rule show among the modules.
     let is_module = matches!(facts.conntrack, Fact::Known(Conntrack::Module { .. }));
@@ -144,52 +143,55 @@ fn tracking(facts: &Facts) -> Verdict {
         (Some(_), None) if !is_module => "rules of built-in parts are not counted",
         (Some(_), None) => {
             return new(
-                Level::Note,
+                Severity::Info,
                 "no rule makes this kernel track, and no entry is there".into(),
             )
             .why("tables stay empty until a rule needs connection tracking")
             .advice("if there should be entries: a rule such as `ct state established accept`");
         }
     };
-    new(Level::Note, format!("no entries; whether a rule tracks cannot be told: {why_not}"))
+    new(Severity::Info, format!("no entries; whether a rule tracks not available: {why_not}"))
 }
 
-fn fill(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("fill", level, what);
-    let of = |netns: &Namespace| Some((*netns.count.known()?, *netns.max.known()?));
+fn fill(facts: &Facts, thresholds: &Thresholds) -> Verdict {
+    let new = |severity, what: String| Verdict::new("fill", severity, what);
+    let of = |netns: &Namespace| Some((*netns.entries.known()?, *netns.entries_limit.known()?));
     let tables = facts.namespaces.read.iter().filter_map(of);
     // 0 is no limit.
     let ratio =
         |(count, max): (u32, u32)| if max == 0 { 0.0 } else { f64::from(count) / f64::from(max) };
     let Some((count, max)) = tables.max_by(|a, b| ratio(*a).total_cmp(&ratio(*b))) else {
-        return new(Level::Note, "cannot be told: no table could be read".into());
+        return new(Severity::Info, "not available: no table could be read".into());
     };
     if max == 0 {
         return new(
-            Level::Warning,
+            Severity::Warning,
             format!("{count} entries, and nf_conntrack_max is 0: no limit"),
         )
         .why("memory is the only limit, and newer kernels refuse the value 0")
         .advice("set net.netfilter.nf_conntrack_max");
     }
-    let what = format!("{} in the fullest ({count} of {max})", units::percent(ratio((count, max))));
-    if ratio((count, max)) >= HIGH {
-        return new(Level::Warning, what)
+    let ratio = ratio((count, max));
+    let what = format!("{} in the fullest ({count} of {max})", units::percent(ratio));
+    let severity = thresholds.severity_of_fill(ratio);
+    if severity >= Severity::Warning {
+        return new(severity, what)
             .why("when a table is full the kernel evicts entries, then drops new connections")
             .advice("`ctmon watch` shows how fast it fills; raise net.netfilter.nf_conntrack_max");
     }
-    new(Level::Ok, what)
+    new(Severity::Ok, what)
 }
 
 fn size(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("size", level, what);
+    let new = |severity, what: String| Verdict::new("size", severity, what);
     let table = &facts.table;
     let (Some(max), Some(buckets)) = (table.sysctl("max"), table.sysctl("buckets")) else {
-        let why = table.sysctls.unknown().unwrap_or("nf_conntrack_max or _buckets is not there");
-        return new(Level::Note, format!("cannot be told: {why}"));
+        let why =
+            table.sysctls.unavailable().unwrap_or("nf_conntrack_max or _buckets is not there");
+        return new(Severity::Info, format!("not available: {why}"));
     };
     if max == 0 || buckets == 0 {
-        return new(Level::Ok, format!("no limit, {buckets} buckets"));
+        return new(Severity::Ok, format!("no limit, {buckets} buckets"));
     }
     let ratio = max as f64 / buckets as f64;
     let memory = match table.entry_bytes {
@@ -197,7 +199,7 @@ fn size(facts: &Facts) -> Verdict {
             let about = if entry.is_estimate { "about " } else { "" };
             format!("{about}{}", super::bytes(max * entry.bytes + buckets * BUCKET_BYTES))
         }
-        Fact::Unknown(_) => "unknown memory".into(),
+        Fact::Unavailable(_) => "unknown memory".into(),
     };
     let digits = if ratio < 1.0 { 3 } else { 1 };
     let what = format!(
@@ -210,34 +212,34 @@ fn size(facts: &Facts) -> Verdict {
     // Only their order of magnitude matters.
     let advice = format!("set net.netfilter.nf_conntrack_buckets to {max}");
     if ratio > TOO_MANY_ENTRIES {
-        new(Level::Warning, what)
+        new(Severity::Warning, what)
             .why(format!("{why}; the kernel refuses entries where they are too many"))
             .advice(advice)
     } else if ratio > MANY_ENTRIES {
-        new(Level::Note, what).why(why).advice(advice)
+        new(Severity::Info, what).why(why).advice(advice)
     } else if ratio < FEW_ENTRIES {
-        new(Level::Note, what)
+        new(Severity::Info, what)
             .why(
                 "eviction looks into 8 buckets in a row, which are almost empty even in a full table: \
                  it then drops new connections instead",
             )
             .advice(advice)
     } else {
-        new(Level::Ok, what)
+        new(Severity::Ok, what)
     }
 }
 
 /// Expectations are announced connections of FTP, SIP and the like; they have a table of their own.
 fn expectations(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("expectations", level, what);
+    let new = |severity, what: String| Verdict::new("expectations", severity, what);
     match facts.table.sysctl("expect_max") {
-        Some(max) => new(Level::Ok, format!("at most {max}, in a table of their own")),
-        None => new(Level::Note, "cannot be told: nf_conntrack_expect_max is not there".into()),
+        Some(max) => new(Severity::Ok, format!("at most {max}, in a table of their own")),
+        None => new(Severity::Info, "not available: nf_conntrack_expect_max is not there".into()),
     }
 }
 
 fn timeouts(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("timeouts", level, what);
+    let new = |severity, what: String| Verdict::new("timeouts", severity, what);
     let shown = [
         ("tcp_timeout_established", "TCP established"),
         ("udp_timeout", "UDP"),
@@ -248,25 +250,25 @@ fn timeouts(facts: &Facts) -> Verdict {
         .filter_map(|(key, name)| Some(format!("{name} {} s", facts.table.sysctl(key)?)))
         .collect();
     if shown.is_empty() {
-        return new(Level::Note, "cannot be told".into());
+        return new(Severity::Info, "not available".into());
     }
     let established = facts.table.sysctl("tcp_timeout_established");
     if established.is_some_and(|seconds| seconds >= LONG_ESTABLISHED) {
-        return new(Level::Note, shown.join(", "))
+        return new(Severity::Info, shown.join(", "))
             .why("connections whose end was never seen keep their entries for days")
             .advice(
                 "lower net.netfilter.nf_conntrack_tcp_timeout_established, to 86400 as kube-proxy does, \
                  if dead entries fill the table",
             );
     }
-    new(Level::Ok, shown.join(", "))
+    new(Severity::Ok, shown.join(", "))
 }
 
 /// Settings that change what is tracked, or what it costs.
 fn settings(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("settings", level, what);
-    if let Fact::Unknown(why) = &facts.table.sysctls {
-        return new(Level::Note, format!("cannot be told: {why}"));
+    let new = |severity, what: String| Verdict::new("settings", severity, what);
+    if let Fact::Unavailable(why) = &facts.table.sysctls {
+        return new(Severity::Info, format!("not available: {why}"));
     }
     let unusual = [
         ("acct", 1, "acct counts bytes in every entry"),
@@ -282,21 +284,21 @@ fn settings(facts: &Facts) -> Verdict {
         .map(|(_, _, meaning)| meaning)
         .collect();
     if unusual.is_empty() {
-        new(Level::Ok, "none that matter here".into())
+        new(Severity::Ok, "none that matter here".into())
     } else {
-        new(Level::Note, unusual.join(", "))
+        new(Severity::Info, unusual.join(", "))
     }
 }
 
 fn statistics(facts: &Facts) -> Verdict {
-    let new = |level, what: String| Verdict::new("statistics", level, what);
+    let new = |severity, what: String| Verdict::new("statistics", severity, what);
     let seen = match &facts.table.statistics {
         Fact::Known(seen) => seen,
-        Fact::Unknown(why) => {
+        Fact::Unavailable(why) => {
             let config = facts.kernel.config.known();
             let built_without = config.is_some_and(|all| !all.contains_key("NF_CONNTRACK_PROCFS"));
             let what = if built_without { "built without CONFIG_NF_CONNTRACK_PROCFS" } else { why };
-            return new(Level::Note, what.into())
+            return new(Severity::Info, what.into())
                 .why("the kernel's own counters of drops are not shown; ctmon's do not need them");
         }
     };
@@ -312,9 +314,9 @@ fn statistics(facts: &Facts) -> Verdict {
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
     if counted.is_empty() {
-        return new(Level::Ok, "no packet dropped, no entry evicted".into());
+        return new(Severity::Ok, "no packet dropped, no entry evicted".into());
     }
-    new(Level::Note, format!("since the start: {}", counted.join(", ")))
+    new(Severity::Info, format!("since the start: {}", counted.join(", ")))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::doctor::{
     facts::{EntryBytes, Refused, Statistics},
     verdict::test_facts::{check, unknown},
 };
+use crate::severity::THRESHOLDS;
 
 fn set(facts: &mut Facts, name: &str, value: &str) {
     if let Fact::Known(sysctls) = &mut facts.table.sysctls {
@@ -13,13 +14,13 @@ fn set(facts: &mut Facts, name: &str, value: &str) {
 }
 
 fn table(facts: &mut Facts, count: u32, max: u32) {
-    facts.namespaces.read[0].count = Fact::Known(count);
-    facts.namespaces.read[0].max = Fact::Known(max);
+    facts.namespaces.read[0].entries = Fact::Known(count);
+    facts.namespaces.read[0].entries_limit = Fact::Known(max);
 }
 
 #[test]
 fn namespaces_that_are_seen() {
-    use Level::{Note, Ok, Problem, Warning};
+    use Severity::{Critical, Info, Ok, Warning};
     check(
         namespaces,
         &[
@@ -54,7 +55,7 @@ fn namespaces_that_are_seen() {
             (
                 "hidden from root",
                 |f| f.namespaces.hidden_processes = Fact::Known(1),
-                Note,
+                Info,
                 &["1 process hides its own", "more capabilities"],
             ),
             (
@@ -66,14 +67,14 @@ fn namespaces_that_are_seen() {
                 Warning,
                 &["no reason"],
             ),
-            ("none", |f| f.namespaces.read.clear(), Problem, &["none is read"]),
+            ("none", |f| f.namespaces.read.clear(), Critical, &["none is read"]),
             (
                 "no conntrack",
                 |f| {
                     f.namespaces.read.clear();
                     f.conntrack = Fact::Known(Conntrack::Absent { loadable: unknown() });
                 },
-                Note,
+                Info,
                 &["none has a table"],
             ),
         ],
@@ -82,10 +83,10 @@ fn namespaces_that_are_seen() {
 
 #[test]
 fn whether_anything_tracks() {
-    use Level::{Note, Ok};
+    use Severity::{Info, Ok};
     fn no_rules(facts: &mut Facts) {
         facts.surroundings.modules = Fact::Known([("nft_ct".into(), 0)].into());
-        facts.namespaces.read[0].count = Fact::Known(0);
+        facts.namespaces.read[0].entries = Fact::Known(0);
     }
     check(
         tracking,
@@ -95,20 +96,20 @@ fn whether_anything_tracks() {
                 "no rules, entries",
                 |f| {
                     no_rules(f);
-                    f.namespaces.read[0].count = Fact::Known(1);
+                    f.namespaces.read[0].entries = Fact::Known(1);
                 },
                 Ok,
                 &["1 entries"],
             ),
-            ("neither", no_rules, Note, &["no rule", "ct state"]),
+            ("neither", no_rules, Info, &["no rule", "ct state"]),
             (
                 "built in",
                 |f| {
                     no_rules(f);
                     f.conntrack = Fact::Known(Conntrack::BuiltIn);
                 },
-                Note,
-                &["cannot be told", "built-in"],
+                Info,
+                &["not available", "built-in"],
             ),
             (
                 "openvswitch",
@@ -116,8 +117,8 @@ fn whether_anything_tracks() {
                     no_rules(f);
                     f.surroundings.modules = Fact::Known([("openvswitch".into(), 0)].into());
                 },
-                Note,
-                &["cannot be told", "may track"],
+                Info,
+                &["not available", "may track"],
             ),
             (
                 "unread",
@@ -125,8 +126,8 @@ fn whether_anything_tracks() {
                     no_rules(f);
                     f.surroundings.modules = unknown();
                 },
-                Note,
-                &["cannot be told", "no list"],
+                Info,
+                &["not available", "no list"],
             ),
         ],
     );
@@ -134,9 +135,9 @@ fn whether_anything_tracks() {
 
 #[test]
 fn fill_of_the_fullest() {
-    use Level::{Note, Ok, Warning};
+    use Severity::{Info, Ok, Warning};
     check(
-        fill,
+        |facts| fill(facts, &THRESHOLDS.on_demand()),
         &[
             ("low", |f| table(f, 799, 1000), Ok, &["799 of 1000"]),
             (
@@ -155,14 +156,14 @@ fn fill_of_the_fullest() {
                 &["900 of 1000"],
             ),
             ("no limit", |f| table(f, 900, 0), Warning, &["no limit"]),
-            ("unread", |f| f.namespaces.read[0].count = unknown(), Note, &["cannot be told"]),
+            ("unread", |f| f.namespaces.read[0].entries = unknown(), Info, &["not available"]),
         ],
     );
 }
 
 #[test]
 fn size_of_the_table() {
-    use Level::{Note, Ok, Warning};
+    use Severity::{Info, Ok, Warning};
     check(
         size,
         &[
@@ -182,51 +183,51 @@ fn size_of_the_table() {
             ),
             ("unknown memory", |f| f.table.entry_bytes = unknown(), Ok, &["unknown memory"]),
             ("four", |f| set(f, "buckets", "65536"), Ok, &["4.0 entries a bucket"]),
-            ("eight", |f| set(f, "buckets", "32768"), Note, &["16 links", "buckets to 262144"]),
+            ("eight", |f| set(f, "buckets", "32768"), Info, &["16 links", "buckets to 262144"]),
             ("32", |f| set(f, "buckets", "8192"), Warning, &["64 links", "refuses entries"]),
-            ("few", |f| set(f, "max", "1000"), Note, &["0.004 entries", "eviction"]),
+            ("few", |f| set(f, "max", "1000"), Info, &["0.004 entries", "eviction"]),
             ("no limit", |f| set(f, "max", "0"), Ok, &["no limit"]),
-            ("unread", |f| f.table.sysctls = unknown(), Note, &["no reason"]),
-            ("no number", |f| set(f, "buckets", "many"), Note, &["not there"]),
+            ("unread", |f| f.table.sysctls = unknown(), Info, &["no reason"]),
+            ("no number", |f| set(f, "buckets", "many"), Info, &["not there"]),
         ],
     );
 }
 
 #[test]
 fn settings_of_the_table() {
-    use Level::{Note, Ok};
+    use Severity::{Info, Ok};
     check(
         timeouts,
         &[
             ("short", |_| {}, Ok, &["TCP established 86400 s, UDP 30 s, UDP stream 120 s"]),
-            ("five days", |f| set(f, "tcp_timeout_established", "432000"), Note, &["86400"]),
-            ("unread", |f| f.table.sysctls = unknown(), Note, &["cannot be told"]),
+            ("five days", |f| set(f, "tcp_timeout_established", "432000"), Info, &["86400"]),
+            ("unread", |f| f.table.sysctls = unknown(), Info, &["not available"]),
         ],
     );
     check(
         settings,
         &[
             ("usual", |_| {}, Ok, &[]),
-            ("acct", |f| set(f, "acct", "1"), Note, &["acct counts"]),
-            ("events always", |f| set(f, "events", "1"), Note, &["events=1"]),
-            ("events never", |f| set(f, "events", "0"), Note, &["events=0"]),
-            ("liberal", |f| set(f, "tcp_be_liberal", "1"), Note, &["window"]),
-            ("not loose", |f| set(f, "tcp_loose", "0"), Note, &["tcp_loose=0"]),
-            ("unread", |f| f.table.sysctls = unknown(), Note, &["no reason"]),
+            ("acct", |f| set(f, "acct", "1"), Info, &["acct counts"]),
+            ("events always", |f| set(f, "events", "1"), Info, &["events=1"]),
+            ("events never", |f| set(f, "events", "0"), Info, &["events=0"]),
+            ("liberal", |f| set(f, "tcp_be_liberal", "1"), Info, &["window"]),
+            ("not loose", |f| set(f, "tcp_loose", "0"), Info, &["tcp_loose=0"]),
+            ("unread", |f| f.table.sysctls = unknown(), Info, &["no reason"]),
         ],
     );
     check(
         expectations,
         &[
             ("there", |_| {}, Ok, &["4096"]),
-            ("unread", |f| f.table.sysctls = unknown(), Note, &["cannot be told"]),
+            ("unread", |f| f.table.sysctls = unknown(), Info, &["not available"]),
         ],
     );
 }
 
 #[test]
 fn counters_of_the_kernel() {
-    use Level::{Note, Ok};
+    use Severity::{Info, Ok};
     check(
         statistics,
         &[
@@ -238,17 +239,17 @@ fn counters_of_the_kernel() {
                         Statistics { drop: Some(3), early_drop: Some(5), ..Statistics::default() };
                     f.table.statistics = Fact::Known(seen);
                 },
-                Note,
+                Info,
                 &["3 dropped, 5 evicted"],
             ),
-            ("unread", |f| f.table.statistics = unknown(), Note, &["no reason"]),
+            ("unread", |f| f.table.statistics = unknown(), Info, &["no reason"]),
             (
                 "built without",
                 |f| {
                     f.table.statistics = unknown();
                     f.kernel.config = Fact::Known([].into());
                 },
-                Note,
+                Info,
                 &["CONFIG_NF_CONNTRACK_PROCFS"],
             ),
         ],
@@ -259,5 +260,5 @@ fn counters_of_the_kernel() {
 fn without_conntrack_there_is_no_table_to_judge() {
     let mut facts = crate::doctor::verdict::test_facts::all_well();
     facts.conntrack = Fact::Known(Conntrack::Absent { loadable: unknown() });
-    assert_eq!(verdicts(&facts).len(), 1);
+    assert_eq!(verdicts(&facts, &THRESHOLDS).len(), 1);
 }

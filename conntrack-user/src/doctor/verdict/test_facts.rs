@@ -1,6 +1,6 @@
 //! Facts for tests.
 
-use super::Level;
+use super::Severity;
 use crate::{
     doctor::{
         facts::{
@@ -17,25 +17,25 @@ use crate::{
 
 /// A fact that is not known.
 pub(crate) fn unknown<T>() -> Fact<T> {
-    Fact::Unknown("no reason".into())
+    Fact::Unavailable("no reason".into())
 }
 
-/// A row of a table of verdicts: a name, what differs from [`all_well`], the level, and words that must
+/// A row of a table of verdicts: a name, what differs from [`all_well`], the severity, and words that must
 /// be in the verdict.
-pub(crate) type Row = (&'static str, fn(&mut Facts), Level, &'static [&'static str]);
+pub(crate) type Row = (&'static str, fn(&mut Facts), Severity, &'static [&'static str]);
 
 /// Judges row by row.
 pub(crate) fn check(judge: impl Fn(&Facts) -> Verdict, rows: &[Row]) {
-    for (name, change, level, words) in rows {
+    for (name, change, severity, words) in rows {
         let mut facts = all_well();
         change(&mut facts);
         let verdict = judge(&facts);
-        assert_eq!(verdict.level, *level, "{name}: {verdict:?}");
+        assert_eq!(verdict.severity, *severity, "{name}: {verdict:?}");
         let all = format!("{verdict:?}");
         for word in *words {
             assert!(all.contains(word), "{name}: no {word:?} in {verdict:?}");
         }
-        if *level >= Level::Warning {
+        if *severity >= Severity::Warning {
             assert!(verdict.advice.is_some(), "{name}: {verdict:?}");
         }
     }
@@ -53,7 +53,7 @@ pub(crate) fn all_well() -> Facts {
         },
         hits: Some(1),
         misses: Some(0),
-        run_count: None,
+        runs: None,
         run_time_ns: None,
     });
     let sysctls = [
@@ -112,8 +112,8 @@ pub(crate) fn all_well() -> Facts {
             read: vec![Namespace {
                 inode: 7,
                 name: Some("blue".into()),
-                count: Fact::Known(100),
-                max: Fact::Known(262_144),
+                entries: Fact::Known(100),
+                entries_limit: Fact::Known(262_144),
             }],
             refused: vec![],
             hidden_processes: Fact::Known(0),

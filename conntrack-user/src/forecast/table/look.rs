@@ -4,7 +4,7 @@ use super::Table;
 use crate::{
     forecast::{
         calibration::Width,
-        outlook::{AHEAD, Outlook, Quantiles, Settles, State, WITHIN},
+        outlook::{AHEAD, Outlook, Quantiles, State, SteadyState, WITHIN},
         path::{self, GRID, Z90, Z975, crossing, normal, value},
         reason,
     },
@@ -43,16 +43,16 @@ impl Table {
             move |point: &path::Point| point.level + z * width.of(z) * point.error
         };
         let line = |z: f64| end(width, z);
-        let evictable = self.counted > 0.0 && self.rest < 0.5 * now;
-        let evictable =
-            evictable.then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
+        let evictable_entries = self.counted > 0.0 && self.rest < 0.5 * now;
+        let evictable_entries = evictable_entries
+            .then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
         let at_once = Some(0.0).filter(|_| is_full);
-        let full = max.map(|max| Quantiles {
+        let seconds_to_full = max.map(|max| Quantiles {
             low: at_once.or_else(|| crossing(&points, max, line(Z90))),
             median: at_once.or_else(|| crossing(&points, max, line(0.0))),
             high: at_once.or_else(|| crossing(&points, max, line(-Z90))),
         });
-        let full_within = max.map(|max| {
+        let full_probability = max.map(|max| {
             let reach = |level: f64, error: f64| {
                 let above = level - max;
                 normal(above / (width.of(-above) * error).max(1e-9))
@@ -70,7 +70,7 @@ impl Table {
                 likely.max(last)
             })
         });
-        let drop = max.filter(|_| evictable.is_some()).map(|max| {
+        let seconds_to_first_drop = max.filter(|_| evictable_entries.is_some()).map(|max| {
             let part = |z: f64| {
                 // Full, and all that is there is assured.
                 let assured = move |point: &path::Point| {
@@ -83,20 +83,20 @@ impl Table {
         let last = path.level[GRID.len() - 1];
         let is_rising = last - path.level[GRID.len() - 2] > RISES * last;
         let tip = points.last().map_or(last, |point| point.level);
-        let settles = (!is_rising).then(|| {
+        let steady_state = (!is_rising).then(|| {
             let within = |at: &usize| {
                 path.level[*at..]
                     .iter()
                     .all(|level| (level - last).abs() <= 0.05 * last.abs().max(1.0))
             };
             let first = (0..GRID.len()).find(within).unwrap_or(GRID.len() - 1);
-            Settles { level: tip, seconds: GRID[first] }
+            SteadyState { level: tip, seconds: GRID[first] }
         });
         let moved = value(&path.level, AHEAD) - path.level[0];
         let noise = (Z90 * width.of(-moved) * value(&path.error, AHEAD)).max(0.01 * now);
         let state = if is_full {
             State::Full
-        } else if full.is_some_and(|full| full.median.is_some()) || moved > noise {
+        } else if seconds_to_full.is_some_and(|full| full.median.is_some()) || moved > noise {
             State::Filling
         } else if moved < -noise {
             State::Draining
@@ -113,17 +113,17 @@ impl Table {
         let [low, high] = ends(width, Z90);
         let ahead = Quantiles { low, median: around(AHEAD, width, 0.0).max(0.0), high };
         let [widest_low, widest_high] = ends(self.calibration.wide, Z975);
-        let ahead95 = Some([widest_low.min(low), widest_high.max(high)]);
-        let reason = reason::text(state, now, max, &coming, settles);
+        let entries_in_60s_95 = Some([widest_low.min(low), widest_high.max(high)]);
+        let reason = reason::text(state, now, max, &coming, steady_state);
         Outlook {
             state,
-            full,
-            full_within,
-            drop,
-            evictable,
-            settles,
-            ahead: Some(ahead),
-            ahead95,
+            seconds_to_full,
+            full_probability,
+            seconds_to_first_drop,
+            evictable_entries,
+            steady_state,
+            entries_in_60s: Some(ahead),
+            entries_in_60s_95,
             reason,
         }
     }

@@ -125,10 +125,10 @@ impl Table {
             return;
         };
         self.counted += seconds;
-        let is_evicting = change.evictions > 0 || change.refused > 0;
+        let is_evicting = change.early_drops > 0 || change.refused > 0;
         self.is_evicting = is_evicting;
         let gone: f64 = change.deletes.iter().flatten().map(|gone| *gone as f64).sum();
-        let gone = (gone - change.evictions as f64).max(0.0);
+        let gone = (gone - change.early_drops as f64).max(0.0);
         let part = (seconds / 10.0).max(seconds / self.counted).min(1.0);
         self.leaving += part * (gone / seconds - self.leaving);
         let before = self.entries.unwrap_or(f64::INFINITY);

@@ -73,8 +73,8 @@ fn a_table_that_stays_is_steady() {
     for seconds in [10, 60, 600] {
         let outlook = world.go_on([1000, 300], seconds);
         assert_eq!(outlook.state, State::Steady, "{outlook:?}");
-        assert_eq!(outlook.full.map(|full| full.median), Some(None), "{outlook:?}");
-        let level = outlook.settles.map_or(0.0, |settles| settles.level);
+        assert_eq!(outlook.seconds_to_full.map(|full| full.median), Some(None), "{outlook:?}");
+        let level = outlook.steady_state.map_or(0.0, |steady_state| steady_state.level);
         assert!((level / 78_000.0 - 1.0).abs() < 0.15, "{outlook:?}");
     }
 }
@@ -84,7 +84,7 @@ fn what_was_evicted_before_a_gap_says_nothing_of_now() {
     let mut world = World::new([1000, 300], 80_000);
     world.go_on([1000, 300], 60);
     let mut snapshot = counts_alone(world.second as u64 + 1, 79_900, 80_000);
-    snapshot.change = Some(Change { evictions: 5, ..Change::default() });
+    snapshot.change = Some(Change { early_drops: 5, ..Change::default() });
     world.forecaster.observe(&snapshot);
     assert_eq!(world.forecaster.outlook().state, State::Full);
     (snapshot.time_ns, snapshot.entries, snapshot.change) =
@@ -115,7 +115,7 @@ fn a_table_that_was_nearly_empty_is_known_at_once() {
         table.observe(&Snapshot { change, timeouts, ..counts });
     }
     let outlook = table.outlook();
-    let median = outlook.full.and_then(|full| full.median).unwrap_or(0.0);
+    let median = outlook.seconds_to_full.and_then(|full| full.median).unwrap_or(0.0);
     assert!((median - 76.0).abs() < 4.0, "{outlook:?}");
 }
 
@@ -126,7 +126,7 @@ fn a_step_to_a_plateau_below_max_is_not_expected_to_fill() {
     for _ in 0..60 {
         let outlook = world.go_on([4000, 300], 1);
         // 4,000 for 33 s and 300 for 150 s: 177,000.
-        if let Some(full) = outlook.full.filter(|_| world.second > 803) {
+        if let Some(full) = outlook.seconds_to_full.filter(|_| world.second > 803) {
             assert_eq!(full.median, None, "{}: {outlook:?}", world.second);
         }
     }
@@ -140,7 +140,7 @@ fn a_step_over_max_is_told_to_the_second() {
     for second in 1..20 {
         let outlook = world.go_on([10_000, 300], 1);
         if second >= 3 {
-            let median = outlook.full.and_then(|full| full.median);
+            let median = outlook.seconds_to_full.and_then(|full| full.median);
             let left = 20.46 - second as f64;
             assert!(
                 median.is_some_and(|median| (median - left).abs() < 0.1 * left + 0.3),
@@ -162,7 +162,7 @@ fn a_leak_is_found_when_it_is_longer_than_lifetimes() {
             world.go_on([1000, 300], 1);
         }
         let outlook = world.forecaster.outlook();
-        let full = outlook.full.and_then(|full| full.median);
+        let full = outlook.seconds_to_full.and_then(|full| full.median);
         if seen.is_none() && full.is_some() {
             seen = Some(second);
         }
@@ -182,7 +182,8 @@ fn any_snapshot(random: &mut SplitMix64, before_ns: u64) -> Snapshot {
         _ => random.below(most.max(1)),
     };
     let size = [10, 1000, 300_000, u64::MAX][number(4) as usize % 4];
-    let mut change = Change { evictions: number(size), refused: number(size), ..Change::default() };
+    let mut change =
+        Change { early_drops: number(size), refused: number(size), ..Change::default() };
     change.inserts = [(); PROTOCOLS].map(|()| number(size));
     change.deletes = [(); 4].map(|()| [(); PROTOCOLS].map(|()| number(size)));
     let live = Live {
@@ -235,25 +236,25 @@ fn whatever_comes_in_no_nonsense_comes_out() {
             table.observe(&snapshot);
             now_ns = now_ns.max(snapshot.time_ns.min(1 << 60));
             let outlook = table.outlook();
-            if let Some(full) = &outlook.full {
+            if let Some(full) = &outlook.seconds_to_full {
                 assert!(is_ordered(full), "{seed}: {outlook:?}");
             }
-            if let Some(drop) = &outlook.drop {
+            if let Some(drop) = &outlook.seconds_to_first_drop {
                 assert!(is_ordered(drop), "{seed}: {outlook:?}");
             }
-            if let Some(within) = outlook.full_within {
+            if let Some(within) = outlook.full_probability {
                 assert!(within.iter().all(|p| (0.0..=1.0).contains(p)), "{seed}: {outlook:?}");
                 assert!(within.is_sorted(), "{seed}: {outlook:?}");
             }
-            if let Some(ahead) = outlook.ahead {
+            if let Some(ahead) = outlook.entries_in_60s {
                 assert!(
                     ahead.low <= ahead.median && ahead.median <= ahead.high,
                     "{seed}: {outlook:?}"
                 );
             }
-            if let Some(settles) = outlook.settles {
+            if let Some(steady_state) = outlook.steady_state {
                 assert!(
-                    settles.level.is_finite() && settles.seconds.is_finite(),
+                    steady_state.level.is_finite() && steady_state.seconds.is_finite(),
                     "{seed}: {outlook:?}"
                 );
             }
@@ -269,7 +270,7 @@ fn more_entries_more_arrivals_or_less_room_are_never_later() {
     let mut world = World::new([1000, 300], 262_144);
     world.go_on([1000, 300], 300);
     world.go_on([6000, 300], 8);
-    let full = |table: &Table| table.outlook().full.unwrap();
+    let full = |table: &Table| table.outlook().seconds_to_full.unwrap();
     let base = full(&world.forecaster);
     for by in [1.1, 1.5, 3.0] {
         let mut more = world.forecaster.clone();
@@ -297,7 +298,7 @@ fn with_counts_alone_a_steady_climb_is_told() {
     for second in 0..120_u64 {
         table.observe(&counts_alone(second, 10_000 + 100 * second, 40_000));
     }
-    let full = table.outlook().full.and_then(|full| full.median);
+    let full = table.outlook().seconds_to_full.and_then(|full| full.median);
     assert!(full.is_some_and(|full| (full - 181.0).abs() < 10.0), "{full:?}");
 }
 

@@ -134,7 +134,7 @@ impl Flows {
         let is_insert = match event.kind {
             EventKind::InsertPacket | EventKind::InsertCtnetlink => true,
             EventKind::Destroy(_) => false,
-            EventKind::Refused | EventKind::Evicted => return None,
+            EventKind::TableFullDrop | EventKind::EarlyDrop => return None,
         };
         self.advance(event.time_ns);
         let threshold = self.heed(event.sample.threshold, event.time_ns);

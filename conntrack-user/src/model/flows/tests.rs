@@ -292,7 +292,7 @@ fn a_lost_destroy_is_unpaired() {
 #[test]
 fn what_is_no_insert_or_destroy_changes_nothing() {
     let mut flows = flows();
-    for kind in [EventKind::Refused, EventKind::Evicted] {
+    for kind in [EventKind::TableFullDrop, EventKind::EarlyDrop] {
         flows.observe(&event(&truth(0, 0, 5, 5), kind, 5, EVERY_FLOW));
     }
     assert_eq!((flows.pairing(), flows.len()), (&Pairing::default(), 0));

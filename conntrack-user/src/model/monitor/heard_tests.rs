@@ -63,7 +63,10 @@ fn entries_are_the_kernels_and_rates_those_of_the_events() {
     run.tick(heard(50, 0, 0, 0));
     // 20 came, 5 of them went, and 10 of those from before, unheard.
     let (tick, notices) = run.tick(heard(55, 20, 5, 0));
-    assert_eq!((tick.entries, tick.baseline, tick.drift), (Entries::Exact(55), Some(40), Some(0)));
+    assert_eq!(
+        (tick.entries, tick.baseline, tick.count_drift),
+        (Entries::Exact(55), Some(40), Some(0))
+    );
     let rates = (tick.rates.insert, tick.rates.delete, tick.rates.net);
     assert_eq!(rates, (Some(20.0), Some(5.0), Some(5.0)));
     assert!(notices.is_empty());
@@ -78,19 +81,19 @@ fn while_events_are_lost_rates_are_unknown_and_afterwards_right() {
         let (tick, notices) =
             run.tick(NetnsReading { missed: true, ..heard(500, 10, 0, events_lost) });
         assert_eq!((tick.change, tick.rates.insert, tick.rates.delete), (None, None, None));
-        assert_eq!((tick.entries, tick.drift), (Entries::Exact(500), None));
+        assert_eq!((tick.entries, tick.count_drift), (Entries::Exact(500), None));
         assert!(tick.rates.net.is_some(), "the kernel's count tells it");
         assert_eq!(notices.len(), usize::from(said.is_some()));
         assert!(said.is_none_or(|said| notices[0].contains(said)), "{notices:?}");
     }
     let (tick, notices) = run.tick(heard(530, 40, 0, 700));
-    assert_eq!((tick.entries, tick.drift), (Entries::Exact(530), Some(0)));
+    assert_eq!((tick.entries, tick.count_drift), (Entries::Exact(530), Some(0)));
     assert_eq!((tick.rates.insert, tick.rates.delete), (Some(30.0), Some(0.0)));
     assert!(notices[0].starts_with("700 events of the network namespace 7 were lost"));
     // What was counted in all stays too low.
     assert_eq!(tick.totals.map(|totals| totals.inserts()), Some(40));
     let (tick, notices) = run.tick(heard(530, 40, 0, 700));
-    assert_eq!((tick.drift, notices.len()), (Some(0), 0));
+    assert_eq!((tick.count_drift, notices.len()), (Some(0), 0));
 }
 
 #[test]
@@ -100,11 +103,11 @@ fn one_that_is_listened_to_from_now_on_has_no_rate_yet() {
     run.tick(deaf.clone());
     let (tick, _) = run.tick(heard(60, 3, 0, 0));
     assert_eq!((tick.rates.insert, tick.rates.net), (None, Some(10.0)));
-    assert_eq!((tick.baseline, tick.drift), (Some(57), Some(0)));
+    assert_eq!((tick.baseline, tick.count_drift), (Some(57), Some(0)));
     let (tick, _) = run.tick(heard(64, 7, 0, 0));
     assert_eq!(tick.rates.insert, Some(4.0));
     // Nobody listens any more.
     let (tick, _) = run.tick(NetnsReading { counts: heard(60, 0, 0, 0).counts, ..deaf });
-    assert_eq!((tick.totals, tick.baseline, tick.drift), (None, None, None));
+    assert_eq!((tick.totals, tick.baseline, tick.count_drift), (None, None, None));
     assert_eq!(tick.entries, Entries::Exact(60));
 }

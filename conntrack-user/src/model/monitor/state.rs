@@ -98,10 +98,10 @@ impl State {
 
     /// The lowest drift of the last few ticks. An entry in flight makes it look higher for a moment;
     /// nothing makes it look lower.
-    pub(super) fn drift(&mut self, counts: &[CountRead], counted: &Counted) -> Option<i64> {
+    pub(super) fn count_drift(&mut self, counts: &[CountRead], counted: &Counted) -> Option<i64> {
         let now = match counted.allocs {
-            true => self.baseline.drift(counts),
-            false => self.unheard.drift(counts),
+            true => self.baseline.count_drift(counts),
+            false => self.unheard.count_drift(counts),
         }?;
         while self.drifts.len() >= DRIFT_TICKS {
             self.drifts.pop_front();

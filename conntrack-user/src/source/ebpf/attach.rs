@@ -193,7 +193,7 @@ fn attach_family(
         rings: config.rings,
         hooks,
         since_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
-        map_memory_bytes: memory::of_maps(&object, &options.procfs),
+        bpf_map_memory_bytes: memory::of_maps(&object, &options.procfs),
     };
     let attachment = Attachment { links, object: Some(object), pins: None };
     Ok((Parts::new(head, maps, asked, attached), attachment))

@@ -59,11 +59,11 @@ fn kind(kind: u8, cause: u8) -> Result<EventKind, DecodeError> {
             abi::CAUSE_KERNEL => Ok(EventKind::Destroy(Cause::Kernel)),
             abi::CAUSE_USER => Ok(EventKind::Destroy(Cause::User)),
             abi::CAUSE_NETNS_EXIT => Ok(EventKind::Destroy(Cause::NetnsExit)),
-            abi::CAUSE_EVICTION => Ok(EventKind::Destroy(Cause::Eviction)),
+            abi::CAUSE_EARLY_DROP => Ok(EventKind::Destroy(Cause::EarlyDrop)),
             other => Err(DecodeError::Cause(other)),
         },
-        abi::EVENT_REFUSED => Ok(EventKind::Refused),
-        abi::EVENT_EVICTED => Ok(EventKind::Evicted),
+        abi::EVENT_TABLE_FULL_DROP => Ok(EventKind::TableFullDrop),
+        abi::EVENT_EARLY_DROP => Ok(EventKind::EarlyDrop),
         other => Err(DecodeError::Kind(other)),
     }
 }

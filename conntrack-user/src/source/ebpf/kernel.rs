@@ -76,7 +76,10 @@ pub(super) fn config(options: &Options, kernel: &Kernel, family: Family) -> Resu
     // What cannot be asked for the time cannot tell when a window was.
     config.window_jiffies = windows::jiffy().map_or(0, windows::jiffies);
     config.debug_log = options.debug_log.into();
-    config.fault_skip_frees = options.fault.skip_frees;
+    #[cfg(feature = "fault-injection")]
+    {
+        config.fault_skip_frees = options.fault.skip_frees;
+    }
     if family == Family::Kprobe {
         let span = |name| kernel.symbols.get(name).unwrap_or_default();
         let (early_drop, hash_check_insert) = (span(EARLY_DROP), span(HASH_CHECK_INSERT));

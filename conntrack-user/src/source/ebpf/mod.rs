@@ -94,6 +94,7 @@ impl Default for Options {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fault {
     /// Leave out the last of every so many frees; 0: none.
+    #[cfg(feature = "fault-injection")]
     pub skip_frees: u32,
     /// Do not attach these hooks, and claim that they are.
     pub without: Vec<Hook>,
@@ -115,7 +116,7 @@ pub struct EbpfSource {
     cookie_is_address: bool,
     hooks: Vec<HookReport>,
     since_ns: u64,
-    map_memory_bytes: Option<u64>,
+    bpf_map_memory_bytes: Option<u64>,
     not_pinned: Option<String>,
     received: Mapped<u64>,
     attached: Vec<Attached>,
@@ -159,7 +160,7 @@ impl EbpfSource {
             cookie_is_address: facts.cookie_is_address,
             hooks: facts.hooks,
             since_ns: facts.since_ns,
-            map_memory_bytes: facts.map_memory_bytes,
+            bpf_map_memory_bytes: facts.bpf_map_memory_bytes,
             not_pinned: facts.not_pinned,
             received: Mapped::new(&maps, "RECEIVED", 1)?,
             attached,
@@ -182,7 +183,7 @@ impl EbpfSource {
     #[must_use]
     pub fn leaves_failures_to_kernel(&self) -> bool {
         let is_confirm = |report: &&HookReport| report.hook == Hook::Confirm;
-        self.hooks.iter().find(is_confirm).is_some_and(|report| report.state() == State::Unneeded)
+        self.hooks.iter().find(is_confirm).is_some_and(|report| report.state() == State::NotNeeded)
     }
 
     /// When the programs were attached, in nanoseconds since 1970 UTC: everything is counted since then.
@@ -193,8 +194,8 @@ impl EbpfSource {
 
     /// Bytes of memory that all maps take, as the kernel accounts it; none where it does not tell.
     #[must_use]
-    pub const fn map_memory_bytes(&self) -> Option<u64> {
-        self.map_memory_bytes
+    pub const fn bpf_map_memory_bytes(&self) -> Option<u64> {
+        self.bpf_map_memory_bytes
     }
 
     /// Why the programs are not pinned although that was asked for; none where they are, or it was not.
@@ -220,8 +221,8 @@ impl EbpfSource {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn missed_at_most(&self) -> io::Result<Option<u64>> {
-        probes::missed_at_most(&self.attached)
+    pub fn missed_calls_max(&self) -> io::Result<Option<u64>> {
+        probes::missed_calls_max(&self.attached)
     }
 
     /// How each hook does; a system call a program.

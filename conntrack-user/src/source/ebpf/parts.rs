@@ -36,7 +36,7 @@ pub struct Facts {
     /// When they were attached, in nanoseconds since 1970 UTC: they count since.
     pub(super) since_ns: u64,
     /// Bytes of memory that all maps take, also those that are not handed on.
-    pub(super) map_memory_bytes: Option<u64>,
+    pub(super) bpf_map_memory_bytes: Option<u64>,
     /// Why they are not pinned although that was asked for.
     pub(super) not_pinned: Option<String>,
     /// Names of maps, each with a descriptor.
@@ -71,7 +71,7 @@ pub(super) struct Head {
     pub(super) rings: u32,
     pub(super) hooks: Vec<HookReport>,
     pub(super) since_ns: u64,
-    pub(super) map_memory_bytes: Option<u64>,
+    pub(super) bpf_map_memory_bytes: Option<u64>,
 }
 
 /// Parts, told apart.
@@ -122,7 +122,7 @@ impl Parts {
             Known { hook: one.hook, is_last: one.is_last, misses }
         });
         let attached = attached.collect();
-        let Head { family, cookie_is_address, cpus, rings, hooks, since_ns, map_memory_bytes } =
+        let Head { family, cookie_is_address, cpus, rings, hooks, since_ns, bpf_map_memory_bytes } =
             head;
         let facts = Facts {
             family,
@@ -131,7 +131,7 @@ impl Parts {
             rings,
             hooks,
             since_ns,
-            map_memory_bytes,
+            bpf_map_memory_bytes,
             not_pinned: None,
             maps: names,
             asked,

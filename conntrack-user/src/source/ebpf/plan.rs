@@ -76,7 +76,7 @@ pub enum Lack {
     /// It refused for want of permission.
     Refused,
     /// It tells the same by itself.
-    Unneeded,
+    NotNeeded,
 }
 
 impl From<String> for NotAttached {
@@ -96,7 +96,8 @@ pub enum State {
     /// The kernel has what it takes, and refuses the program.
     Broken,
     /// The kernel tells the same by itself.
-    Unneeded,
+    #[serde(alias = "unneeded")]
+    NotNeeded,
 }
 
 impl State {
@@ -107,7 +108,7 @@ impl State {
             Self::Attached => "attached",
             Self::Unsupported => "unsupported",
             Self::Broken => "broken",
-            Self::Unneeded => "unneeded",
+            Self::NotNeeded => "not_needed",
         }
     }
 }
@@ -120,7 +121,7 @@ impl HookReport {
             Ok(_) => State::Attached,
             Err(Lack::Unsupported) => State::Unsupported,
             Err(Lack::Broken | Lack::Refused) => State::Broken,
-            Err(Lack::Unneeded) => State::Unneeded,
+            Err(Lack::NotNeeded) => State::NotNeeded,
         }
     }
 
@@ -219,7 +220,7 @@ pub fn kprobe(hook: Hook, symbols: &Symbols) -> Result<Vec<Way>, NotAttached> {
 pub fn needed(family: Family, hook: Hook, has_reasons: bool) -> Result<(), NotAttached> {
     if family == Family::Tracing && hook == Hook::Confirm && has_reasons {
         let reason = "the kernel counts the same (insert_failed and chaintoolong in /proc/net/stat/nf_conntrack)";
-        return Err(NotAttached { reason: reason.into(), kind: Lack::Unneeded });
+        return Err(NotAttached { reason: reason.into(), kind: Lack::NotNeeded });
     }
     Ok(())
 }
@@ -314,7 +315,7 @@ mod tests {
         let kind = |family, hook, has_reasons| {
             needed(family, hook, has_reasons).map_err(|error| error.kind)
         };
-        assert_eq!(kind(Family::Tracing, Hook::Confirm, true), Err(Lack::Unneeded));
+        assert_eq!(kind(Family::Tracing, Hook::Confirm, true), Err(Lack::NotNeeded));
         assert_eq!(kind(Family::Tracing, Hook::Confirm, false), Ok(()));
         // It does not see which clashes are among them.
         assert_eq!(kind(Family::Kprobe, Hook::Confirm, true), Ok(()));

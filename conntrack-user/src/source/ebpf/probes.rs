@@ -59,7 +59,7 @@ impl Attached {
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn missed_at_most(attached: &[Attached]) -> io::Result<Option<u64>> {
+pub(super) fn missed_calls_max(attached: &[Attached]) -> io::Result<Option<u64>> {
     let mut sum = Some(0);
     for copies in copies(attached) {
         let misses = misses(copies)?;

@@ -149,7 +149,7 @@ impl Table {
         for block in self.blocks_of(slot) {
             sum.allocs[0] += copies(block.allocs);
             sum.frees[0] += copies(block.frees);
-            sum.table_full += block.table_full;
+            sum.table_full_drops += block.table_full_drops;
             sum.full_evicted += block.full_evicted;
         }
         let allocs = sum.allocs[0].saturating_sub(refused(&sum, self.family));
@@ -217,14 +217,14 @@ fn copies(counter: [u64; COPIES]) -> u64 {
 fn refused(counters: &Counters, family: Family) -> u64 {
     match family {
         Family::Tracing => 0,
-        Family::Kprobe => counters.table_full.saturating_sub(counters.full_evicted),
+        Family::Kprobe => counters.table_full_drops.saturating_sub(counters.full_evicted),
     }
 }
 
 fn totals(counters: &Counters, family: Family) -> Totals {
     let refused = refused(counters, family);
-    let (allocs_failed, table_full) = match family {
-        Family::Tracing => (counters.allocs_failed, counters.table_full),
+    let (allocs_failed, table_full_drops) = match family {
+        Family::Tracing => (counters.allocs_failed, counters.table_full_drops),
         Family::Kprobe => (refused, refused),
     };
     let unresolved = counters.clashes - counters.clashes_resolved.min(counters.clashes);
@@ -232,20 +232,19 @@ fn totals(counters: &Counters, family: Family) -> Totals {
     Totals {
         allocs: copies(counters.allocs).saturating_sub(refused),
         allocs_failed,
-        table_full,
+        table_full_drops,
         inserts_packet: ByProtocol::from(counters.inserts_packet),
         inserts_ctnetlink: ByProtocol::from(counters.inserts_ctnetlink),
         deletes: ByStatus::from(counters.deletes.map(ByProtocol::from)),
         deletes_user: counters.deletes_user,
         deletes_netns_exit: counters.deletes_netns_exit,
-        evictions: counters.evictions,
+        early_drops: counters.early_drops,
         clashes: counters.clashes,
         clashes_resolved: counters.clashes_resolved,
         failed_clash: unresolved,
         failed_chain_too_long: dropped_alive.saturating_sub(unresolved),
         failed_dying: counters.confirm_dying,
         frees: copies(counters.frees),
-        frees_skipped: counters.frees_skipped,
         events_sampled_out: counters.events_sampled_out.iter().sum(),
         events_lost: counters.events_lost,
     }
@@ -259,12 +258,12 @@ mod tests {
     fn with_kprobes_what_was_refused_is_derived() {
         let counters = Counters {
             allocs: [100, 0, 0],
-            table_full: 10,
+            table_full_drops: 10,
             full_evicted: 7,
             ..Counters::default()
         };
         let totals = totals(&counters, Family::Kprobe);
-        assert_eq!((totals.allocs, totals.allocs_failed, totals.table_full), (97, 3, 3));
+        assert_eq!((totals.allocs, totals.allocs_failed, totals.table_full_drops), (97, 3, 3));
     }
 
     #[test]

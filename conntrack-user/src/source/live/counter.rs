@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     super::{
-        Lost,
+        Unavailable,
         access::Attachment,
         ebpf::{
             EbpfSource,
@@ -40,10 +40,10 @@ impl Counter {
         namespaces: &Namespaces,
         selection: Selection,
         own: Option<u64>,
-    ) -> Result<(Self, Vec<Lost>)> {
+    ) -> Result<(Self, Vec<Unavailable>)> {
         let polling = |why: String| {
             let what = "insert and delete rates, drops, evictions, drift and events";
-            (Self::Nobody, vec![Lost { what: what.into(), why }])
+            (Self::Nobody, vec![Unavailable { what: what.into(), reason: why }])
         };
         match options.choice {
             Choice::Procfs => Ok(polling("procfs was asked for".into())),
@@ -59,17 +59,17 @@ impl Counter {
         }
     }
 
-    fn attach(options: &Options) -> Result<(Self, Vec<Lost>)> {
+    fn attach(options: &Options) -> Result<(Self, Vec<Unavailable>)> {
         let (parts, attachment) = options.access.attach(&options.ebpf)?;
         let source = Box::new(EbpfSource::new(parts)?);
         let mut lost = lost_hooks(source.hooks());
-        lost.extend(source.not_asked().map(|why| Lost {
+        lost.extend(source.not_asked().map(|why| Unavailable {
             what: "peaks within a tick, and the state of live entries".into(),
-            why,
+            reason: why,
         }));
-        lost.extend(source.not_pinned().map(|why| Lost {
+        lost.extend(source.not_pinned().map(|why| Unavailable {
             what: "the counts after a restart of ctmon".into(),
-            why: why.to_owned(),
+            reason: why.to_owned(),
         }));
         Ok((Self::Programs { source, attachment }, lost))
     }
@@ -179,11 +179,11 @@ pub const fn lost_without(hook: Hook) -> &'static str {
 }
 
 /// What the hooks that are not attached would have told.
-fn lost_hooks(hooks: &[HookReport]) -> Vec<Lost> {
-    let missing = hooks.iter().filter(|report| report.state() != State::Unneeded);
+fn lost_hooks(hooks: &[HookReport]) -> Vec<Unavailable> {
+    let missing = hooks.iter().filter(|report| report.state() != State::NotNeeded);
     let missing = missing.filter_map(|report| {
         let why = report.outcome.as_ref().err()?.reason.clone();
-        Some(Lost { what: lost_without(report.hook).into(), why })
+        Some(Unavailable { what: lost_without(report.hook).into(), reason: why })
     });
     missing.collect()
 }

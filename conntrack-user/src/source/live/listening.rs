@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::{
     super::{
-        Lost,
+        Unavailable,
         access::Access,
         netlink::{self, NetlinkSource},
         procfs::Namespaces,
@@ -66,14 +66,12 @@ pub(super) fn follow(
 }
 
 /// What cannot be told, what it costs first of all.
-pub(super) fn lost(source: &NetlinkSource) -> Vec<Lost> {
-    let lost = |what: &str, why: String| Lost { what: what.into(), why };
+pub(super) fn lost(source: &NetlinkSource) -> Vec<Unavailable> {
+    let lost = |what: &str, why: String| Unavailable { what: what.into(), reason: why };
     let mut all = vec![
         lost(
             "the rate of new connections that this machine has otherwise",
-            "each is dearer while somebody listens to ctnetlink: conntrack -E left 0.42 of the rate in a VM \
-             (docs/performance.md)"
-                .into(),
+            "each is dearer while somebody listens to ctnetlink".into(),
         ),
         lost(
             "allocations and frees, drops because the table is full, evictions and other causes of deletes than users, \

@@ -19,7 +19,7 @@ mod slots;
 mod unseen;
 
 use super::{
-    Lost,
+    Unavailable,
     access::Access,
     ebpf::{self, EbpfSource, plan::HookReport},
     item::{Flows, NetnsFlow, Threshold},
@@ -99,7 +99,7 @@ pub struct Options {
 /// The running kernel.
 pub struct Live {
     counter: Counter,
-    lost: Vec<Lost>,
+    lost: Vec<Unavailable>,
     access: Arc<dyn Access>,
     namespaces: Namespaces,
     selection: Selection,
@@ -122,7 +122,7 @@ pub struct Live {
     /// How many namespaces there are, and after how many scans and with how many slots that was so.
     known: Option<(usize, (u64, usize))>,
     scans: u64,
-    missed_at_most: Option<u64>,
+    missed_calls_max: Option<u64>,
     probes: Vec<Probe>,
     /// Whether events are sent.
     has_events: bool,
@@ -192,7 +192,7 @@ impl Live {
             gone: Vec::new(),
             known: None,
             scans: 0,
-            missed_at_most: None,
+            missed_calls_max: None,
             probes: Vec::new(),
             has_events: options.ebpf.events,
             threshold: EVERY_FLOW,
@@ -237,8 +237,8 @@ impl Live {
 
     /// Bytes of memory that the programs' maps take; none without programs, or where the kernel does not tell.
     #[must_use]
-    pub fn map_memory_bytes(&self) -> Option<u64> {
-        self.counter.programs()?.map_memory_bytes()
+    pub fn bpf_map_memory_bytes(&self) -> Option<u64> {
+        self.counter.programs()?.bpf_map_memory_bytes()
     }
 
     /// How each hook is attached; empty without programs.
@@ -249,7 +249,7 @@ impl Live {
 
     /// What cannot be told, and why.
     #[must_use]
-    pub fn lost(&self) -> &[Lost] {
+    pub fn lost(&self) -> &[Unavailable] {
         &self.lost
     }
 

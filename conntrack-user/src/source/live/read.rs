@@ -97,9 +97,9 @@ impl Live {
                 Some(listeners) => listeners.events(),
                 None => self.events(&overflow.unwrap_or_default()),
             },
-            missed_at_most: match self.counter.listeners() {
+            missed_calls_max: match self.counter.listeners() {
                 Some(listeners) => listeners.lost(),
-                None => self.missed_at_most,
+                None => self.missed_calls_max,
             },
             overflow: overflow.unwrap_or_default(),
             probes: self.probes.clone(),
@@ -389,7 +389,7 @@ impl Live {
         self.last_stat = Some(Instant::now());
         self.stats.clear();
         if let Some(programs) = self.counter.programs() {
-            self.missed_at_most = programs.missed_at_most().ok().flatten();
+            self.missed_calls_max = programs.missed_calls_max().ok().flatten();
         }
         self.read_probes();
     }

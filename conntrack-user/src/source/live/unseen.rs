@@ -1,9 +1,9 @@
 //! Network namespaces that were not seen, or not entered.
 
-use super::super::{Lost, procfs::Namespaces};
+use super::super::{Unavailable, procfs::Namespaces};
 
 /// What cannot be told of them, and why.
-pub(super) fn unseen(namespaces: &Namespaces) -> Vec<Lost> {
+pub(super) fn unseen(namespaces: &Namespaces) -> Vec<Unavailable> {
     let refused = namespaces.problems();
     let reason = refused.first().map(|problem| problem.reason.as_str());
     lost(namespaces.hidden(), refused.len(), reason.unwrap_or_default())
@@ -11,7 +11,7 @@ pub(super) fn unseen(namespaces: &Namespaces) -> Vec<Lost> {
 
 /// `hidden`: processes that hide their namespace, none where processes themselves are hidden; `refused`: namespaces that
 /// could not be entered, the first for `reason`.
-fn lost(hidden: Option<u64>, refused: usize, reason: &str) -> Vec<Lost> {
+fn lost(hidden: Option<u64>, refused: usize, reason: &str) -> Vec<Unavailable> {
     let hiding = match hidden {
         Some(0) => None,
         Some(1) => {
@@ -29,7 +29,7 @@ fn lost(hidden: Option<u64>, refused: usize, reason: &str) -> Vec<Lost> {
             if refused == 1 { "namespace".into() } else { format!("namespaces ({refused})") };
         (format!("the fill level of other network {many}"), reason.to_owned())
     });
-    hiding.into_iter().chain(refusing).map(|(what, why)| Lost { what, why }).collect()
+    hiding.into_iter().chain(refusing).map(|(what, reason)| Unavailable { what, reason }).collect()
 }
 
 #[cfg(test)]
@@ -40,7 +40,9 @@ mod tests {
     fn what_is_hidden_or_refused_is_said() {
         let said = |hidden, refused| {
             let all = lost(hidden, refused, "entering it takes CAP_SYS_ADMIN");
-            all.into_iter().map(|lost| format!("{}: {}", lost.what, lost.why)).collect::<Vec<_>>()
+            all.into_iter()
+                .map(|lost| format!("{}: {}", lost.what, lost.reason))
+                .collect::<Vec<_>>()
         };
         assert_eq!(said(Some(0), 0), [""; 0]);
         for (hidden, refused, expected) in [

@@ -20,9 +20,9 @@ const KINDS: [EventKind; 9] = [
     EventKind::Destroy(Cause::Kernel),
     EventKind::Destroy(Cause::User),
     EventKind::Destroy(Cause::NetnsExit),
-    EventKind::Destroy(Cause::Eviction),
-    EventKind::Refused,
-    EventKind::Evicted,
+    EventKind::Destroy(Cause::EarlyDrop),
+    EventKind::TableFullDrop,
+    EventKind::EarlyDrop,
     EventKind::Destroy(Cause::NoUser),
 ];
 
@@ -268,7 +268,7 @@ impl Batch {
                 match inserts_ago.next()? {
                     0 => {
                         let entry = match (entry.next()?, kind) {
-                            (0, EventKind::Refused) => 0,
+                            (0, EventKind::TableFullDrop) => 0,
                             (0, _) => known.stranger(),
                             (entry, _) => entry,
                         };

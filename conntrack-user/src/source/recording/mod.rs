@@ -13,7 +13,7 @@ use super::item::Use;
 use crate::model::reading::Reading;
 
 /// The version of what is written here; raised when an older ctmon would misunderstand it.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The container's profile, and the name of its metadata record.
 const PROFILE: &str = "ctmon";

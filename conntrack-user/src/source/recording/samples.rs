@@ -14,7 +14,7 @@ use crate::{
         windows::Windows,
     },
     source::{
-        Lost,
+        Unavailable,
         ebpf::plan::State,
         item::{Flows, Hook, Item, NetnsFlow, Notice, Origin, Start, Threshold, Use},
     },
@@ -46,12 +46,12 @@ pub(crate) fn start() -> Item {
         time: time(0),
         cpus: 2,
         origin: Origin {
-            kernel: "6.12.117".into(),
+            kernel_release: "6.12.117".into(),
             source: "ebpf".into(),
             counting_since_ns: None,
-            map_memory_bytes: None,
+            bpf_map_memory_bytes: None,
             hooks: vec![hook("free", None), hook("confirm", Some("no BTF for it"))],
-            unavailable: vec![Lost { what: "clashes".into(), why: "no hook".into() }],
+            unavailable: vec![Unavailable { what: "clashes".into(), reason: "no hook".into() }],
         },
     })
 }
@@ -81,8 +81,8 @@ pub(crate) fn netns(id: NetnsId, allocs: u64, frees: u64, max: Option<u32>) -> N
             first_ns: Some(START_NS),
             inserts: vec![5, 0, 7],
             deletes: vec![0, 1, 0],
-            peak_inserts: 7,
-            peak_deletes: 1,
+            inserts_peak: 7,
+            deletes_peak: 1,
             ..Windows::default()
         }),
         kernel: Some(KernelStat { found: Some(3), ..KernelStat::default() }),
@@ -96,7 +96,7 @@ pub(crate) fn reading(ns: u64, netns: Vec<NetnsReading>) -> Reading {
         idle: 3,
         gone: vec![],
         events: Some(EVENTS),
-        missed_at_most: Some(0),
+        missed_calls_max: Some(0),
         overflow: Totals::default(),
         probes: vec![Probe {
             hook: "free".into(),
@@ -171,7 +171,7 @@ pub(crate) fn flows() -> Vec<Flows> {
     let first = vec![
         event(1_000, ENTRY, EventKind::InsertPacket, one),
         nat,
-        event(1_010, 0, EventKind::Refused, tuple("10.0.0.5", 5)),
+        event(1_010, 0, EventKind::TableFullDrop, tuple("10.0.0.5", 5)),
         // Inserted before the recording began.
         event(1_020, ENTRY + 0x900, DESTROY, tuple("10.0.0.6", 6)),
         nat_end,
@@ -183,11 +183,11 @@ pub(crate) fn flows() -> Vec<Flows> {
         // Its entry's destroy was lost, and another flow has it now, whose insert was lost.
         event(2_300, ENTRY, DESTROY, tuple("10.0.0.7", 7)),
         // Told besides the destroy that follows.
-        event(2_310, ENTRY + 0x400, EventKind::Evicted, tuple("10.0.0.4", 1)),
+        event(2_310, ENTRY + 0x400, EventKind::EarlyDrop, tuple("10.0.0.4", 1)),
         sampled_end,
         after,
         event(2_400, ENTRY, EventKind::InsertPacket, one),
-        event(2_500, ENTRY, EventKind::Destroy(Cause::Eviction), one),
+        event(2_500, ENTRY, EventKind::Destroy(Cause::EarlyDrop), one),
     ];
     let mut v6_end = v6;
     v6_end.flow.kind = EventKind::Destroy(Cause::NetnsExit);
@@ -210,7 +210,7 @@ pub(crate) fn items() -> Vec<Item> {
     (ended.ended, ended.name, ended.counts, ended.kernel) = (true, None, vec![], None);
     let mut everything = reading(2 * STEP, vec![netns(INIT, 70, 30, Some(500)), ended]);
     everything.overflow.allocs = 4;
-    (everything.missed_at_most, everything.events) = (None, None);
+    (everything.missed_calls_max, everything.events) = (None, None);
     let reread = |entry, inserted_ns, found| Reread { entry, inserted_ns, found };
     let found = Found { status: 0x18e, tcp_state: 3, timeout_seconds: 9 };
     everything.rereads = Some(Batch {
@@ -219,7 +219,7 @@ pub(crate) fn items() -> Vec<Item> {
         rereads: vec![reread(ENTRY + 0x200, 2_000, Some(found)), reread(ENTRY + 0x999, 1, None)],
     });
     everything.gone = vec![NetnsId { cookie: Some(9), inode: 5 }];
-    let mut victim = event(1_999, ENTRY + 0x100, EventKind::Evicted, tuple("10.0.0.2", 40_002));
+    let mut victim = event(1_999, ENTRY + 0x100, EventKind::EarlyDrop, tuple("10.0.0.2", 40_002));
     victim.flow.netns_cookie = 0xffff_8880_1234_5678;
     everything.victims = vec![Victim { netns: POD, flow: victim.flow }];
     items.push(item(Use::Tick, everything));

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     model::monitor::Monitor,
+    severity::THRESHOLDS,
     source::{
         item::{Item, NetnsFlow},
         listener::Listener,
@@ -56,7 +57,7 @@ fn json(items: &[Item]) -> Vec<String> {
             Item::Reading(Use::Tick, reading) => {
                 let tick = monitor.observe(reading);
                 let hooks = &start.unwrap().origin.hooks;
-                lines.push(serde_json::to_string(&Line::tick(&tick, hooks)).unwrap());
+                lines.push(serde_json::to_string(&Line::tick(&tick, hooks, &THRESHOLDS)).unwrap());
             }
             Item::Threshold(set) => {
                 monitor.observe_threshold(set.threshold, set.time.monotonic_ns);
@@ -113,7 +114,7 @@ fn a_recording_gives_back_what_was_told_and_the_same_json() {
     assert_eq!(json(&replayed), json(&items));
     assert_eq!(json(&items).len(), 6);
     let reader = Reader::open(&bytes[..]).unwrap();
-    assert_eq!((reader.about("kernel"), reader.about("format_version")), (KERNEL, "1"));
+    assert_eq!((reader.about("kernel"), reader.about("format_version")), (KERNEL, "2"));
 }
 
 #[test]
@@ -267,7 +268,7 @@ fn a_newer_version_and_other_files_are_refused() {
     let mut newer = bytes;
     newer[at + version.len()] = b'9';
     let error = read(&newer).unwrap_err().to_string();
-    assert!(error.contains("the version 9") && error.contains("up to version 1"), "{error}");
+    assert!(error.contains("the version 9") && error.contains("up to version 2"), "{error}");
     assert!(error.contains(env!("CARGO_PKG_VERSION")), "{error}");
 
     let error = read(b"{\"schema_version\":1}").unwrap_err().to_string();

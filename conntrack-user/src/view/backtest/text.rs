@@ -34,9 +34,9 @@ const COLUMNS: &[&str] = &[
 /// Below that, of what else was said, by those who said any of it.
 const MORE: &[&str] = &[
     "drop",
-    "evictable",
-    "settles",
-    "settles_told",
+    "evictable_entries",
+    "steady_state",
+    "steady_state_told",
     "brier_60s",
     "brier_300s",
     "brier_900s",

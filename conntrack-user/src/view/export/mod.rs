@@ -17,6 +17,7 @@ pub use columns::{Column, EVENTS, Kind, TICKS};
 use super::{flow, json::Line};
 use crate::{
     model::tick::Tick,
+    severity::THRESHOLDS,
     source::item::{Flows, Hook},
 };
 
@@ -66,7 +67,7 @@ impl<W: Write + Send> Table<W> {
     /// # Errors
     /// Those of writing.
     pub fn tick(&mut self, tick: &Tick, hooks: &[Hook]) -> Result<()> {
-        let mut line = value(&Line::tick(tick, hooks))?;
+        let mut line = value(&Line::tick(tick, hooks, &THRESHOLDS.on_demand()))?;
         let Some(Value::Array(netns)) = line.get_mut("netns").map(Value::take) else {
             return Ok(());
         };

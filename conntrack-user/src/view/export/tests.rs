@@ -8,6 +8,7 @@ use ::parquet::{
 use super::*;
 use crate::{
     model::monitor::Monitor,
+    severity::THRESHOLDS,
     source::{
         item::{Item, Use},
         recording::samples,
@@ -65,7 +66,7 @@ fn every_number_of_a_tick_and_of_an_event_has_a_column() {
         match item {
             Item::Reading(_, reading) => {
                 let tick = monitor.observe(&reading);
-                let line = value(&Line::tick(&tick, &[])).unwrap();
+                let line = value(&Line::tick(&tick, &[], &THRESHOLDS)).unwrap();
                 paths(&line, "", &mut found);
                 for netns in line["netns"].as_array().unwrap() {
                     paths(netns, "", &mut found);
@@ -97,7 +98,8 @@ fn what_cannot_be_told_is_null_or_empty_and_never_0() {
     assert_eq!(rows.len(), 4);
     // Of the namespace that ended: no limit, no name.
     let ended = rows.iter().find(|row| row["ended"] == true).unwrap();
-    for column in ["entries_limit", "name", "cookie", "drift", "kernel.count", "tick.clashes"] {
+    for column in ["entries_limit", "name", "cookie", "count_drift", "kernel.count", "tick.clashes"]
+    {
         assert_eq!(ended[column], Value::Null, "{column}");
     }
     assert_eq!(ended["totals.allocs"], 9);
@@ -127,8 +129,8 @@ fn an_event_has_utc_and_the_number_of_its_flow() {
     assert_eq!(rows[0]["time_ns"], samples::START_NS + 1_000);
     assert_eq!((&rows[0]["event"], &rows[0]["sample_ratio"]), (&"insert".into(), &1.0.into()));
     assert_eq!(rows[0]["original.source"], "10.0.0.1");
-    let refused = rows.iter().find(|row| row["event"] == "refused").unwrap();
-    assert_eq!(refused["flow"], Value::Null);
+    let dropped = rows.iter().find(|row| row["event"] == "table_full_drop").unwrap();
+    assert_eq!(dropped["flow"], Value::Null);
     assert!(rows.iter().any(|row| row["sample_ratio"] == 0.5));
 }
 

@@ -6,12 +6,13 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::family::{Family, Sample};
 use crate::{
-    daemon::{latest::Latest, warning::Level},
-    forecast::outlook::{Quantiles, State, WITHIN},
+    daemon::latest::Latest,
+    forecast::outlook::{Quantiles, State, WITHIN_NAMES},
     model::{
         counts::{ByProtocol, Counted, Totals},
         tick::{Entries, Limit, NetnsTick},
     },
+    severity::Severity,
     view::forecast,
 };
 
@@ -82,7 +83,7 @@ const COUNTERS: &[Metric<Counts>] = &[
                     "netns_exit",
                     totals.deletes_netns_exit,
                 ),
-                when(counted.deletes && counted.early_drops, "eviction", totals.evictions),
+                when(counted.deletes && counted.early_drops, "early_drop", totals.early_drops),
                 when(counted.all_causes(), "kernel", totals.deletes_kernel()),
             ];
             all.into_iter().flatten().map(|(cause, n)| Sample::of(n).with("cause", cause)).collect()
@@ -113,7 +114,7 @@ const COUNTERS: &[Metric<Counts>] = &[
         ),
         samples: |of| {
             let is_known = of.counted.deletes && of.counted.early_drops;
-            if is_known { vec![Sample::of(of.totals.evictions)] } else { Vec::new() }
+            if is_known { vec![Sample::of(of.totals.early_drops)] } else { Vec::new() }
         },
     },
     Metric {
@@ -123,7 +124,7 @@ const COUNTERS: &[Metric<Counts>] = &[
         ),
         samples: |of| {
             let is_known = of.counted.early_drops;
-            if is_known { vec![Sample::of(of.totals.table_full)] } else { Vec::new() }
+            if is_known { vec![Sample::of(of.totals.table_full_drops)] } else { Vec::new() }
         },
     },
     Metric {
@@ -187,7 +188,7 @@ const GAUGES: &[Metric<NetnsTick>] = &[
             "ctmon_insert_rate_peak",
             "Highest rate of inserts by packets within about 10 ms, a second, in the last tick.",
         ),
-        samples: |netns| one(netns.peak_insert_rate()),
+        samples: |netns| one(netns.insert_rate_peak()),
     },
     Metric {
         family: Family::gauge(
@@ -207,32 +208,32 @@ const GAUGES: &[Metric<NetnsTick>] = &[
     Metric {
         family: Family::gauge(
             "ctmon_full_probability",
-            "The probability that the table is full within so many seconds.",
+            "Probability that the table is full within 1m, 5m, 15m and 1h.",
         ),
         samples: |netns| {
-            let probabilities = netns.outlook.full_within.unwrap_or([f64::NAN; 4]);
-            let all = WITHIN.into_iter().zip(probabilities).filter(|(_, p)| p.is_finite());
-            all.map(|(within, p)| Sample::of(p).with("within", within.to_string())).collect()
+            let probabilities = netns.outlook.full_probability.unwrap_or([f64::NAN; 4]);
+            let all = WITHIN_NAMES.into_iter().zip(probabilities).filter(|(_, p)| p.is_finite());
+            all.map(|(within, p)| Sample::of(p).with("within", within)).collect()
         },
     },
     Metric {
         family: Family::gauge(
-            "ctmon_settles_at_entries",
+            "ctmon_steady_state_entries",
             "Entries at which the table settles if arrivals and lifetimes stay as they are, without regard to the limit.",
         ),
-        samples: |netns| one(netns.outlook.settles.map(|settles| settles.level)),
+        samples: |netns| one(netns.outlook.steady_state.map(|steady_state| steady_state.level)),
     },
     Metric {
         family: Family::gauge(
             "ctmon_evictable_entries",
             "Entries that the kernel can evict at the limit, estimated: those that are not assured.",
         ),
-        samples: |netns| one(netns.outlook.evictable),
+        samples: |netns| one(netns.outlook.evictable_entries),
     },
     Metric {
         family: Family::gauge(
-            "ctmon_state",
-            "1 for the state that the table is in, 0 for the others.",
+            "ctmon_forecast_state",
+            "1 for the state of the forecast, 0 for the others.",
         ),
         samples: |netns| {
             let states =
@@ -247,7 +248,7 @@ const GAUGES: &[Metric<NetnsTick>] = &[
             "ctmon_count_drift",
             "The kernel's count less ours: 0 unless something was missed. Absent while the table moves.",
         ),
-        samples: |netns| netns.drift.map(Sample::of).into_iter().collect(),
+        samples: |netns| netns.count_drift.map(Sample::of).into_iter().collect(),
     },
 ];
 
@@ -257,13 +258,13 @@ const ENTRIES: Family = Family::gauge(
 );
 const INFO: Family =
     Family::gauge("ctmon_netns_info", "1, with the name of the namespace, where one is known.");
-const WARNING: Family = Family::gauge(
-    "ctmon_warning_state",
-    "0: nothing to warn of, 1: warning, 2: critical; of those that are not told apart the worst.",
+const SEVERITY: Family = Family::gauge(
+    "ctmon_severity",
+    "Severity of the table: 0 ok, 1 warning, 2 critical; for netns=\"others\" the worst.",
 );
-const OTHERS_NETNS: Family = Family::gauge(
-    "ctmon_netns_not_told_apart",
-    "Network namespaces that have no series of their own: netns=\"others\" is all of them.",
+const AGGREGATED: Family = Family::gauge(
+    "ctmon_netns_aggregated",
+    "Network namespaces without series of their own: netns=\"others\" is all of them.",
 );
 
 fn one(value: Option<f64>) -> Vec<Sample<'static>> {
@@ -277,7 +278,7 @@ fn by_protocol(path: &'static str, counts: ByProtocol) -> Vec<Sample<'static>> {
 }
 
 fn seconds_to_full(netns: &NetnsTick) -> Vec<Sample<'static>> {
-    let times = match (netns.limit, netns.outlook.state, netns.outlook.full) {
+    let times = match (netns.limit, netns.outlook.state, netns.outlook.seconds_to_full) {
         (Limit::Unavailable, ..) => None,
         (Limit::Unlimited, ..) => Some([f64::INFINITY; 3]),
         (_, State::Full, _) => Some([0.0; 3]),
@@ -294,7 +295,7 @@ fn seconds_to_full(netns: &NetnsTick) -> Vec<Sample<'static>> {
 pub(super) fn families() -> impl Iterator<Item = Family> {
     let counters = COUNTERS.iter().map(|metric| metric.family);
     let gauges = GAUGES.iter().map(|metric| metric.family);
-    [ENTRIES, INFO, OTHERS_NETNS, WARNING].into_iter().chain(counters).chain(gauges)
+    [ENTRIES, INFO, AGGREGATED, SEVERITY].into_iter().chain(counters).chain(gauges)
 }
 
 /// `samples` of the namespace with this label.
@@ -328,21 +329,21 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
         .filter_map(|(label, netns)| {
             let name = netns.name.as_ref()?;
             let info = Sample::of(1u64).with("netns", label.clone());
-            Some(info.with("name", name.text.as_str()).with("kind", name.kind.label()))
+            Some(info.with("name", name.text.as_str()).with("name_kind", name.kind.label()))
         })
         .collect();
     INFO.write(encoder, &infos)?;
     let not_apart = others.map(|others| Sample::of(others.netns));
-    OTHERS_NETNS.write(encoder, not_apart.as_slice())?;
+    AGGREGATED.write(encoder, not_apart.as_slice())?;
 
-    let level = |netns: &NetnsTick| latest.told().levels.get(&netns.id.inode);
-    let state = |level: &Level| Sample::of(u64::from(level.number()));
+    let severity = |netns: &NetnsTick| latest.told().severities.get(&netns.id.inode);
+    let state = |severity: &Severity| Sample::of(u64::from(severity.exit_code()));
     let mut states: Vec<Sample<'_>> = live()
-        .filter_map(|(label, netns)| Some(state(level(netns)?).with("netns", label.clone())))
+        .filter_map(|(label, netns)| Some(state(severity(netns)?).with("netns", label.clone())))
         .collect();
-    let worst = latest.not_apart().filter_map(level).max();
-    states.extend(worst.map(|level| state(level).with("netns", OTHERS)));
-    WARNING.write(encoder, &states)?;
+    let worst = latest.not_apart().filter_map(severity).max();
+    states.extend(worst.map(|severity| state(severity).with("netns", OTHERS)));
+    SEVERITY.write(encoder, &states)?;
 
     let mut counts: Vec<(Cow<'_, str>, Counts)> = apart
         .iter()

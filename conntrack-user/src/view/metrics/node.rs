@@ -13,7 +13,7 @@ const SOURCE: Family = Family::gauge(
     "1, with where the numbers come from (ebpf, procfs or netlink) and the running kernel.",
 );
 const OPENED: Family = Family::counter(
-    "ctmon_sources_opened",
+    "ctmon_source_opens",
     "How often a source was opened: with each, all counters begin anew.",
 );
 const SINCE: Family = Family::gauge(
@@ -35,7 +35,7 @@ const NETNS: Family = Family::gauge("ctmon_netns", "Network namespaces that are 
 const IDLE: Family =
     Family::gauge("ctmon_netns_idle", "Network namespaces in which nothing was counted for 10 s.");
 const MISSED: Family = Family::gauge(
-    "ctmon_missed_calls_at_most",
+    "ctmon_missed_calls_max",
     "Calls in the kernel that no program may have seen, at most: 0 says that every count is exact.",
 );
 const EVENTS_LOST: Family = Family::counter(
@@ -54,10 +54,10 @@ const SAMPLE: Family =
 const BLOCKS: Family =
     Family::gauge("ctmon_counter_blocks_taken", "Blocks of per-CPU counters that are taken.");
 const BLOCKS_MAX: Family =
-    Family::gauge("ctmon_counter_blocks", "Blocks of per-CPU counters that there are.");
+    Family::gauge("ctmon_counter_blocks_limit", "Blocks of per-CPU counters that there are.");
 const PROBE: Family = Family::gauge(
     "ctmon_probe_info",
-    "1 for each hook: how it is attached, and its state (attached, unsupported, unneeded, broken).",
+    "1 for each hook: how it is attached, and its state (attached, unsupported, not_needed, broken).",
 );
 const HITS: Family =
     Family::counter("ctmon_probe_hits", "Calls that a hook's programs have counted.");
@@ -68,7 +68,7 @@ const MISSES: Family = Family::counter(
 const RUNS: Family =
     Family::counter("ctmon_probe_runs", "Runs of a hook's programs; with --probe-stats only.");
 const RUN_TIME: Family = Family::counter(
-    "ctmon_probe_run_seconds",
+    "ctmon_probe_run_time_seconds",
     "Seconds that a hook's programs ran in all; with --probe-stats only.",
 );
 
@@ -108,10 +108,10 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
     };
     let origin = &source.origin;
     let info = Sample::of(1u64).with("source", origin.source.as_str());
-    SOURCE.write(encoder, &[info.with("kernel", origin.kernel.as_str())])?;
+    SOURCE.write(encoder, &[info.with("kernel_release", origin.kernel_release.as_str())])?;
     let maybe_since = origin.counting_since_ns.map(|ns| Sample::of(ns as f64 / 1e9));
     SINCE.write(encoder, maybe_since.as_slice())?;
-    MAPS.write(encoder, origin.map_memory_bytes.map(Sample::of).as_slice())?;
+    MAPS.write(encoder, origin.bpf_map_memory_bytes.map(Sample::of).as_slice())?;
     let Some(tick) = latest.tick() else {
         return Ok(());
     };
@@ -120,7 +120,7 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
     LAST.write(encoder, &[Sample::of(tick.time.unix_ns as f64 / 1e9)])?;
     NETNS.write(encoder, &[Sample::of(latest.netns().count() as u64)])?;
     IDLE.write(encoder, &[Sample::of(tick.idle)])?;
-    MISSED.write(encoder, &maybe(tick.missed_at_most.map(Sample::of)))?;
+    MISSED.write(encoder, &maybe(tick.missed_calls_max.map(Sample::of)))?;
     if let Some(events) = tick.events {
         EVENTS_SEEN.write(encoder, &[Sample::of(events.seen)])?;
         EVENTS_RECEIVED.write(encoder, &[Sample::of(events.received)])?;
@@ -145,7 +145,7 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
     PROBE.write(encoder, &infos)?;
     per_hook(encoder, HITS, &probes, |probe| probe.hits.map(Sample::of))?;
     per_hook(encoder, MISSES, &probes, |probe| probe.misses.map(Sample::of))?;
-    per_hook(encoder, RUNS, &probes, |probe| probe.run_count.map(Sample::of))?;
+    per_hook(encoder, RUNS, &probes, |probe| probe.runs.map(Sample::of))?;
     per_hook(encoder, RUN_TIME, &probes, |probe| {
         probe.run_time_ns.map(|ns| Sample::of(ns as f64 / 1e9))
     })

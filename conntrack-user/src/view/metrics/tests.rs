@@ -15,10 +15,10 @@ fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
     let mut latest = Latest::new(most_apart);
     if let Some(tick) = tick {
         let origin = Origin {
-            kernel: "6.12.1".into(),
+            kernel_release: "6.12.1".into(),
             source: "ebpf".into(),
             counting_since_ns: None,
-            map_memory_bytes: None,
+            bpf_map_memory_bytes: None,
             hooks: vec![],
             unavailable: vec![],
         };
@@ -31,22 +31,22 @@ fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
 fn filling() -> NetnsTick {
     let full = Quantiles { low: Some(30.0), median: Some(60.5), high: None };
     let outlook = Outlook {
-        full: Some(full),
-        full_within: Some([0.5, 0.75, 0.75, 0.8]),
+        seconds_to_full: Some(full),
+        full_probability: Some([0.5, 0.75, 0.75, 0.8]),
         ..Outlook::unknown(State::Filling, "")
     };
     let totals = Totals {
         allocs: 100,
         frees: 40,
         inserts_packet: ByProtocol { tcp: 90, udp: 10, ..ByProtocol::default() },
-        table_full: 3,
+        table_full_drops: 3,
         ..Totals::default()
     };
     NetnsTick {
         name: Some(Name { text: "shop/cart \"1\"".into(), kind: NameKind::Pod }),
         totals: Some(totals),
         rates: Rates { insert: Some(12.5), ..Rates::default() },
-        drift: Some(-1),
+        count_drift: Some(-1),
         outlook,
         ..NetnsTick::example(4_026_531_840, 60, 100)
     }
@@ -74,12 +74,12 @@ fn a_table_in_the_text_format() {
         "ctmon_insert_rate{netns=\"4026531840\"} 12.5",
         "ctmon_seconds_to_full{netns=\"4026531840\",quantile=\"0.5\"} 60.5",
         "ctmon_seconds_to_full{netns=\"4026531840\",quantile=\"0.9\"} +Inf",
-        "ctmon_full_probability{netns=\"4026531840\",within=\"300\"} 0.75",
-        "ctmon_state{netns=\"4026531840\",state=\"filling\"} 1",
-        "ctmon_state{netns=\"4026531840\",state=\"full\"} 0",
+        "ctmon_full_probability{netns=\"4026531840\",within=\"5m\"} 0.75",
+        "ctmon_forecast_state{netns=\"4026531840\",state=\"filling\"} 1",
+        "ctmon_forecast_state{netns=\"4026531840\",state=\"full\"} 0",
         "ctmon_count_drift{netns=\"4026531840\"} -1",
-        "ctmon_netns_info{netns=\"4026531840\",name=\"shop/cart \\\"1\\\"\",kind=\"pod\"} 1",
-        "ctmon_source_info{source=\"ebpf\",kernel=\"6.12.1\"} 1",
+        "ctmon_netns_info{netns=\"4026531840\",name=\"shop/cart \\\"1\\\"\",name_kind=\"pod\"} 1",
+        "ctmon_source_info{source=\"ebpf\",kernel_release=\"6.12.1\"} 1",
         "ctmon_events_lost_total 1",
         "ctmon_sample_ratio 1.0",
         "ctmon_last_tick_timestamp_seconds 1764000000.5",
@@ -87,7 +87,7 @@ fn a_table_in_the_text_format() {
         has(&text, line);
     }
     // What is not known has no number.
-    for absent in ["delete_rate", "settles_at", "missed_calls", "NaN", "\"others\""] {
+    for absent in ["delete_rate", "steady_state", "missed_calls", "NaN", "\"others\""] {
         assert!(!text.contains(absent), "{absent}");
     }
 }
@@ -106,7 +106,7 @@ fn what_no_hook_counts_is_absent() {
     let tick = Tick { counted, ..Tick::example(vec![filling()]) };
     let text = latest(10, Some(tick)).text(Format::Prometheus).unwrap();
     has(&text, "ctmon_allocs_total{netns=\"4026531840\"} 100");
-    for absent in ["early_drops", "table_full", "ctmon_deletes"] {
+    for absent in ["early_drops", "table_full_drops", "ctmon_deletes"] {
         assert!(!text.contains(absent), "{absent}");
     }
 }
@@ -135,7 +135,7 @@ fn their_number_is_bounded() {
     let many = (1..=50)
         .map(|inode| NetnsTick { totals: filling().totals, ..NetnsTick::example(inode, 2, 100) });
     let text = latest(3, Some(Tick::example(many.collect()))).text(Format::Prometheus).unwrap();
-    has(&text, "ctmon_netns_not_told_apart 47");
+    has(&text, "ctmon_netns_aggregated 47");
     has(&text, "ctmon_entries{netns=\"others\"} 94");
     has(&text, "ctmon_allocs_total{netns=\"others\"} 4700");
     let series = text.lines().filter(|line| line.starts_with("ctmon_allocs_total{")).count();
@@ -145,7 +145,7 @@ fn their_number_is_bounded() {
 #[test]
 fn before_a_source_is_opened_only_the_process_is_told() {
     let text = latest(10, None).text(Format::Prometheus).unwrap();
-    has(&text, "ctmon_sources_opened_total 0");
+    has(&text, "ctmon_source_opens_total 0");
     assert!(text.contains("process_resident_memory_bytes ") && !text.contains("ctmon_entries"));
 }
 

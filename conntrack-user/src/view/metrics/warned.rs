@@ -7,12 +7,10 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::family::{Family, Sample};
 use crate::daemon::{alerts::Told, notify::Counts};
 
-const CHANGES: Family = Family::counter(
-    "ctmon_warning_changes",
-    "Changes of a namespace's level, by the level that it changed to.",
-);
-const OVERLOOKED: Family = Family::gauge(
-    "ctmon_warning_netns_overlooked",
+const CHANGES: Family =
+    Family::counter("ctmon_severity_changes", "Changes of a table's severity, by the new one.");
+const UNTRACKED: Family = Family::gauge(
+    "ctmon_warning_netns_untracked",
     "Network namespaces that are not watched for warnings, because there are too many.",
 );
 const NOTIFICATIONS: Family = Family::counter(
@@ -24,28 +22,28 @@ const FAILED: Family = Family::counter(
     "Attempts to tell a change that failed, most of which are made again.",
 );
 
-pub(super) const FAMILIES: [Family; 4] = [CHANGES, OVERLOOKED, NOTIFICATIONS, FAILED];
+pub(super) const FAMILIES: [Family; 4] = [CHANGES, UNTRACKED, NOTIFICATIONS, FAILED];
 
 /// Writes them all.
 pub(super) fn write(told: &Told, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let changes: Vec<Sample<'_>> =
-        told.changes.iter().map(|(to, n)| Sample::of(*n).with("to", to.name())).collect();
+        told.changes.iter().map(|(to, n)| Sample::of(*n).with("severity", to.name())).collect();
     CHANGES.write(encoder, &changes)?;
     if !told.changes.is_empty() {
-        OVERLOOKED.write(encoder, &[Sample::of(told.overlooked)])?;
+        UNTRACKED.write(encoder, &[Sample::of(told.untracked)])?;
     }
     let outcomes = |counts: &Counts| {
         [
             ("delivered", counts.delivered),
             ("given_up", counts.given_up),
             ("superseded", counts.superseded),
-            ("dropped", counts.dropped),
+            ("discarded", counts.discarded),
         ]
     };
     let of_each = |(target, counts): &(&'static str, Counts)| {
         let target = *target;
         outcomes(counts)
-            .map(|(result, n)| Sample::of(n).with("target", target).with("result", result))
+            .map(|(outcome, n)| Sample::of(n).with("target", target).with("outcome", outcome))
     };
     let notifications: Vec<Sample<'_>> = told.notifications.iter().flat_map(of_each).collect();
     NOTIFICATIONS.write(encoder, &notifications)?;
@@ -64,8 +62,9 @@ mod tests {
     use super::super::{Format, Metrics};
     use super::*;
     use crate::{
-        daemon::{latest::Latest, shared::Shared, warning::Level},
+        daemon::{latest::Latest, shared::Shared},
         model::tick::{NetnsTick, Tick},
+        severity::Severity,
     };
 
     #[test]
@@ -75,21 +74,25 @@ mod tests {
         latest.take(Tick::example(tables.into()));
         let counts = Counts { delivered: 2, failed_attempts: 5, ..Counts::default() };
         latest.warn(Told {
-            levels: BTreeMap::from([(7, Level::Warning), (8, Level::Ok), (9, Level::Critical)]),
-            changes: BTreeMap::from([(Level::Critical, 1)]),
-            overlooked: 0,
+            severities: BTreeMap::from([
+                (7, Severity::Warning),
+                (8, Severity::Ok),
+                (9, Severity::Critical),
+            ]),
+            changes: BTreeMap::from([(Severity::Critical, 1)]),
+            untracked: 0,
             notifications: vec![("webhook", counts)],
         });
         let text = Metrics::new(Shared::new(latest, None), Arc::default())
             .text(Format::Prometheus)
             .unwrap();
         for line in [
-            "ctmon_warning_state{netns=\"7\"} 1",
-            "ctmon_warning_state{netns=\"others\"} 2",
-            "ctmon_warning_changes_total{to=\"critical\"} 1",
-            "ctmon_warning_netns_overlooked 0",
-            "ctmon_notifications_total{target=\"webhook\",result=\"delivered\"} 2",
-            "ctmon_notifications_total{target=\"webhook\",result=\"given_up\"} 0",
+            "ctmon_severity{netns=\"7\"} 1",
+            "ctmon_severity{netns=\"others\"} 2",
+            "ctmon_severity_changes_total{severity=\"critical\"} 1",
+            "ctmon_warning_netns_untracked 0",
+            "ctmon_notifications_total{target=\"webhook\",outcome=\"delivered\"} 2",
+            "ctmon_notifications_total{target=\"webhook\",outcome=\"given_up\"} 0",
             "ctmon_notification_attempts_failed_total{target=\"webhook\"} 5",
         ] {
             assert!(text.lines().any(|one| one == line), "{line}: {text}");

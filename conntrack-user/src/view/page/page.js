@@ -108,7 +108,7 @@ function show() {
   const by = (netns) => words.order(netns);
   const sorted = [...node.netns].sort((a, b) => compare(by(a), by(b)));
   document.querySelector("main").hidden = false;
-  write($("node"), `${node.source}, Linux ${node.kernel}`);
+  write($("node"), `${node.source}, Linux ${node.kernel_release}`);
   write($("clock"), clock(node.time_ns));
   notes();
   const worst = sorted[0] ?? null;
@@ -149,11 +149,11 @@ function headline(worst) {
 // What is missing from these numbers, and why.
 function notes() {
   const texts = [];
-  if (node.source !== "ebpf") texts.push(`From ${node.source}, not from kernel programs: what cannot be told is a “?”.`);
-  for (const { what, why } of node.unavailable) texts.push(`No ${what}: ${why}.`);
-  if (node.missed_at_most > 0) texts.push(`Up to ${count(node.missed_at_most)} calls were not counted: counts are no more exact.`);
+  if (node.source !== "ebpf") texts.push(`From ${node.source}, not from kernel programs: what is not available is a “?”.`);
+  for (const { what, reason } of node.unavailable) texts.push(`Not available: ${what}: ${reason}.`);
+  if (node.missed_calls_max > 0) texts.push(`Up to ${count(node.missed_calls_max)} calls were not counted: counts are no more exact.`);
   if (node.events?.lost > 0) texts.push(`${count(node.events.lost)} events of flows were lost since counting began; no count suffers.`);
-  if (node.netns_overflow) texts.push("There are more network namespaces than are told apart.");
+  if (node.netns_overflow) texts.push("There are more network namespaces than are counted apart.");
   const list = $("notes");
   if (list.children.length !== texts.length) list.replaceChildren(...texts.map(() => document.createElement("li")));
   texts.forEach((text, at) => write(list.children[at], text));
@@ -165,18 +165,18 @@ function detail(netns, isGone) {
   write($("chosen-name"), isGone ? `${name} (the chosen one is gone)` : name);
   const limit = words.limit(netns) ?? "not known";
   plot.show(histories.get(words.key(netns)) ?? [], netns.entries_limit, limit, node.time_ns);
-  const { full_within: within, time_to_drop_seconds: drop, evictable } = netns.forecast;
+  const { full_probability: within, seconds_to_first_drop: drop, evictable_entries } = netns.forecast;
   const victim = (kind) => node.victims.findLast((one) => one.kind === kind && one.netns_inode === netns.inode);
   const tuple = ({ original: of }) => `${of.source} port ${of.source_port} to ${of.destination} port ${of.destination_port}`;
-  const refused = victim("refused");
-  const evicted = victim("evicted");
+  const dropped = victim("table_full_drop");
+  const evicted = victim("early_drop");
   facts($("facts"), [
     ["Full within 1 min, 5 min, 15 min, 1 h", within && ["1m", "5m", "15m", "1h"].map((key) => chance(within[key])).join(", ")],
     // What was said of a table that is full already is of no use.
     ...(words.state(netns).word === "full" ? [] : [["First packet dropped", drop && (drop.p50 === null ? "not within 3 h" : `in ${words.interval(drop)}`)]]),
-    ["Can be evicted", evictable === null ? null : `${about(evictable)} entries`],
+    ["Can be evicted", evictable_entries === null ? null : `${about(evictable_entries)} entries`],
     ["Count of the kernel", netns.kernel.count === null ? null : count(netns.kernel.count)],
-    ...(refused ? [["Refused last", tuple(refused)]] : []),
+    ...(dropped ? [["Dropped last", tuple(dropped)]] : []),
     ...(evicted ? [["Evicted last", tuple(evicted)]] : []),
   ]);
 }
@@ -198,7 +198,7 @@ function readOut(point, isChosen) {
     ["Drops", whole(point?.table_full_drops)],
     ["Evictions", whole(point?.early_drops)],
     // Beyond three hours is null, too.
-    ["Full in", point?.seconds_to_full == null ? "–" : point.seconds_to_full === 0 ? "full" : time(point.seconds_to_full)],
+    ["Full in", point?.seconds_to_full_p50 == null ? "–" : point.seconds_to_full_p50 === 0 ? "full" : time(point.seconds_to_full_p50)],
     ["60 s later", ahead ? `${short(point.entries_in_60s_p10)} to ${short(point.entries_in_60s_p90)}` : null],
   ]);
   const texts = [...$("readout").children].map((pair) => pair.innerText.replace("\n", " "));
@@ -217,7 +217,7 @@ function facts(list, pairs) {
     const [term, text] = pair.children.length ? pair.children : [add(pair, "dt"), add(pair, "dd")];
     write(term, label);
     write(text, value ?? "?");
-    text.title = value === null ? "cannot be told" : "";
+    text.title = value === null ? "not available" : "";
   });
 }
 

@@ -12,7 +12,7 @@ const PANES = {
   level: { top: 16, height: 190 },
   rates: { top: 236, height: 84 },
   drops: { top: 330, height: 12 },
-  evictions: { top: 346, height: 12 },
+  early_drops: { top: 346, height: 12 },
 };
 const FOOT = 358;
 const HEIGHT = 378;
@@ -88,7 +88,7 @@ export class Plot {
     this.level();
     this.rates();
     this.losses("drops", "table_full_drops");
-    this.losses("evictions", "early_drops");
+    this.losses("early_drops", "early_drops");
     const point = this.point();
     if (point && this.chosen !== null) this.cross(point);
     this.read(point, this.chosen !== null);
@@ -147,7 +147,7 @@ export class Plot {
     const all = points.flatMap((point) => [point.insert_rate ?? 0, point.delete_rate ?? 0]);
     const pane = this.pane("rates", Math.max(1, ...all) * 1.1, "per s");
     if (points.length && points.every((point) => point.insert_rate === null && point.delete_rate === null)) {
-      return this.note("rates", "rates cannot be told");
+      return this.note("rates", "rates are not available");
     }
     this.curve(pane, "deletes", "delete_rate");
     this.curve(pane, "inserts", "insert_rate");

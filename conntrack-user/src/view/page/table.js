@@ -5,7 +5,7 @@ import * as words from "./words.js";
 
 // Rows at the most: who is not among the worst is in the metrics.
 const ROWS = 50;
-const UNKNOWN = "cannot be told";
+const UNKNOWN = "not available";
 
 // What is written in a cell: a number, and something smaller below it. A null is a "?".
 const told = (value, write, below = "") => ({ text: value === null ? null : write(value), below });
@@ -27,23 +27,23 @@ const COLUMNS = [
     };
   } },
   { label: "Drift", cell: (netns) => {
-    const moving = netns.drift === null && netns.totals !== null;
+    const moving = netns.count_drift === null && netns.totals !== null;
     if (moving) return { text: "~", title: "the table moved during every read" };
-    return { ...told(netns.drift, signed), look: netns.drift ? "bad" : "" };
+    return { ...told(netns.count_drift, signed), look: netns.count_drift ? "bad" : "" };
   } },
   { label: "Inserts/s", cell: (netns) => {
-    const peak = netns.windows?.peak_insert_rate ?? null;
+    const peak = netns.windows?.insert_rate_peak ?? null;
     const below = peak === null ? "peak ?" : `peak ${short(peak)}`;
     return { ...told(netns.insert_rate, short, below), title: "peak: the highest rate within some 10 ms" };
   } },
   { label: "Deletes/s", cell: (netns) => told(netns.delete_rate, short) },
   { label: "Net/s", cell: (netns) => told(netns.net_rate, signed) },
-  { label: "Drops", cell: (netns) => loss(netns, "table_full") },
-  { label: "Evictions", cell: (netns) => loss(netns, "evictions") },
+  { label: "Drops", cell: (netns) => loss(netns, "table_full_drops") },
+  { label: "Evictions", cell: (netns) => loss(netns, "early_drops") },
   { label: "Settles at", cell: (netns) => {
-    const settles = words.settles(netns);
-    const title = settles ? "" : "does not settle, or cannot be told";
-    return { text: settles?.entries ?? null, below: settles?.when ?? "", title };
+    const level = words.steadyState(netns);
+    const title = level ? "" : "does not settle, or not available";
+    return { text: level?.entries ?? null, below: level?.when ?? "", title };
   } },
 ];
 

@@ -9,7 +9,7 @@ const STATES = {
   filling: { icon: "▲", word: "filling", rank: 1 },
   steady: { icon: "●", word: "steady", rank: 2 },
   draining: { icon: "▼", word: "draining", rank: 2 },
-  not_enough_data: { icon: "○", word: "not known yet", rank: 2 },
+  not_enough_data: { icon: "○", word: "not enough data", rank: 2 },
 };
 
 // Names of what is called by nothing are their numbers.
@@ -23,23 +23,20 @@ export const key = (netns) => `${netns.inode}/${netns.cookie ?? ""}`;
 
 // A table that is evicting is full, although it has a few entries less now and then.
 export function state(netns) {
-  const lost = (netns.tick?.evictions ?? 0) + (netns.tick?.table_full ?? 0);
-  const at = netns.seconds_to_full;
+  const lost = (netns.tick?.early_drops ?? 0) + (netns.tick?.table_full_drops ?? 0);
+  const at = netns.seconds_to_full_p50;
   const isFull = at !== null && at < 1 && lost > 0;
   return STATES[isFull ? "full" : netns.forecast.state];
 }
 
-// How bad it is: a class of style.css.
-export function urgency(netns) {
-  const at = netns.seconds_to_full;
-  if (state(netns).word === "full" || (at !== null && at <= 60)) return "bad";
-  return at === null && (netns.fill_ratio ?? 0) < 0.8 ? "" : "warning";
-}
+// How bad it is, as the warnings of the daemon have it: a class of style.css.
+const LOOKS = { critical: "bad", warning: "warning" };
+export const urgency = (netns) => LOOKS[netns.severity] ?? "";
 
 // Worse ones are less. Coarse, lest two that are about the same take turns.
 export function order(netns) {
   const { rank } = state(netns);
-  const at = netns.seconds_to_full;
+  const at = netns.seconds_to_full_p50;
   const soon = at === null ? 99 : Math.round(Math.log2(at + 1) * 2);
   return [rank, rank < 2 ? soon : 0, -Math.round((netns.fill_ratio ?? -1) * 20), netns.inode];
 }
@@ -59,8 +56,8 @@ export function limit(netns) {
 // How the number of entries is known.
 export function exactness(netns, source) {
   if (source === "procfs") return "polled";
-  if (netns.entries !== null) return netns.drift ? "drifting" : "exact";
-  if (netns.entries_high === null) return "not told";
+  if (netns.entries !== null) return netns.count_drift ? "drifting" : "exact";
+  if (netns.entries_high === null) return "not available";
   return `at least ${count(netns.entries_low)}`;
 }
 
@@ -68,7 +65,7 @@ export function exactness(netns, source) {
 export function fullIn(netns) {
   if (netns.unlimited) return "never full: no limit";
   if (state(netns).word === "full") return "full now";
-  const at = netns.forecast.time_to_full_seconds;
+  const at = netns.forecast.seconds_to_full;
   if (at === null) return null;
   if (at.p50 === null) {
     if (at.p10 === null) return `not full within ${HORIZON}`;
@@ -84,12 +81,12 @@ export function interval({ p10, p50, p90 }) {
 }
 
 // Where it settles; null where it does not, or nobody knows.
-export function settles(netns) {
-  const { settles } = netns.forecast;
-  if (settles === null) return null;
-  const above = netns.entries_limit !== null && settles.entries > netns.entries_limit;
-  const when = settles.seconds < 1 ? "now" : `in ${time(settles.seconds)}`;
-  return { entries: about(settles.entries), when: above ? "above the limit" : when };
+export function steadyState(netns) {
+  const { steady_state } = netns.forecast;
+  if (steady_state === null) return null;
+  const above = netns.entries_limit !== null && steady_state.entries > netns.entries_limit;
+  const when = steady_state.seconds < 1 ? "now" : `in ${time(steady_state.seconds)}`;
+  return { entries: about(steady_state.entries), when: above ? "above the limit" : when };
 }
 
 // The sentence behind the name.
@@ -101,7 +98,7 @@ export function sentence(netns) {
   const full = fullIn(netns);
   if (full !== null && full !== "full now") parts.push(full);
   const lost = (field) => netns.tick?.[field] ?? null;
-  const [dropped, evicted] = [lost("table_full"), lost("evictions")];
+  const [dropped, evicted] = [lost("table_full_drops"), lost("early_drops")];
   if (full === "full now" || dropped || evicted) {
     const told = (value) => (value === null ? "?" : count(value));
     parts.push(`${told(dropped)} packets dropped and ${told(evicted)} entries evicted just now`);

@@ -248,7 +248,7 @@ fn ctmon(output: &str, events: bool) -> Result<Seen> {
     };
     let hook = |probe: &Value| {
         let number = |name: &str| probe[name].as_u64();
-        Some((probe["hook"].as_str()?.to_owned(), number("run_count")?, number("run_time_ns")?))
+        Some((probe["hook"].as_str()?.to_owned(), number("runs")?, number("run_time_ns")?))
     };
     let hooks = tick["probes"].as_array().into_iter().flatten().filter_map(hook).collect();
     Ok(Seen { seen, hooks })

@@ -114,7 +114,7 @@ impl Watch {
         match line {
             Line::Notice(notice) => self.notices.push(notice.text.clone()),
             Line::Tick(tick) => {
-                if tick.missed_at_most.is_some_and(|missed| missed > 0) {
+                if tick.missed_calls_max.is_some_and(|missed| missed > 0) {
                     self.skipped.store(true, Ordering::Relaxed);
                 }
                 let inodes: BTreeSet<u64> = tick.netns.iter().map(|netns| netns.inode).collect();

@@ -1,4 +1,4 @@
-//! Expectations such as `entries == count` or `frees_skipped * 1000 <= frees`.
+//! Expectations such as `entries == count` or `deletes * 1000 <= frees`.
 //!
 //! ```text
 //! expectation = sum ("==" | "!=" | "<=" | ">=" | "<" | ">") sum
@@ -232,8 +232,12 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<(), String> {
-        let values =
-            [("sent", Some(50_000)), ("inserts", Some(49_999)), ("one", Some(1)), ("drift", None)];
+        let values = [
+            ("sent", Some(50_000)),
+            ("inserts", Some(49_999)),
+            ("one", Some(1)),
+            ("count_drift", None),
+        ];
         let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Expectation::parse(text).unwrap().check(&values)
     }
@@ -273,7 +277,10 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_there_violates() {
-        assert_eq!(check("drift == 0").unwrap_err(), "expected drift == 0: drift is null");
+        assert_eq!(
+            check("count_drift == 0").unwrap_err(),
+            "expected count_drift == 0: count_drift is null"
+        );
         assert_eq!(
             check("other == 0").unwrap_err(),
             "expected other == 0: other is not in ctmon's output"

@@ -46,8 +46,7 @@ struct Cli {
     /// List the tests instead of running them.
     #[arg(long)]
     list: bool,
-    /// Let every ctmon leave this hook out: alloc, insert, hash-insert, delete, free or early-drop. At
-    /// least one test must then fail. Needs a ctmon built with the feature `fault-injection`.
+    /// Let every ctmon leave this hook out (docs/exactness.md has their names). At least one test must then fail. Needs a ctmon built with the feature `fault-injection`.
     #[arg(long, value_name = "HOOK")]
     fault_without: Option<String>,
     /// How every ctmon is to attach: auto, fentry or kprobe. What cannot be told that way is not

@@ -22,7 +22,7 @@ pub(crate) enum Line {
 #[serde(default)]
 pub(crate) struct Start {
     pub(crate) schema_version: i64,
-    pub(crate) kernel: String,
+    pub(crate) kernel_release: String,
     pub(crate) source: String,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) unavailable: Vec<Value>,
@@ -57,11 +57,11 @@ pub(crate) struct Tick {
     #[serde(deserialize_with = "or_default")]
     pub(crate) events: Events,
     /// Calls of the hooked functions that no program may have seen.
-    pub(crate) missed_at_most: Option<i64>,
+    pub(crate) missed_calls_max: Option<i64>,
     pub(crate) netns: Vec<Netns>,
     /// Namespaces that are left out because nothing happens in them.
     pub(crate) netns_idle: Option<i64>,
-    /// Counts of namespaces that are not told apart.
+    /// Counts of namespaces beyond those counted apart.
     #[serde(deserialize_with = "or_default")]
     pub(crate) netns_overflow: BTreeMap<String, Value>,
     /// Where per-CPU counters lie: how many are taken.
@@ -95,7 +95,7 @@ pub(crate) struct Probe {
     pub(crate) hits: Option<i64>,
     pub(crate) misses: Option<i64>,
     pub(crate) run_time_ns: Option<i64>,
-    pub(crate) run_count: Option<i64>,
+    pub(crate) runs: Option<i64>,
 }
 
 /// Events of all namespaces since the programs were attached.
@@ -116,7 +116,7 @@ pub(crate) struct Windows {
     pub(crate) missed: i64,
     pub(crate) first_ns: Option<i64>,
     pub(crate) inserts: Vec<i64>,
-    pub(crate) peak_insert_rate: Option<f64>,
+    pub(crate) insert_rate_peak: Option<f64>,
 }
 
 /// What becomes of a table.
@@ -125,23 +125,23 @@ pub(crate) struct Windows {
 pub(crate) struct Forecast {
     pub(crate) state: String,
     /// `p10`, `p50` and `p90`; null: later than anything that is looked at.
-    pub(crate) time_to_full_seconds: Option<BTreeMap<String, Option<f64>>>,
-    pub(crate) full_within: Option<BTreeMap<String, f64>>,
-    pub(crate) settles: Option<Settles>,
+    pub(crate) seconds_to_full: Option<BTreeMap<String, Option<f64>>>,
+    pub(crate) full_probability: Option<BTreeMap<String, f64>>,
+    pub(crate) steady_state: Option<SteadyState>,
     pub(crate) timeouts_known: bool,
     pub(crate) reason: String,
 }
 
-/// Where it settles.
+/// Where it levels off.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub(crate) struct Settles {
+pub(crate) struct SteadyState {
     pub(crate) entries: i64,
 }
 
 impl Forecast {
     /// A quantile of the time until it is full.
     pub(crate) fn time_to_full(&self, quantile: &str) -> Option<f64> {
-        *self.time_to_full_seconds.as_ref()?.get(quantile)?
+        *self.seconds_to_full.as_ref()?.get(quantile)?
     }
 }
 
@@ -160,11 +160,11 @@ pub(crate) struct Netns {
     pub(crate) unlimited: bool,
     pub(crate) fill_ratio: Option<f64>,
     pub(crate) insert_rate: Option<f64>,
-    pub(crate) seconds_to_full: Option<f64>,
+    pub(crate) seconds_to_full_p50: Option<f64>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) forecast: Forecast,
     pub(crate) baseline: Option<i64>,
-    pub(crate) drift: Option<i64>,
+    pub(crate) count_drift: Option<i64>,
     pub(crate) windows: Option<Windows>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) totals: BTreeMap<String, Value>,
@@ -235,7 +235,13 @@ impl Tick {
     /// Everything that moves while packets do, and what ctmon makes of it a little later.
     pub(crate) fn moving(&self) -> impl PartialEq + use<> {
         let netns = self.netns.iter().map(|netns| {
-            (netns.inode, netns.totals.clone(), netns.kernel("count"), netns.entries, netns.drift)
+            (
+                netns.inode,
+                netns.totals.clone(),
+                netns.kernel("count"),
+                netns.entries,
+                netns.count_drift,
+            )
         });
         (self.events, netns.collect::<Vec<_>>())
     }
@@ -266,16 +272,16 @@ mod tests {
 
     #[test]
     fn a_tick() {
-        let line = r#"{"schema_version":2,"kind":"tick","time_ns":1,"interval_ns":100000000,
+        let line = r#"{"schema_version":3,"kind":"tick","time_ns":1,"interval_ns":100000000,
             "events":{"received":30,"lost":2},"netns":[{"inode":4026531840,"cookie":1,"name":null,"entries":7,
-            "entries_limit":null,"unlimited":true,"fill_ratio":null,"baseline":0,"drift":-1,
+            "entries_limit":null,"unlimited":true,"fill_ratio":null,"baseline":0,"count_drift":-1,
             "totals":{"inserts":20,"deletes":12},"kernel":{"count":6,"drop":null}},
             {"inode":5,"totals":{"inserts":1}},{"inode":6,"totals":null}]}"#;
         let Line::Tick(tick) = Line::parse(line).unwrap() else { panic!("not a tick") };
         assert_eq!((tick.events.received, tick.events.lost), (Some(30), Some(2)));
         let netns = tick.netns(4_026_531_840).unwrap();
         assert_eq!(
-            (netns.entries, netns.entries_limit, netns.drift, netns.unlimited),
+            (netns.entries, netns.entries_limit, netns.count_drift, netns.unlimited),
             (Some(7), None, Some(-1), true)
         );
         assert_eq!((netns.total("inserts"), netns.total("none")), (Some(20), None));
@@ -319,7 +325,7 @@ mod tests {
 
     #[test]
     fn other_lines() {
-        let start = r#"{"kind":"start","kernel":"6.12","source":"ebpf","hooks":[{"hook":"alloc",
+        let start = r#"{"kind":"start","kernel_release":"6.12","source":"ebpf","hooks":[{"hook":"alloc",
             "function":"__nf_conntrack_alloc","attached_via":"fexit (module nf_conntrack)","reason":null}]}"#;
         let Line::Start(start) = Line::parse(start).unwrap() else { panic!("not a start") };
         assert_eq!(start.hooks[0].attached_via.as_deref(), Some("fexit (module nf_conntrack)"));

@@ -10,18 +10,17 @@ pub(crate) const FROM_CTMON: &[&str] = &[
     "entries",
     "entries_limit",
     "baseline",
-    "drift",
+    "count_drift",
     "kernel_count",
     "allocs",
     "allocs_failed",
-    "table_full",
+    "table_full_drops",
     "inserts",
     "inserts_packet",
     "inserts_ctnetlink",
     "deletes",
-    "evictions",
+    "early_drops",
     "frees",
-    "frees_skipped",
     "netns_events_lost",
     "netns_events_sampled_out",
     "clashes",
@@ -31,7 +30,7 @@ pub(crate) const FROM_CTMON: &[&str] = &[
     "insert_failed_dying",
     "deletes_by_cause_user",
     "deletes_by_cause_netns_exit",
-    "deletes_by_cause_eviction",
+    "deletes_by_cause_early_drop",
     "deletes_by_cause_kernel",
     "inserts_by_protocol_tcp",
     "inserts_by_protocol_udp",
@@ -58,7 +57,7 @@ pub(crate) const FROM_CTMON: &[&str] = &[
     "events_seen",
     "events_sampled_out",
     "events_lost",
-    "missed_at_most",
+    "missed_calls_max",
     "all_inserts",
     "all_deletes",
     // When the last step `start-ctmon` began.
@@ -87,8 +86,13 @@ pub(crate) const FROM_SENDERS: &[&str] = &["attempts", "sent", "refused"];
 
 /// What kprobes cannot tell: it takes more than the moment at which a function is entered. Before 6.7 the
 /// kernel does not say what they missed.
-pub(crate) const NOT_BY_KPROBE: &[&str] =
-    &["clashes_resolved", "insert_failed_", "victims_refused", "missed_at_most", "misses"];
+pub(crate) const NOT_BY_KPROBE: &[&str] = &[
+    "clashes_resolved",
+    "insert_failed_",
+    "victims_table_full_drop",
+    "missed_calls_max",
+    "misses",
+];
 
 /// Whether a null is all that kprobes can say.
 pub(crate) fn is_beyond_kprobes(name: &str) -> bool {
@@ -100,7 +104,7 @@ pub(crate) const ALWAYS: &[&str] = &[
     "inserts_packet + inserts_ctnetlink == inserts",
     "inserts_by_protocol_tcp + inserts_by_protocol_udp + inserts_by_protocol_icmp \
      + inserts_by_protocol_other == inserts",
-    "deletes_by_cause_user + deletes_by_cause_netns_exit + deletes_by_cause_eviction \
+    "deletes_by_cause_user + deletes_by_cause_netns_exit + deletes_by_cause_early_drop \
      + deletes_by_cause_kernel == deletes",
     "deletes_by_status_unreplied_tcp + deletes_by_status_unreplied_udp \
      + deletes_by_status_unreplied_icmp + deletes_by_status_unreplied_other \
@@ -110,7 +114,7 @@ pub(crate) const ALWAYS: &[&str] = &[
      + deletes_by_status_assured_icmp + deletes_by_status_assured_other \
      + deletes_by_status_offloaded_tcp + deletes_by_status_offloaded_udp \
      + deletes_by_status_offloaded_icmp + deletes_by_status_offloaded_other == deletes",
-    "deletes_by_cause_eviction == evictions",
+    "deletes_by_cause_early_drop == early_drops",
 ];
 
 /// Adds what a tick says about the namespace `inode`.
@@ -122,7 +126,7 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
     set("events_seen", tick.events.seen);
     set("events_sampled_out", tick.events.sampled_out);
     set("events_lost", tick.events.lost);
-    set("missed_at_most", tick.missed_at_most);
+    set("missed_calls_max", tick.missed_calls_max);
     set("all_inserts", tick.sum("inserts"));
     set("all_deletes", tick.sum("deletes"));
     let Some(netns) = tick.netns(inode) else {
@@ -131,7 +135,7 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
     set("entries", netns.entries);
     set("entries_limit", netns.entries_limit);
     set("baseline", netns.baseline);
-    set("drift", netns.drift);
+    set("count_drift", netns.count_drift);
     set("kernel_count", netns.kernel("count"));
     for (name, value) in netns.flat_totals() {
         // Those of all namespaces have these names too.

@@ -8,11 +8,12 @@ use std::{collections::BTreeSet, env, fs, path::PathBuf};
 use conntrack_user::{
     forecast::outlook::State,
     model::{
+        flow::EventKind,
         name::{Name, NameKind},
         reading::{NetnsId, NetnsReading},
     },
     source::item::Item,
-    view::{forecast, page, units},
+    view::{flow, forecast, page, units},
 };
 use serde_json::{Value, json};
 
@@ -57,7 +58,7 @@ const CASES: [Case; 5] = [
             "packets dropped and",
             "entries evicted just now",
             MARKUP,
-            "Refused last",
+            "Dropped last",
         ],
     },
     Case {
@@ -65,7 +66,7 @@ const CASES: [Case; 5] = [
         recording: "page/procfs",
         seconds: 30.0,
         change: |_| (),
-        says: &["From procfs, not from kernel programs", "rates cannot be told", "polled"],
+        says: &["From procfs, not from kernel programs", "rates are not available", "polled"],
     },
     Case {
         name: "nothing",
@@ -111,7 +112,9 @@ fn among_others(item: &mut Item) {
 fn scripts_read_only_fields_that_answers_have() {
     let (_, shared) = played("forecast/flood", 20.0, &|_| ());
     let routes = served::routes(shared);
-    let mut known = BTreeSet::from([forecast::name(State::Unknown).to_owned()]);
+    let victims = [EventKind::TableFullDrop, EventKind::EarlyDrop].map(|kind| flow::name(kind).0);
+    let values = victims.into_iter().chain([forecast::name(State::Unknown)]);
+    let mut known: BTreeSet<String> = values.map(str::to_owned).collect();
     for path in ["/api/v1/status", "/api/v1/history"] {
         fields(&served::json(&routes, path), &mut known);
     }

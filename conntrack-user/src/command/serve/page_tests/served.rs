@@ -9,9 +9,10 @@ use conntrack_user::{
         latest::Latest,
         log::{Format, Logger},
         shared::Shared,
-        warning::{Config, Warnings},
+        warning::Warnings,
     },
     http::{Counters, Hosts, Limits, Listener, Server, Web},
+    severity::THRESHOLDS,
     source::item::Item,
     view::metrics::Metrics,
 };
@@ -28,7 +29,7 @@ pub(super) fn played(recording: &str, seconds: f64, change: &dyn Fn(&mut Item)) 
     let mut recording = replay::open(&fixtures.join(format!("{recording}.mcap"))).unwrap();
     let shared = Shared::new(Latest::new(10), None);
     let logger = Logger::open(Format::Text).unwrap();
-    let warnings = Warnings::new(Config::default());
+    let warnings = Warnings::new(THRESHOLDS);
     let alerts = Alerts::new(warnings, vec![], logger.clone(), None);
     let mut feed = Feed::new(shared.clone(), logger, alerts);
     let (mut first, mut last) = (None, 0.0);

@@ -50,7 +50,7 @@ fn burst(env: &Env, checks: &mut Checks) -> Result<()> {
         let difference = difference(&times, &seen).context("no window with a count")?;
         let peak = seen.inserts.iter().copied().max().unwrap_or(0);
         let rate = peak as f64 * 1e9 / width as f64;
-        checks.equal("the highest rate", seen.peak_insert_rate, Some(rate));
+        checks.equal("the highest rate", seen.insert_rate_peak, Some(rate));
         checks.note(format!(
             "{} ms by the sender, {} windows of {} ms: {:?}; at most {:.2} windows apart; the kernel's \
              clock was at most {} ms late",
@@ -125,7 +125,7 @@ fn join(all: &mut Windows, next: Windows) {
             let index = (start - first + next.width_ns / 2) / next.width_ns;
             all.inserts.resize(index.max(0) as usize, 0);
             all.inserts.extend(next.inserts);
-            all.peak_insert_rate = match (all.peak_insert_rate, next.peak_insert_rate) {
+            all.insert_rate_peak = match (all.insert_rate_peak, next.insert_rate_peak) {
                 (Some(one), Some(other)) => Some(one.max(other)),
                 _ => None,
             };

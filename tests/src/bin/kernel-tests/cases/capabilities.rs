@@ -114,7 +114,7 @@ fn without_one(env: &Env, checks: &mut Checks) -> Result<()> {
         }
         let status = served.json("/api/v1/status")?;
         let reasons = status["unavailable"].as_array().into_iter().flatten();
-        let of_capabilities = reasons.filter(|one| one["why"].to_string().contains("CAP_"));
+        let of_capabilities = reasons.filter(|one| one["reason"].to_string().contains("CAP_"));
         checks.equal(
             &format!("what is unavailable for want of {}", case.name),
             of_capabilities.count(),

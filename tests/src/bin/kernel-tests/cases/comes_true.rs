@@ -218,7 +218,7 @@ fn fills(looks: &[Look], checks: &mut Checks) -> Result<()> {
         checks.that("a reason", !forecast.reason.is_empty(), forecast);
         checks.that(
             "full within 1 m is likely",
-            forecast.full_within.as_ref().is_some_and(|within| within["1m"] > 0.5),
+            forecast.full_probability.as_ref().is_some_and(|within| within["1m"] > 0.5),
             forecast,
         );
     }
@@ -287,7 +287,7 @@ fn levels_off(looks: &[Look], checks: &mut Checks) -> Result<()> {
     let there = plateau.there(looks)?;
     checks.note(format!("it stays at {:.0}, {} at the most", plateau.mean, plateau.highest));
     checks.that("ticks on the plateau", there.len() > 50, there.len());
-    let told = there.iter().filter_map(|look| look.forecast.settles.as_ref());
+    let told = there.iter().filter_map(|look| look.forecast.steady_state.as_ref());
     let mut off: Vec<f64> = told.map(|told| plateau.off(told.entries as f64)).collect();
     off.sort_by(f64::total_cmp);
     checks.that("a level is told at most ticks", off.len() * 2 > there.len(), off.len());

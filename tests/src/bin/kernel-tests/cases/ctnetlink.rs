@@ -63,7 +63,7 @@ fn inserts(env: &Env, checks: &mut Checks) -> Result<()> {
     }
     checks.equal("entries == nf_conntrack_count", netns.entries, Some(kernel::count()?));
     checks.equal("nf_conntrack_count", kernel::count()?, ENTRIES + 2);
-    checks.equal("drift after conntrack -I", netns.drift, Some(0));
+    checks.equal("drift after conntrack -I", netns.count_drift, Some(0));
 
     command::run("conntrack", &["-D", "-p", "udp", "--dport", "1"])?;
     command::flush()?;
@@ -74,7 +74,7 @@ fn inserts(env: &Env, checks: &mut Checks) -> Result<()> {
         checks.equal(&what, netns.total(name), Some(ENTRIES + 2));
     }
     checks.equal("entries after conntrack -F", netns.entries, Some(0));
-    checks.equal("drift after conntrack -F", netns.drift, Some(0));
+    checks.equal("drift after conntrack -F", netns.count_drift, Some(0));
     let events = tick.events.received.zip(tick.events.lost).map(|(received, lost)| received + lost);
     let expected =
         tick.sum("inserts").zip(tick.sum("deletes")).map(|(inserts, deletes)| inserts + deletes);

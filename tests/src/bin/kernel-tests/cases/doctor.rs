@@ -104,13 +104,13 @@ impl Answer {
         self.verdicts().find(|one| one["subject"] == subject).cloned().unwrap_or_default()
     }
 
-    /// Expects the level of the verdict on `subject`, with every one of `words` in it.
-    fn expect(&self, checks: &mut Checks, subject: &str, level: &str, words: &[&str]) {
+    /// Expects the severity of the verdict on `subject`, with every one of `words` in it.
+    fn expect(&self, checks: &mut Checks, subject: &str, severity: &str, words: &[&str]) {
         let verdict = self.on(subject);
         checks.equal(
-            &format!("level of {subject} ({verdict})"),
-            verdict["level"].as_str(),
-            Some(level),
+            &format!("severity of {subject} ({verdict})"),
+            verdict["severity"].as_str(),
+            Some(severity),
         );
         for word in words {
             let text = verdict.to_string();
@@ -126,7 +126,7 @@ impl Answer {
     fn ends_with(&self, checks: &mut Checks, code: u8) {
         let bad: Vec<&Value> = self
             .verdicts()
-            .filter(|one| matches!(one["level"].as_str(), Some("warning" | "problem")))
+            .filter(|one| matches!(one["severity"].as_str(), Some("warning" | "critical")))
             .collect();
         let what = format!("exit code (verdicts: {bad:?})");
         checks.equal(&what, self.ended.status.code(), Some(code.into()));
@@ -161,13 +161,13 @@ fn everything(env: &Env, checks: &mut Checks) -> Result<()> {
     let attached: Vec<&str> =
         hooks.iter().filter_map(|hook| hook.attached_via.as_deref()).collect();
     let via = attached.first().copied().unwrap_or("none");
-    let level = if via.contains("kprobe") { "note" } else { "ok" };
+    let level = if via.contains("kprobe") { "info" } else { "ok" };
     let what = format!("{} of {} by {via}", attached.len(), hooks.len());
     answer.expect(checks, "hooks", level, &[&what]);
     let is_module = modules.contains_key("nf_conntrack");
     answer.expect(checks, "nf_conntrack", "ok", &[if is_module { "a module" } else { "built" }]);
     let has_btf = !is_module || Path::new("/sys/kernel/btf/nf_conntrack").exists();
-    answer.expect(checks, "BTF", if has_btf { "ok" } else { "note" }, &["vmlinux"]);
+    answer.expect(checks, "BTF", if has_btf { "ok" } else { "info" }, &["vmlinux"]);
     answer.expect(checks, "capabilities", "ok", &["root"]);
     answer.expect(checks, "fill", "ok", &[&format!("({FLOWS} of ")]);
     let tracks = if is_module { "rules use nft_ct (" } else { "entries, so something tracks" };
@@ -256,7 +256,7 @@ fn without_procfs(env: &Env, checks: &mut Checks) -> Result<()> {
     fs::create_dir_all(empty).context("cannot create a folder in /tmp")?;
     let answer = Answer::get(env, &["--path.procfs", empty])?;
     answer.ends_with(checks, 2);
-    answer.expect(checks, "nf_conntrack", "problem", &[empty, "--path.procfs"]);
+    answer.expect(checks, "nf_conntrack", "critical", &[empty, "--path.procfs"]);
 
     let ctmon = env.ctmon.to_str().context("the path of ctmon is UTF-8")?;
     for arguments in ["doctor", "doctor --output json"] {
@@ -375,7 +375,7 @@ fn surroundings(env: &Env, checks: &mut Checks) -> Result<()> {
     let _listener = Listener(listener);
     wait::until("a listener", wait::SHORT, || {
         let answer = Answer::get(env, &[])?;
-        Ok((answer.on("listeners")["level"] == "note").then_some(()))
+        Ok((answer.on("listeners")["severity"] == "info").then_some(()))
     })?;
 
     let _max = Limit::max(&env.init, 65_536)?;
@@ -392,7 +392,7 @@ fn surroundings(env: &Env, checks: &mut Checks) -> Result<()> {
     let answer = answer?;
     answer.ends_with(checks, 1);
     answer.expect(checks, "bypass", "warning", &["cilium_host", "bypass netfilter"]);
-    answer.expect(checks, "limit set by", "note", &[SETTINGS, "424242", "modules-load.d"]);
+    answer.expect(checks, "limit set by", "info", &[SETTINGS, "424242", "modules-load.d"]);
     answer.expect(checks, "size", "warning", &["nf_conntrack_buckets to"]);
     Ok(())
 }
@@ -406,9 +406,9 @@ fn without_conntrack(env: &Env, checks: &mut Checks) -> Result<()> {
     let _unloaded = Unloaded::new()?;
     let answer = Answer::get(env, &[])?;
     answer.ends_with(checks, 2);
-    answer.expect(checks, "nf_conntrack", "problem", &["not loaded", "modprobe", "--wait"]);
-    answer.expect(checks, "hooks", "note", &["not tried"]);
-    answer.expect(checks, "namespaces", "note", &[]);
+    answer.expect(checks, "nf_conntrack", "critical", &["not loaded", "modprobe", "--wait"]);
+    answer.expect(checks, "hooks", "info", &["not tried"]);
+    answer.expect(checks, "namespaces", "info", &[]);
     checks.that(
         "ctmon loads no module",
         !kernel::modules()?.contains_key("nf_conntrack"),

@@ -125,7 +125,7 @@ fn one_flood(env: &Env, checks: &mut Checks) -> Result<Vec<String>> {
     let tick = watch.quiet()?;
     let netns = tick.netns(own).cloned().unwrap_or_default();
     checks.equal("inserts", netns.total("inserts"), Some(sent));
-    checks.equal("drift", netns.drift, Some(0));
+    checks.equal("count_drift", netns.count_drift, Some(0));
     let events = tick.events;
     let sum = [events.received, events.sampled_out, events.lost].into_iter().sum::<Option<i64>>();
     checks.equal("received, sampled out and lost", sum, events.seen);

@@ -92,13 +92,13 @@ fn zero(env: &Env, checks: &mut Checks) -> Result<()> {
     let netns = watch.quiet_netns(inode)?;
     let sent = i64::try_from(sent).context("flows")?;
     checks.equal("inserts == sent", netns.total("inserts"), Some(sent));
-    checks.equal("drift", netns.drift, Some(0));
+    checks.equal("count_drift", netns.count_drift, Some(0));
     if refused.is_none() {
         checks.equal("every flow is taken", sent, 6_000);
         checks.equal("unlimited", netns.unlimited, true);
         checks.equal("entries_limit without a limit", netns.entries_limit, None);
         checks.equal("fill_ratio without a limit", netns.fill_ratio, None);
-        checks.equal("seconds_to_full without a limit", netns.seconds_to_full, None);
+        checks.equal("seconds_to_full_p50 without a limit", netns.seconds_to_full_p50, None);
         checks.that("a notice about the change", !watch.notices().is_empty(), "none");
     } else {
         checks.equal("unlimited", netns.unlimited, false);

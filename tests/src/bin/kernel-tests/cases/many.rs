@@ -197,7 +197,7 @@ fn come_and_go(env: &Env, checks: &mut Checks, number: usize) -> Result<()> {
     expect_ended(checks, &watch, made);
     let netns = tick.netns(own).cloned().unwrap_or_default();
     checks.equal("inserts of the survivor", netns.total("inserts"), Some(SENT_HERE));
-    checks.equal("drift of the survivor", netns.drift, Some(0));
+    checks.equal("drift of the survivor", netns.count_drift, Some(0));
     let cpus = thread::available_parallelism()?.get() as i64;
     // The survivor, and the initial namespace, may have come to another CPU.
     checks.that("blocks are given back", blocks <= blocks_before + 2 * cpus, blocks);
@@ -310,7 +310,7 @@ fn beyond_the_limit(
         checks.equal(&format!("{name} of all"), together(&watch, &tick, name), Some(flows));
     }
     let netns = tick.netns(own).cloned().unwrap_or_default();
-    checks.equal("drift of the first one", netns.drift, Some(0));
+    checks.equal("drift of the first one", netns.count_drift, Some(0));
     checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
     Ok(())
 }
@@ -330,7 +330,7 @@ fn expect_all(env: &Env, checks: &mut Checks, namespaces: &[Netns]) -> Result<()
     let flows = Some(i64::from(FLOWS));
     let wrong = namespaces.iter().filter_map(|netns| tick.netns(netns.inode())).filter(|netns| {
         netns.entries != flows
-            || netns.drift != Some(0)
+            || netns.count_drift != Some(0)
             || netns.name_kind.as_deref() != Some("ip_netns")
     });
     let wrong: Vec<_> = wrong.collect();

@@ -76,7 +76,7 @@ impl Traffic<'_> {
             checks.equal(&format!("{name} {when}"), netns.total(name), Some(FLOWS));
         }
         checks.equal(&format!("entries {when}"), netns.entries, Some(FLOWS));
-        checks.equal(&format!("drift {when}"), netns.drift, Some(0));
+        checks.equal(&format!("drift {when}"), netns.count_drift, Some(0));
         self.clear()
     }
 

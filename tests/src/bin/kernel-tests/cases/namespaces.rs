@@ -74,7 +74,7 @@ fn expect_own(checks: &mut Checks, whose: &str, tick: &Tick, inode: u64, sent: i
     let netns = tick.netns(inode).cloned().unwrap_or_default();
     checks.equal(&format!("inserts of {whose}"), netns.total("inserts"), Some(sent));
     checks.equal(&format!("entries of {whose}"), netns.entries, Some(sent));
-    checks.equal(&format!("drift of {whose}"), netns.drift, Some(0));
+    checks.equal(&format!("drift of {whose}"), netns.count_drift, Some(0));
 }
 
 fn gone(watch: &mut Watch, inode: u64) -> Result<Tick> {

@@ -85,7 +85,7 @@ fn expect(checks: &mut Checks, when: &str, netns: &Seen, inserts: i64, deletes: 
 
 fn right_again(checks: &mut Checks, when: &str, netns: &Seen) -> Result<()> {
     checks.equal(&format!("entries {when}"), netns.entries, Some(kernel::count()?));
-    checks.equal(&format!("drift {when}"), netns.drift, Some(0));
+    checks.equal(&format!("drift {when}"), netns.count_drift, Some(0));
     let max = kernel::max()?;
     checks.equal(&format!("entries_limit {when}"), netns.entries_limit, Some(max));
     Ok(())
@@ -122,8 +122,8 @@ fn exact(env: &Env, checks: &mut Checks) -> Result<()> {
         // What its events do not tell is no 0.
         ("allocs", None),
         ("frees", None),
-        ("table_full", None),
-        ("evictions", None),
+        ("table_full_drops", None),
+        ("early_drops", None),
         ("deletes_by_cause_kernel", None),
         ("deletes_by_cause_netns_exit", None),
         ("insert_failed_clash", None),
@@ -160,7 +160,7 @@ fn exact(env: &Env, checks: &mut Checks) -> Result<()> {
     expect(checks, "after a flush", &netns, inserts, inserts)?;
     checks.equal("by a user", netns.total("deletes_by_cause_user"), Some(inserts - expired));
     checks.equal("the last entries", netns.entries, Some(0));
-    checks.equal("missed_at_most", tick.missed_at_most, Some(0));
+    checks.equal("missed_calls_max", tick.missed_calls_max, Some(0));
     checks.equal("events seen", tick.events.seen, Some(2 * inserts));
     checks.equal("events received", tick.events.received, Some(2 * inserts));
     let live = tick.flows.get("live").and_then(serde_json::Value::as_i64);
@@ -189,7 +189,7 @@ fn lost(env: &Env, checks: &mut Checks) -> Result<()> {
     let netns = tick.netns(inode).cloned().unwrap_or_default();
     let lost = tick.events.lost.unwrap_or_default();
     checks.that("events are lost", lost > 0, tick.events);
-    checks.equal("missed_at_most", tick.missed_at_most, Some(lost));
+    checks.equal("missed_calls_max", tick.missed_calls_max, Some(lost));
     let inserts = netns.total("inserts").unwrap_or_default();
     checks.equal("inserts + lost == sent", inserts + lost, sent(&outcomes[0])?);
     checks.that("a tick without a rate", watch.ticks_without_a_rate() > 0, &netns);
@@ -252,7 +252,7 @@ fn ends(env: &Env, checks: &mut Checks) -> Result<()> {
     let sent_second = second.send(150, checks)?;
     let netns = watch.quiet_netns(inode)?;
     checks.equal("inserts of the second", netns.total("inserts"), Some(sent_second));
-    checks.equal("drift of the second", netns.drift, Some(0));
+    checks.equal("drift of the second", netns.count_drift, Some(0));
 
     drop(second);
     // Its count can be read as long as it is there.
@@ -279,7 +279,7 @@ fn helped(env: &Env, checks: &mut Checks) -> Result<()> {
         wait::until(&format!("{sent} inserts in the netns {inode}"), wait::SHORT, || {
             Ok((served.metrics()?.value(&series) == Some(sent as f64)).then_some(()))
         })?;
-        checks.equal("drift", served.metrics()?.of("ctmon_count_drift", inode), Some(0.0));
+        checks.equal("count_drift", served.metrics()?.of("ctmon_count_drift", inode), Some(0.0));
     }
     let ended = served.terminate()?;
     checks.equal("ctmon ends with 0", ended.status.code(), Some(0));

@@ -63,6 +63,6 @@ fn offloaded(env: &Env, checks: &mut Checks) -> Result<()> {
     for name in ["deletes", "deletes_by_status_offloaded_tcp", "deletes_by_cause_user"] {
         checks.equal(name, netns.total(name), Some(1));
     }
-    checks.equal("drift", netns.drift, Some(0));
+    checks.equal("count_drift", netns.count_drift, Some(0));
     Ok(())
 }

@@ -70,7 +70,7 @@ fn text(path: &Path) -> Result<&str> {
 
 /// Waits until the namespace is quiet and all is counted.
 fn quiet(served: &Served, inode: u64, allocs: f64) -> Result<()> {
-    wait::until(&format!("{allocs} allocs and no drift"), wait::SHORT, || {
+    wait::until(&format!("{allocs} allocs and no count_drift"), wait::SHORT, || {
         let metrics = served.metrics()?;
         let is_quiet = metrics.of("ctmon_allocs_total", inode) == Some(allocs)
             && metrics.of("ctmon_entries_uncertainty", inode) == Some(0.0)

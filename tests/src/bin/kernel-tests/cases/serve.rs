@@ -87,7 +87,7 @@ fn counts(env: &Env, checks: &mut Checks) -> Result<()> {
     let max = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?;
     let max: f64 = max.trim().parse()?;
     checks.equal("limit", series("ctmon_entries_limit", ""), Some(max));
-    checks.equal("sources", metrics.value("ctmon_sources_opened_total"), Some(1.0));
+    checks.equal("sources", metrics.value("ctmon_source_opens_total"), Some(1.0));
     checks.that(
         "memory and descriptors are told",
         metrics.value("process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6)
@@ -208,7 +208,7 @@ fn tries_again(env: &Env, checks: &mut Checks) -> Result<()> {
     wait::until("inserts after that", wait::SHORT, || {
         Ok((served.metrics()?.of("ctmon_allocs_total", own) == Some(50.0)).then_some(()))
     })?;
-    let opened = served.metrics()?.value("ctmon_sources_opened_total");
+    let opened = served.metrics()?.value("ctmon_source_opens_total");
     checks.equal("sources", opened, Some(2.0));
     checks.equal("exit code", served.terminate()?.status.code(), Some(0));
     Ok(())
@@ -231,7 +231,7 @@ fn module(env: &Env, checks: &mut Checks) -> Result<()> {
     })?;
     unloaded.put_back()?;
     wait::until("programs again", wait::SHORT, || {
-        let opened = served.metrics()?.value("ctmon_sources_opened_total");
+        let opened = served.metrics()?.value("ctmon_source_opens_total");
         let ready = served.get("/readyz")?.status == 200;
         Ok((opened >= Some(3.0) && ready).then_some(()))
     })?;

@@ -123,11 +123,11 @@ fn soak(env: &Env, checks: &mut Checks) -> Result<()> {
         let metrics = served.metrics()?;
         Ok((metrics.of("ctmon_entries", own) == Some(0.0)).then_some(metrics))
     })?;
-    checks.equal("drift", metrics.of("ctmon_count_drift", own), Some(0.0));
+    checks.equal("count_drift", metrics.of("ctmon_count_drift", own), Some(0.0));
     let inserts =
         format!("ctmon_inserts_total{{netns=\"{own}\",path=\"packet\",protocol=\"udp\"}}");
     checks.equal("inserts", metrics.value(&inserts), Some(flows as f64));
-    checks.equal("sources", metrics.value("ctmon_sources_opened_total"), Some(1.0));
+    checks.equal("sources", metrics.value("ctmon_source_opens_total"), Some(1.0));
     let ended = served.terminate()?;
     checks.equal("exit code", ended.status.code(), Some(0));
     expect_no_panic(checks, "serve", &ended.stderr);

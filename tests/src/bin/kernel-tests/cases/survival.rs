@@ -57,7 +57,7 @@ fn expect_exact(checks: &mut Checks, served: &Served, inode: u64, sent: u64) -> 
     let inserts =
         format!("ctmon_inserts_total{{netns=\"{inode}\",path=\"packet\",protocol=\"udp\"}}");
     checks.equal("inserts", metrics.value(&inserts), Some(all));
-    checks.equal("sources opened", metrics.value("ctmon_sources_opened_total"), Some(1.0));
+    checks.equal("sources opened", metrics.value("ctmon_source_opens_total"), Some(1.0));
     Ok(())
 }
 

@@ -58,13 +58,13 @@ fn victims(env: &Env, checks: &mut Checks) -> Result<()> {
     let of_evicted = watch.take_victims();
     drop(held);
 
-    let told = !watch.cannot_tell("victims_refused");
-    for (kind, host, ticks) in [("refused", 2, of_refused), ("evicted", 3, of_evicted)] {
-        if kind == "refused" && !told {
-            checks.total("victims of kind refused", None, 0, true);
+    let told = !watch.cannot_tell("victims_table_full_drop");
+    for (kind, host, ticks) in [("table_full_drop", 2, of_refused), ("early_drop", 3, of_evicted)] {
+        if kind == "table_full_drop" && !told {
+            checks.total("victims of kind table_full_drop", None, 0, true);
             continue;
         }
-        checks.that(&format!("victims that were {kind}"), !ticks.is_empty(), ());
+        checks.that(&format!("victims of kind {kind}"), !ticks.is_empty(), ());
         let most = ticks.iter().map(Vec::len).max().unwrap_or_default();
         checks.that("no more than 16 in a tick", most <= VICTIMS, most);
         let wrong = |victim: &&Victim| {
@@ -77,13 +77,13 @@ fn victims(env: &Env, checks: &mut Checks) -> Result<()> {
         };
         let all: Vec<&Victim> = ticks.iter().flatten().collect();
         checks.that(
-            &format!("every victim that was {kind} is a flow of the test"),
+            &format!("every victim of kind {kind} is a flow of the test"),
             !all.iter().any(wrong),
             all.iter().find(|victim| wrong(victim)),
         );
         let tuples: BTreeSet<String> =
             all.iter().map(|victim| format!("{:?}", victim.original)).collect();
-        checks.equal(&format!("each that was {kind} once"), tuples.len(), all.len());
+        checks.equal(&format!("each of kind {kind} once"), tuples.len(), all.len());
     }
     Ok(())
 }

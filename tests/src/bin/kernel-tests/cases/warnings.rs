@@ -49,7 +49,7 @@ fn warns(env: &Env, checks: &mut Checks) -> Result<()> {
     let mut arguments = vec!["--log-format", "json", "--notify.command-writes", writes];
     arguments.extend(command.iter().map(String::as_str));
     let served = Served::start(env, &arguments)?;
-    let level = || anyhow::Ok(served.metrics()?.of("ctmon_warning_state", own));
+    let level = || anyhow::Ok(served.metrics()?.of("ctmon_severity", own));
     wait::until("a level", wait::SHORT, || Ok((level()? == Some(0.0)).then_some(())))?;
 
     let plan = Plan { rate: Some(RATE), ..Plan::new(Protocol::Udp, Family::Ipv4, 30_000) };
@@ -70,10 +70,11 @@ fn warns(env: &Env, checks: &mut Checks) -> Result<()> {
         checks.that("a change in the log, and for the command", false, (logged, heard));
         return Ok(());
     };
-    checks.equal("level in the log", logged["state"].as_str(), Some("critical"));
-    checks.equal("the same for the command", heard["reason"].as_str(), logged["message"].as_str());
-    let signs: BTreeSet<&str> = logged["signs"].as_str().unwrap_or_default().split(',').collect();
-    checks.that("it is the forecast that warns", signs.contains("full_soon"), &signs);
+    checks.equal("severity in the log", logged["severity"].as_str(), Some("critical"));
+    checks.equal("the same for the command", heard["message"].as_str(), logged["message"].as_str());
+    let conditions: BTreeSet<&str> =
+        logged["conditions"].as_str().unwrap_or_default().split(',').collect();
+    checks.that("it is the forecast that warns", conditions.contains("full_soon"), &conditions);
     let reason = logged["message"].as_str().unwrap_or_default();
     for word in [&format!("netns {own}"), "of 12,000", "full in "] {
         checks.that(&format!("the reason has {word:?}"), reason.contains(word), reason);
@@ -95,7 +96,7 @@ fn reloads(env: &Env, checks: &mut Checks) -> Result<()> {
     fs::write(&file, FILL)?;
     let mut served = Served::start(env, &["--config", file.to_str().context("a strange folder")?])?;
     causes::send(checks, causes::udp(600))?;
-    let level = |served: &Served| anyhow::Ok(served.metrics()?.of("ctmon_warning_state", own));
+    let level = |served: &Served| anyhow::Ok(served.metrics()?.of("ctmon_severity", own));
     let until = |served: &Served, expected: f64| {
         wait::until(&format!("level {expected}"), wait::SHORT, || {
             Ok((level(served)? == Some(expected)).then_some(()))
@@ -159,5 +160,5 @@ fn reload(served: &mut Served, file: &Path, text: &str) -> Result<String> {
 /// The changes of a namespace among lines of JSON.
 fn changes(lines: &str, netns: u64) -> Vec<Value> {
     let objects = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    objects.filter(|line| line["kind"] == "warning" && line["netns"] == netns).collect()
+    objects.filter(|line| line["kind"] == "warning" && line["netns_inode"] == netns).collect()
 }

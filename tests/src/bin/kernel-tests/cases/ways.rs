@@ -62,7 +62,7 @@ fn same_numbers(env: &Env, checks: &mut Checks) -> Result<()> {
         by_kprobe.total("deletes") > Some(1000),
         &by_kprobe,
     );
-    checks.that("evictions", by_kprobe.total("evictions") > Some(0), &by_kprobe);
+    checks.that("early_drops", by_kprobe.total("early_drops") > Some(0), &by_kprobe);
     checks.note(format!("{sent} packets sent"));
     for watch in watches {
         checks.equal("ctmon ends with 0", watch.terminate()?.status.code(), Some(0));
@@ -112,7 +112,7 @@ fn compare(
         );
     }
     for netns in &seen {
-        checks.equal(&format!("drift {when}"), netns.drift, Some(0));
+        checks.equal(&format!("drift {when}"), netns.count_drift, Some(0));
     }
     checks.equal(&format!("entries {when}"), by_kprobe.entries, by_fentry.entries);
     Ok(seen)
