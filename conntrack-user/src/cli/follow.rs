@@ -24,9 +24,9 @@ Columns:
   NET/s    change of the count, a second
   DROPS    packets dropped in the tick because the table was full
   EVICT    entries evicted early in the tick to make room
-  FULLIN   time until the table is full, as likely sooner as later; -: not within 3 h
-  DRIFT    the kernel's count less ours: 0 unless something was missed; ~: not to be told now
-A question mark stands for what cannot be told.
+  FULLIN   median forecast of the time until the table is full; -: not within 3 h
+  DRIFT    the kernel's count less ours: 0 unless something was missed; ~: not available at this moment
+A question mark stands for what is not available.
 
 Below a line, when what becomes of the table has changed, and every 10 s while it fills or is
 full: the forecast, with the interval that holds the time in eight of ten cases, and why.

@@ -83,3 +83,64 @@ fn the_glossary_is_the_table() {
         rows.keys().filter(|row| row.starts_with('`') && !expected.contains_key(**row)).collect();
     assert_eq!(others, Vec::<&&str>::new());
 }
+
+/// Old names of the table in CHANGELOG.md that name nothing else today: members, values and metrics.
+fn retired() -> BTreeSet<String> {
+    let changelog = include_str!("../../../CHANGELOG.md");
+    let rows = changelog.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.split(" | ").collect();
+        match cells[..] {
+            [old, _] if old.starts_with("`ctmon_") => Some(old),
+            [_, old, _, _] => Some(old),
+            _ => None,
+        }
+    });
+    let names = rows.flat_map(|old| old.split('`').skip(1).step_by(2)).map(|old| {
+        let old = old.split('{').next().unwrap_or_default().trim_end_matches("_total");
+        old.rsplit(['.', ' ']).next().unwrap_or_default().to_owned()
+    });
+    // Of `status --full-within` it still is the name.
+    let is_retired =
+        |name: &String| name.contains('_') && name != "full_within" && find(name).is_none();
+    names.filter(is_retired).collect()
+}
+
+/// Code, rules and scenarios; what is read of old recordings may have old names.
+#[test]
+fn retired_names_are_gone() {
+    let retired = retired();
+    assert!(retired.len() > 20 && retired.contains("table_full"), "{retired:?}");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let mut folders: Vec<std::path::PathBuf> = [
+        "conntrack-ebpf/src",
+        "conntrack-user/src",
+        "contrib",
+        "docs",
+        "tests/src",
+        "tests/scenarios",
+        "xtask/src",
+    ]
+    .map(|folder| format!("{root}/{folder}").into())
+    .into();
+    let mut found = vec![];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            // Of pictures and this file nothing is read.
+            let Ok(text) = std::fs::read_to_string(&entry) else { continue };
+            if entry.ends_with("vocabulary/tests.rs") {
+                continue;
+            }
+            for line in text.lines().filter(|line| !line.contains("alias = ")) {
+                let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                if words.any(|word| retired.contains(word.trim_end_matches("_total"))) {
+                    found.push(format!("{}: {}", entry.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}

@@ -33,7 +33,7 @@ struct Case {
     says: &'static [&'static str],
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case {
         name: "filling",
         recording: "forecast/leak",
@@ -60,6 +60,14 @@ const CASES: [Case; 5] = [
             MARKUP,
             "Dropped last",
         ],
+    },
+    // The picture of docs/page.md: a node as it was.
+    Case {
+        name: "node",
+        recording: "page/drops",
+        seconds: 80.0,
+        change: |_| (),
+        says: &["■ full", "packets dropped", "Dropped last"],
     },
     Case {
         name: "procfs",

@@ -170,7 +170,7 @@ fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
     checks.equal("entries == the kernel's count", last.entries, Some(count));
     checks.equal("inserts == sent", last.total("inserts"), i64::try_from(sent.sent).ok());
     checks.equal(
-        "table_full == the kernel's drops",
+        "table_full_drops == the kernel's drops",
         last.total("table_full_drops"),
         stat.get("drop").copied(),
     );
