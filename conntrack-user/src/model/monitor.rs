@@ -130,7 +130,7 @@ impl Monitor {
         if reading.overflow != Totals::default() && !self.overflow_said {
             self.overflow_said = true;
             notices.push(
-                "more network namespaces than can be told apart: what is counted in those beyond is \
+                "more network namespaces than can be counted apart: what is counted in those beyond is \
                  shown together"
                     .into(),
             );

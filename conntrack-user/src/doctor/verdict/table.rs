@@ -87,7 +87,7 @@ fn namespaces(facts: &Facts) -> Verdict {
         Fact::Known(0) => {}
         Fact::Known(1) => what.push("1 process hides its own".into()),
         Fact::Known(hidden) => what.push(format!("{hidden} processes hide theirs")),
-        Fact::Unavailable(why) => what.push(format!("others not available: {why}")),
+        Fact::Unavailable(why) => what.push(format!("others are not available: {why}")),
     }
     let what = what.join(", ");
     if namespaces.read.is_empty() {
@@ -150,7 +150,7 @@ fn tracking(facts: &Facts) -> Verdict {
             .advice("if there should be entries: a rule such as `ct state established accept`");
         }
     };
-    new(Severity::Info, format!("no entries; whether a rule tracks not available: {why_not}"))
+    new(Severity::Info, format!("no entries; whether a rule tracks is not available: {why_not}"))
 }
 
 fn fill(facts: &Facts, thresholds: &Thresholds) -> Verdict {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use conntrack_tests::traffic::{Family, Plan, Protocol};
+use conntrack_user::view::json::SCHEMA_VERSION;
 use serde_json::Value;
 
 use super::{TRACK, expect_no_panic};
@@ -62,7 +63,7 @@ fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
                     checks.equal(
                         &format!("{what}: schema_version"),
                         json["schema_version"].as_i64(),
-                        Some(2),
+                        Some(SCHEMA_VERSION.into()),
                     );
                 }
             }
