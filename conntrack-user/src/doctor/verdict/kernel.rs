@@ -247,7 +247,9 @@ fn no_hooks(facts: &Facts, reason: &str) -> Verdict {
     ];
     let causes: Vec<&str> =
         causes.iter().filter(|(is_one, _)| *is_one).map(|(_, subject)| *subject).collect();
-    let advice = if !causes.is_empty() {
+    let advice = if reason == ebpf::LEFT_OUT {
+        "use a ctmon that `cargo xtask build` has built".into()
+    } else if !causes.is_empty() {
         format!("see {}", causes.join(" and "))
     } else if process.capabilities.known().is_none() {
         NO_PROCFS.into()

@@ -323,6 +323,15 @@ fn no_hook_at_all() {
                 &["--bundle"],
             ),
             (
+                "a build without programs",
+                |f| {
+                    f.kernel.module_btf = unknown();
+                    f.attach.hooks = Fact::Unavailable(ebpf::LEFT_OUT.into());
+                },
+                Warning,
+                &["without its kernel programs", "use a ctmon", "polled from procfs"],
+            ),
+            (
                 "nothing at all",
                 |f| {
                     refused(f);

@@ -69,6 +69,7 @@ pub fn attach(options: &Options) -> Result<(Parts, Attachment)> {
         options.rings.is_none_or(|rings| rings.is_power_of_two() && rings as usize <= RINGS),
         "there are 1, 2, 4 or {RINGS} ring buffers"
     );
+    load::require(load::OBJECT)?;
     // Before 5.11 maps count as locked memory.
     limits::raise(libc::RLIMIT_MEMLOCK);
     let kernel = Kernel::read(options)?;

@@ -35,6 +35,7 @@ impl Bench {
     /// # Errors
     /// The kernel's.
     pub fn new(events: bool) -> Result<Self> {
+        load::require(OBJECT)?;
         limits::raise(libc::RLIMIT_MEMLOCK);
         let jiffy = windows::jiffy().context("this kernel does not tell how long a jiffy is")?;
         let config = Config {

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{Ebpf, EbpfLoader, programs::KProbe};
 use aya_obj::{Object, generated::bpf_attach_type};
 use conntrack_ebpf::{Config, MAX_NETNS, SLOTS, blocks, window_slots};
@@ -24,9 +24,22 @@ use super::{
     rings,
 };
 
-/// The object file, built by build.rs.
+/// Object file of the programs, built by build.rs; empty where `AYA_BUILD_SKIP` left it out.
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ctmon-ebpf"));
+
+/// Error of a ctmon whose object files are empty.
+pub const LEFT_OUT: &str = "this ctmon was built without its kernel programs (AYA_BUILD_SKIP); \
+                            `cargo xtask build` builds one with them";
+
+/// Requires that the build has put programs into the object file `bytes`.
+///
+/// # Errors
+/// [`LEFT_OUT`]
+pub(super) fn require(bytes: &[u8]) -> Result<()> {
+    ensure!(!bytes.is_empty(), LEFT_OUT);
+    Ok(())
+}
 
 /// Creates the maps of the object file `bytes` and freezes `config`. Of the programs in the result, only kprobes are used.
 /// `netns`: how many namespaces are told apart, at most [`MAX_NETNS`].

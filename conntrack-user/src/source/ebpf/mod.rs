@@ -39,6 +39,7 @@ use crate::model::{
 use asked::Asked;
 pub use attach::is_refused;
 use hook::{Family, Hook};
+pub use load::LEFT_OUT;
 use mapped::Mapped;
 use parts::{Open, Parts};
 use plan::{HookReport, State};
