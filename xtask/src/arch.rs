@@ -90,4 +90,9 @@ impl Arch {
     pub(crate) fn is_host(&self) -> bool {
         self.rust == std::env::consts::ARCH
     }
+
+    /// Flag of rustc that aya-build sets: whose registers a kprobe sees.
+    pub(crate) fn bpf_cfg(&self) -> String {
+        format!("--cfg=bpf_target_arch=\"{}\"", self.rust)
+    }
 }

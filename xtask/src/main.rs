@@ -3,6 +3,7 @@
 mod arch;
 mod bench;
 mod build;
+mod check;
 mod emulator;
 mod files;
 mod incident;
@@ -38,7 +39,9 @@ enum Task {
     Build(build::Args),
     /// Run the monitor: on this host if its kernel takes it, else in a VM whose table fills.
     Run(run::Args),
-    /// Unit tests, then the kernel tests in VMs, then one line with the sum.
+    /// Check format, lints, documentation and unit tests; no VM.
+    Check,
+    /// Check, then run the kernel tests in VMs, then print one line with the sum.
     Test(test::Args),
     /// Look at the page of `ctmon serve` in a browser without a screen.
     Page(page::Args),
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Build(args) => build::run(&args),
         Task::Run(args) => run::run(&args),
+        Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
         Task::Prometheus => prometheus::run(),
         Task::Incident(args) => incident::run(&args),

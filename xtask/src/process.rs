@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     fmt::Write as _,
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
@@ -32,6 +33,9 @@ impl Lines {
     }
 }
 
+/// Variable that makes conntrack-user/build.rs leave out the kernel programs.
+pub(crate) const SKIP_EBPF: &str = "AYA_BUILD_SKIP";
+
 /// How much of a failed program's output an error shows.
 const SHOWN_LINES: usize = 20;
 
@@ -49,11 +53,26 @@ pub(crate) fn command(program: &str) -> Command {
     Command::new(find(program).unwrap_or_else(|| program.into()))
 }
 
-/// Cargo itself, in the root of the workspace.
+/// Cargo itself, in the root of the workspace, without [`SKIP_EBPF`]: what it builds has its kernel programs.
 pub(crate) fn cargo() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(crate::workspace::root());
+    let mut cargo = Command::new(cargo_program());
+    cargo.current_dir(crate::workspace::root()).env_remove(SKIP_EBPF);
+    // `cargo run` sets these for xtask. ring's build script depends on them: ring and all that needs it would be compiled
+    // again after each cargo that is started without xtask.
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_xtask(&name.to_string_lossy())) {
+        cargo.env_remove(name);
+    }
     cargo
+}
+
+/// Whether `cargo run` sets the variable `name` to something of the package that it runs.
+fn is_of_xtask(name: &str) -> bool {
+    ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Path of the cargo that runs this program.
+pub(crate) fn cargo_program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Runs a program to its end and returns what it wrote to its standard output.
@@ -87,11 +106,21 @@ pub(crate) fn status(command: &mut Command, why: &str) -> Result<ExitStatus> {
     command.status().with_context(|| format!("cannot start {}, needed {why}", line(command)))
 }
 
-/// The command as one would type it.
+/// The command as one would type it, with the variables that it sets.
 pub(crate) fn line(command: &Command) -> String {
-    let mut line = command.get_program().to_string_lossy().into_owned();
+    let mut line = String::new();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{}={} ", name.display(), quote(&value.to_string_lossy()));
+        }
+    }
+    if command.get_program() == cargo_program() {
+        line.push_str("cargo");
+    } else {
+        line.push_str(&command.get_program().to_string_lossy());
+    }
     for argument in command.get_args() {
-        // Writing to a String cannot fail.
         let _ = write!(line, " {}", quote(&argument.to_string_lossy()));
     }
     format!("`{line}`")
@@ -120,6 +149,8 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]
@@ -129,6 +160,23 @@ mod tests {
         assert_eq!(quote("two words; $HOME"), "'two words; $HOME'");
         assert_eq!(quote("it's"), r"'it'\''s'");
         assert_eq!(quote("~"), "'~'");
+    }
+
+    #[test]
+    fn a_line_has_the_variables_and_the_arguments() {
+        let mut command = Command::new("true");
+        command.env("FLAGS", "-D warnings").env_remove("OTHER").args(["--a", "b c"]);
+        assert_eq!(line(&command), "`FLAGS='-D warnings' true --a 'b c'`");
+        let mut cargo = cargo();
+        assert_eq!(line(cargo.arg("doc")), "`cargo doc`");
+    }
+
+    #[test]
+    fn no_variable_leaves_out_the_kernel_programs() {
+        let cargo = cargo();
+        assert!(cargo.get_envs().any(|variable| variable == (OsStr::new(SKIP_EBPF), None)));
+        assert!(is_of_xtask("CARGO_PKG_NAME") && is_of_xtask("CARGO_MANIFEST_DIR"));
+        assert!(!is_of_xtask("CARGO_HOME") && !is_of_xtask("CARGO_TARGET_DIR"));
     }
 
     #[test]

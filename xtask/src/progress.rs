@@ -20,9 +20,22 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     if bar.is_hidden() {
         note(&format!("{what} ..."));
     }
+    timed(what, || {
+        let result = work();
+        bar.finish_and_clear();
+        result
+    })
+}
+
+/// Does one long step that prints by itself: one line before it, and one with the total.
+pub(crate) fn loud_step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    note(&format!("{what} ..."));
+    timed(what, work)
+}
+
+fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     let result = work();
-    bar.finish_and_clear();
     let failed = if result.is_ok() { "" } else { ": failed" };
     eprintln!("{:>6.1} s  {what}{failed}", started.elapsed().as_secs_f64());
     result
@@ -42,6 +55,7 @@ pub(crate) fn error(error: &Error) {
     }
 }
 
-fn colours() -> bool {
+/// Whether standard error shows colours.
+pub(crate) fn colours() -> bool {
     stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

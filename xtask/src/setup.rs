@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: programs and tools that building and testing need. Quick when nothing is missing.
 
 use std::{
-    env, fs,
+    fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     arch::{Arch, ArchArgs},
     emulator,
-    process::{command, find, output, text},
+    process::{cargo_program, command, find, output, text},
     progress::{note, step},
     workspace,
 };
@@ -126,7 +126,7 @@ pub(crate) fn ensure(arch: &Arch) -> Result<()> {
         needs.push(llvm_need(&llvm));
     }
     install_missing(&needs)?;
-    rust_src()?;
+    rust_components()?;
     rust_std(arch)?;
     if !linker_works {
         step(&format!("build bpf-linker {BPF_LINKER} for LLVM {llvm}"), || {
@@ -218,13 +218,18 @@ fn instructions(missing: &[&Need]) -> String {
     )
 }
 
-/// The kernel programs build `core` for a target that has no prebuilt one.
-fn rust_src() -> Result<()> {
-    component(
-        "lib/rustlib/src/rust/library/core/Cargo.toml",
-        &["component", "add", "rust-src"],
-        "the sources of `core`, for the kernel programs",
-    )
+/// Adds the components that rust-toolchain.toml names, where rustup has not.
+fn rust_components() -> Result<()> {
+    const CORE: &str = "lib/rustlib/src/rust/library/core/Cargo.toml";
+    for (path, name, what) in [
+        // The kernel programs build `core` for a target that has no prebuilt one.
+        (CORE, "rust-src", "the sources of `core`, for the kernel programs"),
+        ("bin/cargo-fmt", "rustfmt", "rustfmt, for `cargo xtask check`"),
+        ("bin/cargo-clippy", "clippy", "clippy, for `cargo xtask check`"),
+    ] {
+        component(path, &["component", "add", name], what)?;
+    }
+    Ok(())
 }
 
 /// The standard library that programs in a VM are made with.
@@ -247,7 +252,7 @@ fn component(path: &str, rustup_arguments: &[&str], what: &str) -> Result<()> {
         return Ok(());
     }
     if find("rustup").is_none() {
-        bail!("{} has no {path}: install {what}, for it", sysroot.trim());
+        bail!("{} has no {path}: install {what}", sysroot.trim());
     }
     let mut rustup = command("rustup");
     rustup.args(rustup_arguments).current_dir(workspace::root());
@@ -259,7 +264,7 @@ fn component(path: &str, rustup_arguments: &[&str], what: &str) -> Result<()> {
 
 fn build_linker(linker: &Path, llvm: &str) -> Result<()> {
     // Not in the workspace: its lock file and pinned profile are not meant for this.
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::new(cargo_program());
     cargo.args([
         "install",
         "bpf-linker",

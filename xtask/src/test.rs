@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     num::NonZero,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -14,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
     arch::{Arch, ArchArgs},
-    build,
+    build, check,
     files::Files,
     ordered,
     process::{self, Sink, quoted},
@@ -59,15 +58,16 @@ impl KernelArgs {
     }
 }
 
-/// Unit tests, documentation, what is shipped for Prometheus, then kernel tests, on this host those that may.
+/// `cargo xtask check`, what is shipped for Prometheus, then kernel tests, on this host those that may.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(args.kernels.arch.arch)?;
-    let mut sum = unit_tests()?;
-    sum += documentation()?;
+    let checked = check::all()?;
+    let mut sum = checked.sum;
     sum += prometheus::check();
     sum += host_tests(args.kernels.arch.arch)?;
     let (kernels, complete) = kernel_tests(&args.kernels);
     sum += kernels;
+    checked.repeat_failures();
     Ok(close(sum, complete))
 }
 
@@ -79,37 +79,9 @@ pub(crate) fn run_kernels(args: &KernelArgs) -> Result<ExitCode> {
 }
 
 /// Says how it all ended; the sum is the last line.
-fn close(sum: Tally, complete: bool) -> ExitCode {
+pub(crate) fn close(sum: Tally, complete: bool) -> ExitCode {
     println!("{sum}");
     if sum.failed == 0 && complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn unit_tests() -> Result<Tally> {
-    let mut cargo = process::cargo();
-    cargo.args(["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped());
-    let mut child =
-        cargo.spawn().with_context(|| format!("cannot start {}", process::line(&cargo)))?;
-    let mut sum = Tally::default();
-    for line in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
-        let line = line.context("cannot read what the unit tests say")?;
-        println!("{line}");
-        sum += Tally::from_cargo(&line).unwrap_or_default();
-    }
-    let status = child.wait().context("cannot learn how the unit tests ended")?;
-    // They may not even compile, or one may have taken the whole program down.
-    if !status.success() && sum.failed == 0 {
-        sum += Tally::NO_RESULT;
-    }
-    Ok(sum)
-}
-
-/// A link in the code's documentation that leads nowhere is a failure; nothing else is counted.
-fn documentation() -> Result<Tally> {
-    let mut cargo = process::cargo();
-    cargo.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
-    cargo.env("RUSTDOCFLAGS", "-D warnings");
-    let status = process::status(&mut cargo, "to check the documentation")?;
-    Ok(if status.success() { Tally::default() } else { Tally::NO_RESULT })
 }
 
 /// Seconds that the tests on the host may take. They take some 16 on a machine that is not busy.
