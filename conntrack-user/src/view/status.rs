@@ -231,14 +231,7 @@ mod tests {
             assert_eq!(judge(&tick, limits).severity, expected, "{limits:?}");
             assert!(is_decided(&tick, limits));
         }
-        let start = Origin {
-            kernel_release: "6.12".into(),
-            source: "procfs".into(),
-            counting_since_ns: None,
-            bpf_map_memory_bytes: None,
-            hooks: vec![],
-            unavailable: vec![],
-        };
+        let start = Origin::example();
         let text = text(&tick, &start, judge(&tick, within(600.0, 0.5)));
         let first = text.lines().next().unwrap_or_default();
         assert_eq!(first, "CRITICAL: 50% likely to be full within 10 min in netns blue");
@@ -270,14 +263,7 @@ no forecast of 2 tables: not enough is known yet
         let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: None };
         let first = |tables: &[(Entries, Limit)]| {
             let tick = tick(tables);
-            let start = Origin {
-                kernel_release: "6.12".into(),
-                source: "procfs".into(),
-                counting_since_ns: None,
-                bpf_map_memory_bytes: None,
-                hooks: vec![],
-                unavailable: vec![],
-            };
+            let start = Origin::example();
             let text = text(&tick, &start, judge(&tick, limits));
             text.lines().next().unwrap_or_default().to_owned()
         };

@@ -14,14 +14,7 @@ use crate::{
 fn latest(most_apart: usize, tick: Option<Tick>) -> Metrics {
     let mut latest = Latest::new(most_apart);
     if let Some(tick) = tick {
-        let origin = Origin {
-            kernel_release: "6.12.1".into(),
-            source: "ebpf".into(),
-            counting_since_ns: None,
-            bpf_map_memory_bytes: None,
-            hooks: vec![],
-            unavailable: vec![],
-        };
+        let origin = Origin::example();
         latest.open(&Start { time: tick.time, cpus: 2, origin });
         latest.take(tick);
     }
