@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Renames ctmon's JSON of schema version 2 to version 3, by the table in CHANGELOG.md.
 
-    contrib/schema-2-to-3.py < old.jsonl > new.jsonl
+    contrib/schema-2-to-3.py < old.jsonl > new.jsonl      one object a line
     contrib/schema-2-to-3.py --compare OLD_CTMON NEW_CTMON RECORDING...
 
 --compare replays each recording with both programs, renames what the old one wrote and prints each line that differs.
@@ -12,7 +12,8 @@ import pathlib
 import subprocess
 import sys
 
-CHANGELOG = pathlib.Path(__file__).parent.parent / "CHANGELOG.md"
+# The table is read where it is written: the script stays in the source tree.
+CHANGELOG = pathlib.Path(__file__).resolve().parent.parent / "CHANGELOG.md"
 # Lines of a kind have the members of others, too.
 PARTS = {"status": ["start", "tick"], "node": ["start", "tick"], "probes": ["tick"]}
 SIGNS = {"dropped": "table_full_drops", "evicted": "early_drops"}
@@ -63,15 +64,25 @@ def facts(value):
     return {"unavailable" if is_unknown else key: facts(one) for key, one in value.items()}
 
 
+class NotConverted(Exception):
+    """Why a line is none of version 2."""
+
+
 def convert(line):
     """A line of version 2 as version 3 has it."""
+    if not isinstance(line, dict):
+        raise NotConverted("it is no JSON object")
+    if line.get("schema_version") != 2:
+        raise NotConverted(f"its schema_version is {line.get('schema_version')}, not 2")
+    if "kind" not in line and "columns" not in line:
+        raise NotConverted("it has no kind: export the recording anew instead of renaming a table")
     kind = line.get("kind", "history")
     kinds = [kind, *PARTS.get(kind, [])]
     rules = {old: (new, note) for of, old, new, note in ROWS if of in kinds}
     # Columns are a list of names.
     rules.update({old.replace(" = ", "[] = "): new for old, new in rules.items() if old.startswith("columns")})
     line = rename(line, rules)
-    if kind == "doctor":
+    if "facts" in line:
         line["facts"] = facts(line["facts"])
     line["schema_version"] = 3
     return line
@@ -114,10 +125,18 @@ def main():
     arguments = sys.argv[1:]
     if len(arguments) >= 4 and arguments[0] == "--compare":
         sys.exit(1 if compare(arguments[1], arguments[2], arguments[3:]) else 0)
+    if arguments in (["-h"], ["--help"]):
+        print(__doc__.strip())
+        return
     if arguments:
-        sys.exit(__doc__.strip())
-    for line in sys.stdin:
-        print(json.dumps(convert(json.loads(line)), separators=(",", ":")))
+        sys.exit(f"it takes no argument {arguments[0]!r}: it reads the standard input\n\n{__doc__.strip()}")
+    for at, line in enumerate(sys.stdin, 1):
+        if not line.strip():
+            continue
+        try:
+            print(json.dumps(convert(json.loads(line)), separators=(",", ":")))
+        except (json.JSONDecodeError, NotConverted) as error:
+            sys.exit(f"line {at} is not converted: {error}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ It reads only, and attaches the kernel programs for a moment to see whether they
 Exit codes:
   0  all is well
   1  ctmon works with less than everything, or a table is in danger
-  2  ctmon cannot do its job
+  2  ctmon cannot do its job, or a table is 95 % full
   3  wrong usage, or another error";
 
 #[derive(Debug, Args)]

@@ -59,7 +59,7 @@ pub(super) struct Warn {
 
 #[derive(Debug, Args)]
 struct Notify {
-    /// A program and its arguments, one each time this is given, started at each change of level
+    /// A program and its arguments, one each time this is given, started at each change of severity
     #[arg(long = "notify.command", value_name = "WORD")]
     command: Vec<String>,
     /// A folder in which that program may write; without it, it may write nowhere where the kernel has landlock
@@ -68,7 +68,7 @@ struct Notify {
     /// The time after which it is killed
     #[arg(long = "notify.command-timeout", value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     command_timeout: Duration,
-    /// Where each change of level is sent: http://... or https://...
+    /// Where each change of severity is sent: http://... or https://...
     #[arg(long = "notify.webhook", value_name = "URL", default_value = "", hide_env_values = true)]
     webhook: String,
     /// The time for the whole exchange

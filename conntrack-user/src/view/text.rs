@@ -17,7 +17,7 @@ use crate::{
         reading::{KernelStat, NetnsId},
         tick::{Entries, Limit, NetnsTick, Tick},
     },
-    severity::Thresholds,
+    severity::{Condition, Thresholds},
 };
 
 /// Lines after which the headings are repeated.
@@ -219,13 +219,16 @@ fn line(netns: &NetnsTick, counted: &Counted, thresholds: &Thresholds) -> String
     let fill = netns.fill_ratio();
     let fill_style = fill.map_or(PLAIN, |ratio| style::of(thresholds.severity_of_fill(ratio)));
     let rate = |rate: Option<f64>| rate.map_or("?".into(), units::short);
-    // What was counted in the tick; bad when it is not nothing.
-    let events = |is_counted: bool, of: fn(&Totals) -> u64| match &netns.change {
-        Some(change) if is_counted => match of(change) {
-            0 => ("0".into(), PLAIN),
-            count => (units::short(count as f64), BAD),
-        },
-        _ => ("?".into(), PLAIN),
+    // What was counted in the tick, in the colour of its condition where it is not nothing.
+    let losses = |is_counted: bool, condition: Condition, of: fn(&Totals) -> u64| match netns
+        .change
+        .as_ref()
+        .filter(|_| is_counted)
+        .map(of)
+    {
+        Some(0) => ("0".into(), PLAIN),
+        Some(count) => (units::short(count as f64), style::of(condition.severity())),
+        None => ("?".into(), PLAIN),
     };
     let count_drift = match netns.count_drift {
         None => ("~".into(), DIM),
@@ -242,8 +245,10 @@ fn line(netns: &NetnsTick, counted: &Counted, thresholds: &Thresholds) -> String
         (rate(netns.insert_rate_peak()), PLAIN),
         (rate(netns.rates.delete), PLAIN),
         (netns.rates.net.map_or("?".into(), units::signed), PLAIN),
-        events(counted.early_drops, |change| change.table_full_drops),
-        events(counted.early_drops && counted.deletes, |change| change.early_drops),
+        losses(counted.early_drops, Condition::TableFullDrops, |change| change.table_full_drops),
+        losses(counted.early_drops && counted.deletes, Condition::EarlyDrops, |change| {
+            change.early_drops
+        }),
         forecast::cell(netns, thresholds),
         count_drift,
     ];

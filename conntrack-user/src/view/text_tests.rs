@@ -66,7 +66,7 @@ fn a_table_is_aligned_and_80_columns_wide() {
     let expected = "\
 2025-11-24 16:00:00 UTC
      NETNS ENTRIES     MAX FILL INS/s  PEAK DEL/s NET/s DROPS EVICT FULLIN DRIFT
-4026531840   12345  262144   5%  1.2k  6.2k   800  +400     0     0 10m20s     0
+4026531840   12345  262144   4%  1.2k  6.2k   800  +400     0     0 10m20s     0
   filling: full in 10 min (8 min to 15 min)
   UDP arrivals rose
 a-name-th~ 1048576 1048576 100%  123k  6.2k  1.2M -1.1M  100k   12k   FULL   -50

@@ -27,12 +27,11 @@ pub fn signed(value: f64) -> String {
     if text == "0" || value < 0.0 { text } else { format!("+{text}") }
 }
 
-/// A share as a whole per cent; below 100 as long as it is below 1.
+/// A share in whole per cent, rounded down: no number looks as if a threshold were reached that is not.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
-    let percent = (ratio * 100.0).round();
-    let shown = if ratio < 1.0 { percent.min(99.0) } else { percent };
-    format!("{shown:.0}%")
+    // 0.57 * 100 is a little less than 57.
+    format!("{:.0}%", (ratio * 100.0 + 1e-9).floor())
 }
 
 /// A span of time in at most six characters: `0.4s`, `42s`, `5m10s`, `3h20m`, `12d`, `>99d`.
@@ -123,8 +122,16 @@ mod tests {
     }
 
     #[test]
-    fn only_a_full_table_is_at_100_percent() {
-        let cases = [(0.0, "0%"), (0.474, "47%"), (0.999, "99%"), (1.0, "100%"), (1.02, "102%")];
+    fn per_cent_are_rounded_down() {
+        let cases = [
+            (0.0, "0%"),
+            (0.479, "47%"),
+            (0.57, "57%"),
+            (0.9499, "94%"),
+            (0.999, "99%"),
+            (1.0, "100%"),
+            (1.02, "102%"),
+        ];
         for (ratio, expected) in cases {
             assert_eq!(percent(ratio), expected, "{ratio}");
         }

@@ -24,11 +24,11 @@ use crate::{
 /// Formats of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Comma-separated values, with a line of names; what cannot be told is empty
+    /// Comma-separated values, with a line of names; what is not available is empty
     Csv,
-    /// One JSON object a line; what cannot be told is null
+    /// One JSON object a line; what is not available is null
     Jsonl,
-    /// Apache Parquet, compressed; what cannot be told is null
+    /// Apache Parquet, compressed; what is not available is null
     Parquet,
 }
 

@@ -38,8 +38,8 @@ const COLUMNS = [
   } },
   { label: "Deletes/s", cell: (netns) => told(netns.delete_rate, short) },
   { label: "Net/s", cell: (netns) => told(netns.net_rate, signed) },
-  { label: "Drops", cell: (netns) => loss(netns, "table_full_drops") },
-  { label: "Evictions", cell: (netns) => loss(netns, "early_drops") },
+  { label: "Drops", cell: (netns) => loss(netns, "table_full_drops", "bad") },
+  { label: "Evictions", cell: (netns) => loss(netns, "early_drops", "warning") },
   { label: "Settles at", cell: (netns) => {
     const level = words.steadyState(netns);
     const title = level ? "" : "does not settle, or not available";
@@ -48,11 +48,11 @@ const COLUMNS = [
 ];
 
 // What was lost in the last tick, and since counting began.
-function loss(netns, field) {
+function loss(netns, field, look) {
   const now = netns.tick?.[field] ?? null;
   const all = netns.totals?.[field] ?? null;
   const below = all === null ? "" : `${short(all)} in all`;
-  return { ...told(now, short, below), look: now ? "bad" : "" };
+  return { ...told(now, short, below), look: now ? look : "" };
 }
 
 export class Table {

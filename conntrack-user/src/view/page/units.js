@@ -20,11 +20,8 @@ export function signed(value) {
   return text === "0" || value < 0 ? text : `+${text}`;
 }
 
-// A share; below 100 % as long as it is below 1.
-export function percent(ratio) {
-  const whole = Math.round(ratio * 100);
-  return `${ratio < 1 ? Math.min(whole, 99) : whole} %`;
-}
+// A share, rounded down: no number looks as if a threshold were reached that is not.
+export const percent = (ratio) => `${Math.floor(ratio * 100 + 1e-9)} %`;
 
 // A span of time in a sentence: 42 s, 12 min, 2.5 h.
 export function time(seconds) {

@@ -33,12 +33,15 @@ export function state(netns) {
 const LOOKS = { critical: "bad", warning: "warning" };
 export const urgency = (netns) => LOOKS[netns.severity] ?? "";
 
-// Worse ones are less. Coarse, lest two that are about the same take turns.
+const WEIGHTS = { critical: 0, warning: 1 };
+
+// Worse ones are less: by severity, then by what becomes of it. Coarse, lest two that are about the same take turns.
 export function order(netns) {
   const { rank } = state(netns);
+  const weight = WEIGHTS[netns.severity] ?? 2;
   const at = netns.seconds_to_full_p50;
   const soon = at === null ? 99 : Math.round(Math.log2(at + 1) * 2);
-  return [rank, rank < 2 ? soon : 0, -Math.round((netns.fill_ratio ?? -1) * 20), netns.inode];
+  return [weight, rank, rank < 2 ? soon : 0, -Math.round((netns.fill_ratio ?? -1) * 20), netns.inode];
 }
 
 // Entries as far as they are told; null where they are not.
