@@ -18,7 +18,7 @@ use crate::{
     view::forecast,
 };
 
-const NAMES: [&str; 4] = ["flood", "plateau", "leak", "max-halved"];
+const NAMES: [&str; 5] = ["flood", "plateau", "leak", "leak-late", "max-halved"];
 
 /// How the stored answers are written anew.
 const REWRITE: &str = "cargo test -p conntrack-user --lib write_answers -- --ignored";
@@ -169,6 +169,26 @@ fn the_backtest_hears_what_the_live_monitor_says() {
         }
         assert!(compared > looks.len() * 9 / 10, "{name}: {compared} of {}", looks.len());
     }
+}
+
+/// 3,000 TCP connections that are held, and 15 more each second, held too; ctmon began later, and ended before it was full.
+#[test]
+fn a_leak_among_held_connections_never_drains_and_is_told_in_time() {
+    let looks = replay("leak-late");
+    let last = looks.last().unwrap();
+    let full = last.seconds + (last.max - last.entries) as f64 / 15.0;
+    let mut judged = 0;
+    for look in looks.iter().filter(|look| look.seconds >= 10.0) {
+        let (left, said) = (full - look.seconds, look.time_to_full());
+        assert_ne!(look.tick.outlook.state, State::Draining, "{:.1} s", look.seconds);
+        assert!(said.is_finite(), "{:.1} s", look.seconds);
+        if left <= 100.0 {
+            let off = (said - left).abs();
+            assert!(off <= f64::max(0.25 * left, 3.0), "{:.1} s: {said} of {left}", look.seconds);
+            judged += 1;
+        }
+    }
+    assert!(judged > 50, "{judged}");
 }
 
 #[test]

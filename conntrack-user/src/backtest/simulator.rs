@@ -287,7 +287,7 @@ impl<'a> Table<'a> {
             entries: Some(self.entries()),
             limit: Limit::Entries(self.max),
             change,
-            live: Some(self.live(source)),
+            live: Some(self.live(now, source)),
             ended: change.map(|_| self.ended(now, watched_since)),
             timeouts: self.simulator.timeouts,
         }
@@ -313,9 +313,9 @@ impl<'a> Table<'a> {
     }
 
     /// What some entries drawn at random look like.
-    fn live(&self, source: &mut Source) -> Live {
-        let mut live =
-            Live { entries: Default::default(), reads: self.entries().min(READS) as u32 };
+    fn live(&self, now: usize, source: &mut Source) -> Live {
+        let reads = self.entries().min(READS) as u32;
+        let mut live = Live { entries: Default::default(), established: 0.0, reads };
         let (mut reads, mut left) = (u64::from(live.reads), self.entries());
         let each = left as f64 / reads.max(1) as f64;
         for stream in &self.streams {
@@ -328,6 +328,10 @@ impl<'a> Table<'a> {
                 let read = draw::binomial(source, reads, share).clamp(least, reads.min(entries));
                 live.entries[status as usize][stream.class().protocol() as usize] +=
                     read as f64 * each;
+                if status == stream.class().status() {
+                    let open = stream.established(now).min(entries) as f64;
+                    live.established += read as f64 * each * open / entries.max(1) as f64;
+                }
                 reads -= read;
                 left -= entries;
             }

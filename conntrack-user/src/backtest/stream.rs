@@ -187,7 +187,12 @@ impl<'a> Stream<'a> {
 
     /// Connections that stay open for long, and have packets.
     pub(super) fn open(&self, now: usize) -> u64 {
-        if self.class() != Class::TcpLong {
+        if self.class() == Class::TcpLong { self.established(now) } else { 0 }
+    }
+
+    /// Entries in the state ESTABLISHED; 0 where it is not TCP that is answered.
+    pub(super) fn established(&self, now: usize) -> u64 {
+        if !matches!(self.class(), Class::TcpLong | Class::TcpAssured) {
             return 0;
         }
         let closed = (self.plan.timeouts.0 / self.plan.tick).round() as usize;

@@ -2,23 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    outlook::AHEAD,
-    path::{Z90, Z975},
-};
+use super::{outlook::AHEAD, path::Z90};
 
-/// How wide the two halves of an interval have to be so that each holds as often as it says: adaptive conformal
+/// How wide the two halves of an 80 % interval have to be so that each holds as often as it says: adaptive conformal
 /// inference (Gibbs, Candes 2021, arXiv 2106.00170) on the forecasts that have come due, each judged by the width that it
 /// had.
 #[derive(Debug, Clone)]
 pub(super) struct Calibration {
-    /// Of the 80 % interval.
     pub(super) width: Width,
-    /// Of the 95 % interval.
-    pub(super) wide: Width,
-    /// By how many entries the level was expected to change in [`AHEAD`] seconds lately, and by how many it did.
-    expected: f64,
-    came: f64,
     /// The earliest first.
     due: VecDeque<Expected>,
 }
@@ -35,17 +26,13 @@ pub(super) struct Width {
 struct Expected {
     /// When it can be judged, in seconds.
     due: f64,
-    /// The level when it was made, and what was expected.
-    from: f64,
-    median: f64,
-    /// The ends of the 80 % interval, and of the 95 % one.
-    ends: [[f64; 2]; 2],
+    ends: [f64; 2],
 }
 
 impl Default for Calibration {
     fn default() -> Self {
         let first = Width { below: Self::FIRST, above: Self::FIRST };
-        Self { width: first, wide: first, expected: 0.0, came: 0.0, due: VecDeque::new() }
+        Self { width: first, due: VecDeque::new() }
     }
 }
 
@@ -53,15 +40,10 @@ impl Calibration {
     /// Forecasts are kept at least so many seconds apart.
     const APART: f64 = 2.0;
     const STEP: f64 = 0.05;
-    /// What one forecast moves what is known of growth.
-    const LATELY: f64 = 0.04;
-    /// Growth in this part of the level is little.
-    const LITTLE: f64 = 0.01;
     /// The width before anything has come due.
     const FIRST: f64 = 2.0;
-    /// The part of the forecasts that is to be beyond each end, of both intervals. Ends beyond the limit are cut there,
-    /// and so hold more often.
-    const BEYOND: [f64; 2] = [0.11, 0.0275];
+    /// The part of the forecasts that is to be beyond each end. Ends beyond the limit are cut there, and so hold more often.
+    const BEYOND: f64 = 0.11;
     const LEAST: f64 = 0.3;
     const MOST: f64 = 30.0;
 
@@ -74,18 +56,13 @@ impl Calibration {
             }
             // No level is above the limit, whatever is told without regard to it.
             let most = limit.map_or(f64::INFINITY, |limit| limit.max(entries));
-            let widths = [&mut self.width, &mut self.wide];
-            for ((width, [low, high]), beyond) in widths.into_iter().zip(was.ends).zip(Self::BEYOND)
-            {
-                let adapt = |width: &mut f64, is_beyond: bool| {
-                    let step = f64::from(u8::from(is_beyond)) - beyond;
-                    *width = (*width * f64::exp(Self::STEP * step)).clamp(Self::LEAST, Self::MOST);
-                };
-                adapt(&mut width.below, entries < low.min(most));
-                adapt(&mut width.above, entries > high);
-            }
-            self.expected += Self::LATELY * (was.median - was.from - self.expected);
-            self.came += Self::LATELY * (entries - was.from - self.came);
+            let adapt = |width: &mut f64, is_beyond: bool| {
+                let step = f64::from(u8::from(is_beyond)) - Self::BEYOND;
+                *width = (*width * f64::exp(Self::STEP * step)).clamp(Self::LEAST, Self::MOST);
+            };
+            let [low, high] = was.ends;
+            adapt(&mut self.width.below, entries < low.min(most));
+            adapt(&mut self.width.above, entries > high);
         }
     }
 
@@ -93,26 +70,21 @@ impl Calibration {
         self.due.back().is_none_or(|was| now + AHEAD - was.due >= Self::APART)
     }
 
-    /// Of the growth that was expected of a level of `entries` lately, the part that came: 1 at the most, and where
-    /// both are little beside the level.
-    pub(super) fn grew(&self, entries: f64) -> f64 {
-        let little = Self::LITTLE * entries;
-        let expected = self.expected.max(0.0) + little;
-        ((self.came + little) / expected.max(1.0)).clamp(0.0, 1.0)
-    }
-
-    /// Keeps what is expected in [`AHEAD`] seconds of `entries` now, with its standard error.
-    pub(super) fn expect(&mut self, now: f64, entries: f64, median: f64, error: f64) {
-        let end = |width: Width, z: f64| median + width.of(z) * z * error;
-        let ends = [(self.width, Z90), (self.wide, Z975)]
-            .map(|(width, z)| [end(width, -z), end(width, z)]);
-        self.due.push_back(Expected { due: now + AHEAD, from: entries, median, ends });
+    /// Keeps what is expected in [`AHEAD`] seconds, with its standard error.
+    pub(super) fn expect(&mut self, now: f64, median: f64, error: f64) {
+        let end = |z: f64| median + self.width.of(z) * z * error;
+        self.due.push_back(Expected { due: now + AHEAD, ends: [end(-Z90), end(Z90)] });
     }
 }
 
 impl Width {
+    /// By which the error of both halves together is multiplied.
+    pub(super) const fn mean(&self) -> f64 {
+        0.5 * (self.below + self.above)
+    }
+
     /// By which the error is multiplied `z` standard errors above the median.
-    pub(super) fn of(&self, z: f64) -> f64 {
+    fn of(&self, z: f64) -> f64 {
         if z < 0.0 { self.below } else { self.above }
     }
 }
@@ -128,7 +100,7 @@ mod tests {
             let now = f64::from(tick) * 0.5;
             calibration.judge(now, come(tick), limit);
             if calibration.is_due(now) {
-                calibration.expect(now, 1000.0, 1000.0, 10.0);
+                calibration.expect(now, 1000.0, 10.0);
             }
         }
         calibration.width

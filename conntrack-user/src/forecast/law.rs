@@ -37,6 +37,8 @@ pub(super) struct Prior {
     pub(super) timeout: f64,
     /// Whether packets go on coming, so that many live for longer than that.
     pub(super) goes_on: bool,
+    /// Part of the entries that the kernel keeps for far longer, 0 to 1: open TCP connections.
+    pub(super) open: f64,
 }
 
 impl Prior {
@@ -51,9 +53,15 @@ impl Prior {
             (true, _) => early,
             (false, false) => late,
             // The longer it has gone on, the longer it will.
-            (false, true) if age < 2.0 * timeout => 4.0 / timeout,
-            (false, true) => 1.0 / age,
+            (false, true) if age < 2.0 * timeout => 4.0 / timeout * (1.0 - self.open),
+            (false, true) => (1.0 - self.open) / age,
         }
+    }
+
+    /// Deaths a second of such as are open, of which the longer they have been the fewer close.
+    fn hazard_open(self, age: f64) -> f64 {
+        let timeout = self.timeout.max(1.0);
+        if age < timeout || !self.goes_on { 0.0 } else { self.open / age }
     }
 }
 
@@ -109,6 +117,16 @@ impl Law {
         };
         law.refresh(1.0);
         law
+    }
+
+    /// Part of the entries that are open connections.
+    pub(super) const fn open(&self) -> f64 {
+        self.prior.open
+    }
+
+    /// Sets it; what follows comes with the next [`Law::refresh`].
+    pub(super) const fn set_open(&mut self, part: f64) {
+        self.prior.open = part.clamp(0.0, 1.0);
     }
 
     /// Other timeouts hold from now on.
@@ -170,9 +188,16 @@ impl Law {
     pub(super) fn refresh(&mut self, pace: f64) {
         let (mut cumulative, mut integral, mut second) = (0.0_f64, 0.0_f64, 0.0_f64);
         let mut place = 0;
+        // Deaths at younger ages by those that a law without any knowledge has: entries that have lived for long without one
+        // are no such as die then.
+        let (mut died, mut supposed) = (1.0_f64, 1.0_f64);
         for bin in 0..BINS {
             let (from, width) = (start(bin), start(bin + 1) - start(bin));
-            let prior = self.prior.hazard(from + 0.5 * width);
+            let middle = from + 0.5 * width;
+            let lasts = (died / supposed).min(1.0);
+            let prior = self.prior.hazard(middle) + self.prior.hazard_open(middle) * lasts;
+            died += self.deaths[bin];
+            supposed += self.exposure[bin] / (middle + 1.0);
             // Few entries come as far, so the prior's share is by time, not by bin.
             let weight = PRIOR * width;
             let hazard = (self.deaths[bin] + prior * weight) / (self.exposure[bin] + weight) * pace;
@@ -255,14 +280,14 @@ mod tests {
 
     #[test]
     fn a_timeout_is_what_entries_live_until_more_is_known() {
-        let law = Law::new(Prior { timeout: 30.0, goes_on: false });
+        let law = Law::new(Prior { timeout: 30.0, goes_on: false, open: 0.0 });
         let mean = law.stock(10_000.0);
         assert!((30.0..38.0).contains(&mean), "{mean}");
     }
 
     #[test]
     fn what_is_observed_wins() {
-        let mut law = Law::new(Prior { timeout: 30.0, goes_on: false });
+        let mut law = Law::new(Prior { timeout: 30.0, goes_on: false, open: 0.0 });
         // A hazard of 0.1 a second at every age.
         for age in 0..400 {
             law.observe(f64::from(age) + 0.5, 1e5, 1e4, 1.0);

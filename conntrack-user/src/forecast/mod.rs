@@ -3,9 +3,11 @@
 mod arrivals;
 mod calibration;
 mod coming;
+mod growth;
 mod history;
 mod law;
 mod levels;
+mod mixture;
 pub mod outlook;
 mod passes;
 mod path;

@@ -8,9 +8,8 @@ pub(super) const GRID: [f64; 26] = [
     420.0, 600.0, 900.0, 1350.0, 1800.0, 2700.0, 3600.0, 5400.0, 7200.0, HORIZON,
 ];
 
-/// The standard normal distribution's quantiles of 90 and 97.5 %.
+/// The standard normal distribution's quantile of 90 %.
 pub(super) const Z90: f64 = 1.2816;
-pub(super) const Z975: f64 = 1.96;
 
 /// What becomes of a table without regard to the limit, at the times of [`GRID`].
 #[derive(Debug, Clone, Default)]
@@ -106,6 +105,16 @@ impl Path {
     }
 }
 
+/// The point at a time ahead, on straight lines between those that are there.
+pub(super) fn between(points: &[Point], ahead: f64) -> Point {
+    Point {
+        ahead,
+        level: at(points, ahead, |point| point.level),
+        error: at(points, ahead, |point| point.error),
+        assured: at(points, ahead, |point| point.assured),
+    }
+}
+
 /// The value of `line` at a time ahead.
 pub(super) fn at(points: &[Point], ahead: f64, line: impl Fn(&Point) -> f64) -> f64 {
     let next = points.partition_point(|point| point.ahead < ahead);
@@ -124,15 +133,6 @@ pub(super) fn value(line: &[f64; GRID.len()], ahead: f64) -> f64 {
     let next = GRID.iter().position(|time| *time >= ahead).unwrap_or(GRID.len() - 1).max(1);
     let share = (ahead - GRID[next - 1]) / (GRID[next] - GRID[next - 1]);
     line[next - 1] + share.clamp(0.0, 1.0) * (line[next] - line[next - 1])
-}
-
-/// When a line comes to `level`.
-pub(super) fn crossing(points: &[Point], level: f64, line: impl Fn(&Point) -> f64) -> Option<f64> {
-    let next = points.iter().position(|point| line(point) >= level)?;
-    let Some(before) = next.checked_sub(1) else { return Some(0.0) };
-    let (one, other) = (&points[before], &points[next]);
-    let share = (level - line(one)) / (line(other) - line(one)).max(1e-9);
-    Some(one.ahead + share * (other.ahead - one.ahead))
 }
 
 /// The standard normal distribution (Abramowitz and Stegun 26.2.17; off by at most 7.5e-8).

@@ -22,7 +22,7 @@ pub struct Snapshot {
     pub limit: Limit,
     /// What happened since the snapshot before; none at the first, after a gap, and where only counts are polled.
     pub change: Option<Change>,
-    /// What live entries are doing, estimated from a few of them; none where none are read.
+    /// What live entries are doing whose inserts were seen, estimated from a few of them; none where none are read.
     pub live: Option<Live>,
     /// How long entries lived that have ended since the snapshot before, of a sample of those whose insert was seen;
     /// none where no events are sent.
@@ -57,11 +57,14 @@ pub struct Ended {
     pub weight: f64,
 }
 
-/// Live entries by present status and protocol, estimated.
+/// Live entries by present status and protocol, estimated; those that were there before events came are not among them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Live {
-    /// Entries; together about as many as there are.
+    /// Entries.
     pub entries: ByClass<f64>,
+    /// TCP entries among them in the state ESTABLISHED: open connections, which the kernel keeps for
+    /// [`Timeouts::tcp_established`] after their last packet.
+    pub established: f64,
     /// How many entries were read for it.
     pub reads: u32,
 }

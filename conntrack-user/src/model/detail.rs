@@ -66,13 +66,11 @@ impl Detail {
         self.flows.advance(now_ns);
     }
 
-    /// What live entries of a namespace that has so many are doing. None where what is known of some says nothing of
-    /// most of them: those that were there before events came; and where namespaces have no cookies.
+    /// What live entries of a namespace are doing whose inserts were seen. None where too few were read, and where
+    /// namespaces have no cookies.
     #[must_use]
-    pub fn live(&self, netns: NetnsId, entries: u64, now_ns: u64) -> Option<Live> {
-        let live = self.state.of_netns(netns.cookie?, &self.flows, now_ns)?;
-        let all: f64 = live.entries.iter().flatten().sum();
-        (all >= 0.5 * entries as f64).then_some(live)
+    pub fn live(&self, netns: NetnsId, now_ns: u64) -> Option<Live> {
+        self.state.of_netns(netns.cookie?, &self.flows, now_ns)
     }
 
     /// Tells once a second what is known. `entries`: the count of entries in all tables, where that is known.

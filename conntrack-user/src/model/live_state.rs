@@ -187,6 +187,8 @@ struct Read {
 struct NetnsReads {
     /// Sums of 1/ratio.
     weights: ByClass<f64>,
+    /// The same of established TCP.
+    established: f64,
     reads: u32,
 }
 
@@ -246,6 +248,10 @@ impl LiveState {
             let netns = self.by_netns.entry(cookie).or_default();
             let status = EntryStatus::of(Status(found.status));
             netns.weights[status as usize][protocol as usize] += 1.0 / ratio;
+            let state = (protocol == Protocol::Tcp).then(|| TcpState::of(found.tcp_state));
+            if state == Some(TcpState::Established) {
+                netns.established += 1.0 / ratio;
+            }
             netns.reads += 1;
         }
     }
@@ -262,7 +268,7 @@ impl LiveState {
         let netns = self.by_netns.get(&cookie).filter(|netns| netns.reads >= LEAST_READS)?;
         let each = f64::from(flows.in_netns(cookie)) / f64::from(netns.reads);
         let entries = netns.weights.map(|of| of.map(|weight| weight * each));
-        Some(Live { entries, reads: netns.reads })
+        Some(Live { entries, established: netns.established * each, reads: netns.reads })
     }
 
     /// What the reads of the last seconds say. None while there are none.

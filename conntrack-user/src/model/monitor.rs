@@ -255,11 +255,10 @@ impl Monitor {
         let now_ns = snapshot.time_ns;
         // One that was idle at the tick before: when what was counted since happened is not known.
         let is_next = self.state(reading.id).snapshot_ns.replace(now_ns) == before_ns;
-        let entries = snapshot.entries;
         let detail = self.detail.as_ref();
         let snapshot = Snapshot {
             change: snapshot.change.filter(|_| is_next),
-            live: detail.and_then(|detail| detail.live(reading.id, entries?, now_ns)),
+            live: detail.and_then(|detail| detail.live(reading.id, now_ns)),
             ..snapshot
         };
         self.forecasts.observe(reading.id, snapshot, self.detail.is_some())

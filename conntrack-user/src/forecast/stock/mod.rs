@@ -30,8 +30,11 @@ fn prior(protocol: Protocol, kind: usize, timeouts: &Timeouts) -> Prior {
         (Protocol::Icmp, _) => timeouts.icmp,
         (Protocol::Other, _) => timeouts.generic,
     };
-    Prior { timeout, goes_on: kind == REPLIED && protocol != Protocol::Icmp }
+    Prior { timeout, goes_on: kind == REPLIED && protocol != Protocol::Icmp, open: 0.0 }
 }
+
+/// Seconds in which the part of the open connections is found.
+const OPEN_SECS: f64 = 10.0;
 
 /// Of so small a part of the entries in one span nothing depends.
 const FEW: f64 = 1e-5;
@@ -45,6 +48,8 @@ pub(super) struct Stock {
     pub(super) share: Share,
     /// Whether entries from before are in it.
     has_old: bool,
+    /// Whether live entries have told which part is open.
+    is_open_known: bool,
     /// Observed deaths by expected ones lately, by kind: of entries whose insert was counted.
     pub(super) pace: [f64; KINDS],
     /// The same of those from before, whose ages are supposed.
@@ -67,6 +72,7 @@ impl Stock {
             laws: [UNREPLIED, REPLIED].map(|kind| Law::new(prior(protocol, kind, timeouts))),
             share: Share::default(),
             has_old: false,
+            is_open_known: false,
             pace: [1.0; KINDS],
             old_pace: [1.0; KINDS],
             untold: [0.0; KINDS],
@@ -77,9 +83,19 @@ impl Stock {
     }
 
     pub(super) fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        let open = self.laws[REPLIED].open();
         for (kind, law) in self.laws.iter_mut().enumerate() {
             law.set_prior(prior(self.protocol, kind, timeouts));
         }
+        self.laws[REPLIED].set_open(open);
+    }
+
+    /// Part of the answered entries that are open connections, by what live ones are doing.
+    pub(super) fn see_open(&mut self, part: f64, seconds: f64) {
+        let known = self.laws[REPLIED].open();
+        let weight = if self.is_open_known { (seconds / OPEN_SECS).min(1.0) } else { 1.0 };
+        self.is_open_known = true;
+        self.laws[REPLIED].set_open(known + weight * (part - known));
     }
 
     /// Adds entries that were there before: first as old as such that have come for ever at the same rate, later
@@ -131,9 +147,21 @@ impl Stock {
         }
     }
 
-    /// Of the live entries this part is unanswered, judged by `reads` of them.
-    pub(super) fn believe(&mut self, unreplied: f64, reads: f64, now: f64, seconds: f64) {
-        let [u, r] = self.history.alive();
+    /// Of the live entries this part is unanswered, judged by `reads` of them; of all, or of those whose insert was
+    /// counted.
+    pub(super) fn believe(
+        &mut self,
+        unreplied: f64,
+        reads: f64,
+        of_all: bool,
+        now: f64,
+        seconds: f64,
+    ) {
+        let is_meant = |span: &Span| of_all || span.is_counted;
+        let meant = self.history.spans().filter(|span| is_meant(span));
+        let [u, r] = meant.fold([0.0; KINDS], |[u, r], span| {
+            [u + span.alive[UNREPLIED], r + span.alive[REPLIED]]
+        });
         let all = u + r;
         if all < 1.0 || reads < 2.0 {
             return;
@@ -145,6 +173,7 @@ impl Stock {
         let from = if moved > 0.0 { REPLIED } else { UNREPLIED };
         // Of what was there before nothing was known.
         let likely = |span: &Span| match span.age(now) / YOUNG {
+            _ if !is_meant(span) => 0.0,
             _ if !span.is_counted => 1.0,
             ages if ages > OLD => 0.0,
             ages => (-ages).exp(),

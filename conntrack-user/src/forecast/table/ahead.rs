@@ -1,18 +1,13 @@
 //! The level to come: survivors and arrivals, or a trend, or what is believed of a table that is not known yet.
 
-use super::{Table, YOUNG};
+use super::Table;
 use crate::forecast::{
     coming::Coming,
     levels::Trend,
-    outlook::AHEAD,
     passes::Work,
     path::{GRID, Path, Saw},
 };
 
-/// Seconds after which what live entries tell of those from before is believed.
-const BELIEVED: f64 = 10.0;
-/// Seconds after which the collector has passed once.
-const MOST_BETWEEN_PASSES: f64 = 62.0;
 /// A rate that changes is taken to do so for this part of the time for which it has.
 const LASTS: f64 = 0.5;
 /// How far a forecast of a change is off, as part of it, besides what chance does.
@@ -21,56 +16,11 @@ const MODEL_ERROR: f64 = 0.08;
 impl Table {
     /// The level to come without regard to the limit.
     pub(super) fn path(&self, coming: &Coming) -> Path {
-        let mut path = self.known_path(coming);
-        self.slow_down(&mut path, coming);
-        path
-    }
-
-    /// Where less growth has come lately than was expected, less is to come; not where arrivals have changed since.
-    fn slow_down(&self, path: &mut Path, coming: &Coming) {
-        let weight = ((coming.unchanged() - AHEAD) / AHEAD).clamp(0.0, 1.0);
-        let grew = 1.0 - weight * (1.0 - self.calibration.grew(self.entries.unwrap_or(0.0)));
-        let from = path.level[0];
-        for level in &mut path.level {
-            *level -= (1.0 - grew) * (*level - from).max(0.0);
-        }
-    }
-
-    /// The same by what is known of arrivals and lifetimes alone.
-    pub(super) fn known_path(&self, coming: &Coming) -> Path {
         let mut path = self.queue(coming);
         if let Some(trend) = self.trend(coming) {
             self.follow(&mut path, &trend);
         }
-        if self.counted > 0.0 && self.counted < YOUNG && self.knows_old < BELIEVED {
-            self.temper(&mut path, coming);
-        }
         path
-    }
-
-    /// What was there before is not known, nor how long those live that come: the less has been seen, and the more of
-    /// the table was there before, the more is believed that as many go as do now, until the collector passes next.
-    fn temper(&self, path: &mut Path, coming: &Coming) {
-        let now = path.level[0];
-        let unknown = (self.at_first / now.max(1.0)).min(1.0);
-        let trust = 1.0 - (1.0 - (self.counted / YOUNG).powi(2)) * unknown;
-        let come = coming.all();
-        let seen = self.counted.min(10.0);
-        let noise = coming.rates.iter().flatten().map(|rate| rate.error.powi(2)).sum::<f64>()
-            + 3.0 * self.leaving / seen;
-        let (grows, until) = if self.is_saw {
-            (0.0, 0.0)
-        } else {
-            (come - self.leaving, (MOST_BETWEEN_PASSES - self.counted).max(5.0))
-        };
-        for (at, ahead) in GRID.into_iter().enumerate() {
-            let seconds = ahead.min(until);
-            path.level[at] =
-                trust * path.level[at] + (1.0 - trust) * (now + grows * seconds).max(0.0);
-            let error = (trust * path.error[at]).powi(2)
-                + (1.0 - trust) * (noise * seconds * seconds + (come + self.leaving) * seconds);
-            path.error[at] = error.sqrt();
-        }
     }
 
     /// Survivors and arrivals.
@@ -84,8 +34,12 @@ impl Table {
             .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID, &collection)));
         // Before it has seen what lives and dies for a while, the laws are guessed.
         let guessed = 0.15 * (-self.counted / 90.0).exp();
+        // Of what nothing is known, as many go on as have lately.
+        let hazard = self.rest_gone / self.rest_lived.max(1.0);
         for (at, ahead) in GRID.into_iter().enumerate() {
-            let (mut level, mut assured, mut variance, mut turned) = (self.rest, 0.0, 0.0, 0.0);
+            let rest = self.rest * (-hazard * ahead).exp();
+            let (mut level, mut assured, mut variance) = (rest, 0.0, 0.0);
+            let mut turned = self.rest - rest;
             let mut all = 0.0;
             let of_protocol =
                 self.stocks.iter().zip(&coming.rates).zip(&survivors).zip(&coming.recurring);

@@ -3,9 +3,10 @@
 use super::Table;
 use crate::{
     forecast::{
-        calibration::Width,
+        growth::Projection,
+        mixture::{EXPERTS, Normal, QUEUE, above, quantile},
         outlook::{AHEAD, Outlook, Quantiles, State, SteadyState, WITHIN},
-        path::{self, GRID, Z90, Z975, crossing, normal, value},
+        path::{self, GRID},
         reason,
     },
     model::tick::Limit,
@@ -18,6 +19,68 @@ const EVICTS: f64 = 0.9;
 const UNSEEN: f64 = 0.999;
 /// A level that grows by more than this part of it in the last hour before the horizon has not settled.
 const RISES: f64 = 0.02;
+
+/// Part of the limit that assured entries must be for packets to be dropped.
+const ASSURED: f64 = 0.98;
+/// Seconds in which doubt about entries from before fades to a third: by then predictions have been judged.
+const DOUBT_SECS: f64 = 30.0;
+/// A probability rises steeply if it does by more than this from one moment to the next; that time is halved so often.
+const STEEP: f64 = 0.1;
+const HALVINGS: usize = 6;
+/// Seconds ahead at which the queue must be believed, or the others say the same, for its steady state to be told.
+const STEADY_SECS: f64 = 600.0;
+/// Levels are the same if they differ by no more than this part.
+const ALIKE: f64 = 0.05;
+
+/// Probabilities to have been full, and to have dropped a packet, by a moment ahead.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reached {
+    ahead: f64,
+    full: f64,
+    drop: f64,
+}
+
+impl Reached {
+    /// What was reached stays so.
+    fn after(self, before: &Self) -> Self {
+        Self { full: self.full.max(before.full), drop: self.drop.max(before.drop), ..self }
+    }
+}
+
+/// When a probability comes to `part`: on straight lines between moments, with more of those where it rises steeply.
+fn passes(
+    reached: &[Reached],
+    of: impl Fn(&Reached) -> f64,
+    part: f64,
+    between: impl Fn(f64) -> Reached,
+) -> Option<f64> {
+    let next = reached.iter().position(|reached| of(reached) >= part)?;
+    let Some(before) = next.checked_sub(1) else { return Some(0.0) };
+    let (mut one, mut other) = (reached[before], reached[next]);
+    for _ in 0..HALVINGS {
+        if of(&other) - of(&one) < STEEP {
+            break;
+        }
+        let middle = between(f64::midpoint(one.ahead, other.ahead)).after(&one);
+        if of(&middle) >= part { other = middle } else { one = middle }
+    }
+    let share = (part - of(&one)) / (of(&other) - of(&one)).max(1e-9);
+    Some(one.ahead + share.clamp(0.0, 1.0) * (other.ahead - one.ahead))
+}
+
+/// A probability at a moment ahead.
+fn at_time(reached: &[Reached], of: impl Fn(&Reached) -> f64, ahead: f64) -> f64 {
+    let next = reached.partition_point(|reached| reached.ahead < ahead);
+    let one = next.checked_sub(1).and_then(|at| reached.get(at));
+    match (one, reached.get(next)) {
+        (Some(one), Some(other)) => {
+            let share = (ahead - one.ahead) / (other.ahead - one.ahead).max(1e-9);
+            of(one) + share * (of(other) - of(one))
+        }
+        (Some(only), None) | (None, Some(only)) => of(only),
+        (None, None) => 0.0,
+    }
+}
 
 impl Table {
     pub(super) fn look(&self) -> Outlook {
@@ -38,82 +101,77 @@ impl Table {
         let coming = self.coming();
         let path = self.path(&coming);
         let points = path.points();
-        let width = self.calibration.width;
-        let end = |width: Width, z: f64| {
-            move |point: &path::Point| point.level + z * width.of(z) * point.error
+        let projection = self.growth.project(self.now, now);
+        let all = |point: &path::Point| self.laws(point, &projection);
+        let reach = |max: f64, point: &path::Point| {
+            let (laws, weights) = (all(point), self.weights(point.ahead));
+            let full = if is_full { 1.0 } else { above(&laws, &weights, max) };
+            // Full, and all that is there is assured.
+            let part = (point.assured / point.level.max(1.0)).clamp(0.0, 1.0);
+            let drop = above(&laws, &weights, ASSURED * max / part.max(1e-9)).min(full);
+            Reached { ahead: point.ahead, full, drop }
         };
-        let line = |z: f64| end(width, z);
-        let evictable_entries = self.counted > 0.0 && self.rest < 0.5 * now;
-        let evictable_entries = evictable_entries
-            .then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
-        let at_once = Some(0.0).filter(|_| is_full);
-        let seconds_to_full = max.map(|max| Quantiles {
-            low: at_once.or_else(|| crossing(&points, max, line(Z90))),
-            median: at_once.or_else(|| crossing(&points, max, line(0.0))),
-            high: at_once.or_else(|| crossing(&points, max, line(-Z90))),
+        let reached: Vec<Reached> = max.map_or_else(Vec::new, |max| {
+            let reached = points.iter().scan(Reached::default(), |before, point| {
+                *before = reach(max, point).after(before);
+                Some(*before)
+            });
+            reached.collect()
         });
-        let full_probability = max.map(|max| {
-            let reach = |level: f64, error: f64| {
-                let above = level - max;
-                normal(above / (width.of(-above) * error).max(1e-9))
-            };
-            let mut likely = if is_full { 1.0 } else { 0.0 };
-            let mut rest = points.iter().peekable();
-            WITHIN.map(|within| {
-                while let Some(point) = rest.next_if(|point| point.ahead <= within) {
-                    likely = f64::max(likely, reach(point.level, point.error));
-                }
-                let last = reach(
-                    path::at(&points, within, |point| point.level),
-                    path::at(&points, within, |point| point.error),
-                );
-                likely.max(last)
-            })
-        });
-        let seconds_to_first_drop = max.filter(|_| evictable_entries.is_some()).map(|max| {
-            let part = |z: f64| {
-                // Full, and all that is there is assured.
-                let assured = move |point: &path::Point| {
-                    point.assured * (line(z)(point) / point.level.max(1.0)).max(0.0)
-                };
-                crossing(&points, 0.98 * max, assured)
-            };
-            Quantiles { low: part(Z90), median: part(0.0), high: part(-Z90) }
-        });
+        let quantiles = |max: f64, of: fn(&Reached) -> f64| {
+            let between = |ahead| reach(max, &path::between(&points, ahead));
+            let when = |part| passes(&reached, of, part, between);
+            Quantiles { low: when(0.1), median: when(0.5), high: when(0.9) }
+        };
+        let seconds_to_full = max.map(|max| quantiles(max, |reached| reached.full));
+        let full_probability =
+            max.map(|_| WITHIN.map(|within| at_time(&reached, |reached| reached.full, within)));
+        let is_known = self.counted > 0.0 && self.rest < 0.5 * now;
+        let evictable_entries =
+            is_known.then(|| (now - points.first().map_or(0.0, |it| it.assured)).clamp(0.0, now));
+        let seconds_to_first_drop =
+            max.filter(|_| is_known).map(|max| quantiles(max, |reached| reached.drop));
         let last = path.level[GRID.len() - 1];
         let is_rising = last - path.level[GRID.len() - 2] > RISES * last;
         let tip = points.last().map_or(last, |point| point.level);
-        let steady_state = (!is_rising).then(|| {
+        let is_queue = || {
+            let laws = all(&path::between(&points, STEADY_SECS));
+            let weights = self.weights(STEADY_SECS);
+            let mean: f64 = laws.iter().zip(weights).map(|(law, weight)| weight * law.mean).sum();
+            let queue = laws[QUEUE].mean;
+            weights[QUEUE] >= 0.5 || (mean - queue).abs() <= ALIKE * queue
+        };
+        let steady_state = (!is_rising && is_queue()).then(|| {
             let within = |at: &usize| {
                 path.level[*at..]
                     .iter()
-                    .all(|level| (level - last).abs() <= 0.05 * last.abs().max(1.0))
+                    .all(|level| (level - last).abs() <= ALIKE * last.abs().max(1.0))
             };
             let first = (0..GRID.len()).find(within).unwrap_or(GRID.len() - 1);
             SteadyState { level: tip, seconds: GRID[first] }
         });
-        let moved = value(&path.level, AHEAD) - path.level[0];
-        let noise = (Z90 * width.of(-moved) * value(&path.error, AHEAD)).max(0.01 * now);
+        // A pass that is due about then may come a moment earlier or later.
+        let weights = self.weights(AHEAD);
+        let around =
+            [-JITTER, 0.0, JITTER].map(|early| all(&path::between(&points, AHEAD + early)));
+        let end = |part: f64| around.map(|laws| quantile(&laws, &weights, part));
+        let lowest = |part| end(part).into_iter().fold(f64::INFINITY, f64::min);
+        let highest = |part| end(part).into_iter().fold(0.0, f64::max);
+        let ahead = Quantiles { low: lowest(0.1), median: end(0.5)[1], high: highest(0.9) };
+        let entries_in_60s_95 =
+            Some([lowest(0.025).min(ahead.low), highest(0.975).max(ahead.high)]);
+        let least = 0.01 * now;
         let state = if is_full {
             State::Full
-        } else if seconds_to_full.is_some_and(|full| full.median.is_some()) || moved > noise {
+        } else if seconds_to_full.is_some_and(|full| full.median.is_some())
+            || ahead.median - now > (ahead.median - ahead.low).max(least)
+        {
             State::Filling
-        } else if moved < -noise {
+        } else if now - ahead.median > (ahead.high - ahead.median).max(least) {
             State::Draining
         } else {
             State::Steady
         };
-        // A pass that is due about then may come a moment earlier or later.
-        let around = |ahead: f64, width: Width, z: f64| path::at(&points, ahead, end(width, z));
-        let ends = |width: Width, z: f64| {
-            let low = around(AHEAD, width, -z).min(around(AHEAD + JITTER, width, -z));
-            let high = around(AHEAD, width, z).max(around(AHEAD - JITTER, width, z));
-            [low.max(0.0), high.max(0.0)]
-        };
-        let [low, high] = ends(width, Z90);
-        let ahead = Quantiles { low, median: around(AHEAD, width, 0.0).max(0.0), high };
-        let [widest_low, widest_high] = ends(self.calibration.wide, Z975);
-        let entries_in_60s_95 = Some([widest_low.min(low), widest_high.max(high)]);
         let reason = reason::text(state, now, max, &coming, steady_state);
         Outlook {
             state,
@@ -126,6 +184,21 @@ impl Table {
             entries_in_60s_95,
             reason,
         }
+    }
+
+    /// What each forecaster says of a moment ahead: the queue as it is at `point`.
+    pub(super) fn laws(&self, point: &path::Point, projection: &Projection) -> [Normal; EXPERTS] {
+        let ahead = point.ahead;
+        let error = self.calibration.width.mean() * point.error;
+        let queue = Normal { mean: point.level, error };
+        let [short, middle, long] = [0, 1, 2].map(|at| projection.grows(at, ahead));
+        [queue, projection.stays(ahead), short, middle, long]
+    }
+
+    /// How far each is believed so many seconds ahead. Entries from before are doubtful until deletes have told of them.
+    fn weights(&self, ahead: f64) -> [f64; EXPERTS] {
+        let old = (self.at_first / self.entries.unwrap_or(0.0).max(1.0)).min(1.0);
+        self.mixture.weights(ahead, old * (-self.counted / DOUBT_SECS).exp())
     }
 
     /// Evictions keep a full table a little below its limit.

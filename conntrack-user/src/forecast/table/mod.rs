@@ -13,13 +13,15 @@ use super::{
     Forecaster, arrivals,
     calibration::Calibration,
     coming::Coming,
+    growth::Growth,
     history::{KINDS, UNREPLIED},
     levels::Levels,
+    mixture::{self, Mixture},
     outlook::{AHEAD, HORIZON, Outlook},
     passes::{Passes, Work},
     path,
     season::Season,
-    snapshot::{ByClass, Snapshot, Timeouts},
+    snapshot::{ByClass, Live, Snapshot, Timeouts},
     stock::{Collection, Stock},
 };
 use crate::model::{
@@ -31,6 +33,11 @@ use crate::model::{
 const GAP: f64 = 5.0;
 /// Seconds between which the laws are worked out anew, once they are known.
 const SLOW: f64 = 5.0;
+/// Seconds after which entries from before are supposed to be like those that have come; longer where live ones may tell more.
+const LIVE_SECS: f64 = 5.0;
+const NO_LIVE_SECS: f64 = 8.0;
+/// Part of the entries that live ones must be to tell what all are.
+const MOST_ARE: f64 = 0.5;
 /// Seconds after which lives have been seen, so that they are believed alone.
 const YOUNG: f64 = 120.0;
 
@@ -48,6 +55,9 @@ pub struct Table {
     rest: f64,
     /// Entries that were there when counting began.
     at_first: f64,
+    /// How many of those have gone, and the seconds that they have lived, together.
+    rest_gone: f64,
+    rest_lived: f64,
     levels: Levels,
     passes: Passes,
     is_saw: bool,
@@ -60,13 +70,13 @@ pub struct Table {
     arriving: f64,
     /// Entries that go lately, a second.
     leaving: f64,
-    /// For so many seconds live entries have told what nearly all are, those from before too.
-    knows_old: f64,
     /// Inserts and deletes have been counted for so many seconds.
     counted: f64,
     /// Since the laws were last worked out.
     stale: f64,
     calibration: Calibration,
+    growth: Growth,
+    mixture: Mixture,
 }
 
 impl Forecaster for Table {
@@ -100,14 +110,22 @@ impl Forecaster for Table {
                 self.levels.push(now, entries);
             }
             self.calibration.judge(now, entries, self.max());
+            self.mixture.judge(now, entries, self.max());
+            self.growth.push(now, entries);
         }
         if self.counted > 3.0 && self.calibration.is_due(now) {
-            // Without what growth lately was.
-            let points = self.known_path(&self.coming()).points();
-            let level = self.entries.unwrap_or(0.0);
+            let points = self.path(&self.coming()).points();
             let median = path::at(&points, AHEAD, |point| point.level);
             let error = path::at(&points, AHEAD, |point| point.error);
-            self.calibration.expect(now, level, median, error);
+            self.calibration.expect(now, median, error);
+        }
+        let is_known = self.counted > 1.0 || snapshot.change.is_none();
+        if is_known && self.mixture.is_due(now) {
+            let points = self.path(&self.coming()).points();
+            let projection = self.growth.project(now, self.entries.unwrap_or(0.0));
+            let laws = mixture::HORIZONS
+                .map(|ahead| self.laws(&path::between(&points, ahead), &projection));
+            self.mixture.expect(now, laws);
         }
     }
 
@@ -136,6 +154,7 @@ impl Table {
         self.arriving += (seconds / 5.0).min(1.0) * (came / seconds - self.arriving);
         let work = self.passes.observe(now, seconds, [came, gone], before);
         let collection = self.collection(work);
+        self.rest_lived += self.rest * seconds;
         for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
             let inserts = change.inserts[index] as f64;
             let by_status = change.deletes.map(|of| of[index] as f64);
@@ -156,6 +175,7 @@ impl Table {
                 snapshot.ended.as_deref().filter(|_| !is_evicting),
                 &collection,
             );
+            self.rest_gone += missing.min(self.rest);
             self.rest = (self.rest - missing).max(0.0);
             let off = unanswered - stock.history.alive()[UNREPLIED] - deaths[UNREPLIED];
             stock.share.advance(inserts, off, seconds);
@@ -164,8 +184,10 @@ impl Table {
             self.seasons[index].push(inserts, seconds, dispersion);
         }
         if let Some(live) = &snapshot.live {
-            self.believe(&live.entries, f64::from(live.reads), now, seconds);
-        } else if self.rest > 0.0 && self.counted > 5.0 {
+            self.hear(live, now, seconds);
+        }
+        let waits = if snapshot.live.is_some() { LIVE_SECS } else { NO_LIVE_SECS };
+        if self.rest > 0.0 && self.counted > waits {
             self.suppose_rest(now);
         }
         self.has_passed = work == Work::HasPassed;
@@ -226,14 +248,35 @@ impl Table {
         self.stocks.iter().flatten().map(|stock| stock.history.alive().iter().sum::<f64>()).sum()
     }
 
+    /// Takes in what live entries are doing: of all, where they are most of them.
+    fn hear(&mut self, live: &Live, now: f64, seconds: f64) {
+        let all: f64 = live.entries.iter().flatten().sum();
+        let of_protocol = |at: usize| live.entries.map(|of| of[at]);
+        if let Some(stock) = &mut self.stocks[Protocol::Tcp as usize] {
+            let answered: f64 = of_protocol(Protocol::Tcp as usize)[1..].iter().sum();
+            if answered > 0.0 {
+                stock.see_open(live.established / answered, seconds);
+            }
+        }
+        if all >= MOST_ARE * self.entries.unwrap_or(0.0) {
+            self.believe(&live.entries, f64::from(live.reads), now, seconds);
+            return;
+        }
+        for (at, stock) in self.stocks.iter_mut().enumerate() {
+            let by_status = of_protocol(at);
+            let sum: f64 = by_status.iter().sum();
+            if let Some(stock) = stock.as_mut().filter(|_| sum > 0.0) {
+                let reads = f64::from(live.reads) * sum / all;
+                stock.believe(by_status[0] / sum, reads, false, now, seconds);
+            }
+        }
+    }
+
     /// Live entries tell what there is.
     fn believe(&mut self, live: &ByClass<f64>, reads: f64, now: f64, seconds: f64) {
         let all: f64 = live.iter().flatten().sum();
         if all <= 0.0 || reads < 1.0 {
             return;
-        }
-        if all > 0.8 * self.entries.unwrap_or(all) {
-            self.knows_old += seconds;
         }
         let timeouts = self.timeouts;
         let (mut replied, mut assured) = (0.0, 0.0);
@@ -256,7 +299,13 @@ impl Table {
                 stock.share.start(unreplied, more, reads * of_protocol / all);
                 self.rest -= more;
             }
-            stock.believe(by_status[0] / of_protocol, reads * of_protocol / all, now, seconds);
+            stock.believe(
+                by_status[0] / of_protocol,
+                reads * of_protocol / all,
+                true,
+                now,
+                seconds,
+            );
         }
         if replied + assured > 0.0 {
             let part = (seconds / 10.0).min(1.0);

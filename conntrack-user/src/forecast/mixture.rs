@@ -1,0 +1,174 @@
+//! Several forecasters of one level, each weighted by how its recent predictions came true.
+//!
+//! Each predicts the entries in 10, 30 and 60 s as a normal law. When a prediction is due, its log score is added to those
+//! before, which fade: Bayesian model averaging with forgetting (Raftery, Karny, Ettler 2010, doi 10.1198/TECH.2009.08104).
+//! Beyond 60 s nothing has been judged: there the weights go back towards those of the start.
+
+use std::collections::VecDeque;
+
+use super::path::normal;
+
+/// Forecasters: the queue of entries by age, the level that stays, and net growth over each of [`GROWTH_SECS`].
+pub(super) const EXPERTS: usize = 2 + GROWTH_SECS.len();
+/// Place of the queue among them.
+pub(super) const QUEUE: usize = 0;
+/// Spans over which growth is measured, in seconds.
+pub(super) const GROWTH_SECS: [f64; 3] = [8.0, 30.0, 120.0];
+
+/// Weights before anything was judged: where all inserts were seen, and where nothing is known of the entries.
+const PRIOR: [f64; EXPERTS] = [0.96, 0.01, 0.01, 0.01, 0.01];
+const PRIOR_IN_DOUBT: [f64; EXPERTS] = [0.3, 0.2, 0.3, 0.1, 0.1];
+/// Seconds ahead that are judged.
+pub(super) const HORIZONS: [f64; 3] = [10.0, 30.0, 60.0];
+/// Seconds in which a score fades to a third.
+const FADES_SECS: [f64; 3] = [20.0, 40.0, 80.0];
+/// Predictions are at least so many seconds apart.
+const APART_SECS: f64 = 0.95;
+/// The last horizon that is judged, in seconds.
+const LAST: f64 = 60.0;
+/// Predictions that overlap say the same: one counts for this part of its horizon.
+const OVERLAP: f64 = 0.5;
+/// Degrees of freedom of the law that scores: one surprise does not decide.
+const FREEDOM: f64 = 4.0;
+/// Entries and part of the level by which any prediction may be off.
+const FLOOR: f64 = 1.5;
+const FLOOR_PART: f64 = 0.001;
+/// No score takes more than this from a weight, as a logarithm.
+const LEAST: f64 = -40.0;
+
+/// A normal law of a level.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Normal {
+    pub(super) mean: f64,
+    pub(super) error: f64,
+}
+
+/// Predictions of all for one moment.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: f64,
+    laws: [Normal; EXPERTS],
+}
+
+/// The weights, and what is yet to be judged.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Mixture {
+    /// By horizon, the earliest first.
+    due: [VecDeque<Due>; HORIZONS.len()],
+    /// Sums of log scores that fade, by horizon.
+    scores: [[f64; EXPERTS]; HORIZONS.len()],
+    judged: [Option<f64>; HORIZONS.len()],
+    last: Option<f64>,
+}
+
+impl Mixture {
+    /// Judges what was predicted for now. `limit`: no level is above it, whatever was predicted.
+    pub(super) fn judge(&mut self, now: f64, entries: f64, limit: Option<f64>) {
+        let most = limit.map_or(f64::INFINITY, |limit| limit.max(entries));
+        for (at, due) in self.due.iter_mut().enumerate() {
+            while let Some(was) = due.front().copied().filter(|was| was.at <= now) {
+                due.pop_front();
+                if now - was.at > 2.0 * APART_SECS {
+                    continue;
+                }
+                let passed = self.judged[at].map_or(APART_SECS, |before| (now - before).max(0.0));
+                self.judged[at] = Some(now);
+                let keep = (-passed / FADES_SECS[at]).exp();
+                let weight = (passed / (OVERLAP * HORIZONS[at])).min(1.0);
+                let floor = FLOOR + FLOOR_PART * entries;
+                let scores = was.laws.map(|law| score(law, entries, most, floor));
+                let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                for (sum, score) in self.scores[at].iter_mut().zip(scores) {
+                    *sum = (*sum * keep + weight * (score - best)).max(LEAST);
+                }
+            }
+        }
+    }
+
+    /// Whether new predictions are wanted.
+    pub(super) fn is_due(&self, now: f64) -> bool {
+        self.last.is_none_or(|last| now - last >= APART_SECS)
+    }
+
+    /// Keeps what each predicts: of each of [`HORIZONS`].
+    pub(super) fn expect(&mut self, now: f64, laws: [[Normal; EXPERTS]; HORIZONS.len()]) {
+        self.last = Some(now);
+        for ((due, ahead), laws) in self.due.iter_mut().zip(HORIZONS).zip(laws) {
+            due.push_back(Due { at: now + ahead, laws });
+        }
+    }
+
+    /// Weights of predictions so many seconds ahead; their sum is 1. `doubt`: the part of the entries
+    /// of which nothing is known, 0 to 1.
+    pub(super) fn weights(&self, ahead: f64, doubt: f64) -> [f64; EXPERTS] {
+        let trust = LAST / ahead.max(LAST);
+        let mut logs: [f64; EXPERTS] =
+            std::array::from_fn(|at| (PRIOR[at] + doubt * (PRIOR_IN_DOUBT[at] - PRIOR[at])).ln());
+        for scores in &self.scores {
+            logs.iter_mut().zip(scores).for_each(|(log, score)| *log += trust * score);
+        }
+        let best = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights = logs.map(|log| (log - best).exp());
+        let sum: f64 = weights.iter().sum();
+        weights.map(|weight| weight / sum)
+    }
+}
+
+/// Log density of what came, by a law with heavy tails. Levels are cut at `most`: a prediction beyond it is right at it.
+fn score(law: Normal, entries: f64, most: f64, floor: f64) -> f64 {
+    let scale = law.error.hypot(floor);
+    let off = (entries - law.mean.min(most)) / scale;
+    -scale.ln() - 0.5 * (FREEDOM + 1.0) * (off * off / FREEDOM).ln_1p()
+}
+
+/// Part of a mixture that is above `level`.
+pub(super) fn above(laws: &[Normal; EXPERTS], weights: &[f64; EXPERTS], level: f64) -> f64 {
+    let parts = laws.iter().zip(weights);
+    parts.map(|(law, weight)| weight * normal((law.mean - level) / law.error.max(1e-9))).sum()
+}
+
+/// Quantile of a mixture.
+pub(super) fn quantile(laws: &[Normal; EXPERTS], weights: &[f64; EXPERTS], part: f64) -> f64 {
+    let ends = |z: f64| laws.iter().map(move |law| law.mean + z * law.error);
+    let mut low = ends(-8.0).fold(f64::INFINITY, f64::min);
+    let mut high = ends(8.0).fold(f64::NEG_INFINITY, f64::max);
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        if above(laws, weights, middle) > 1.0 - part { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A level that grows by 15 a second, while the queue says that it stays.
+    #[test]
+    fn who_is_too_low_for_half_a_minute_loses_its_weight() {
+        let mut mixture = Mixture::default();
+        for second in 0..40 {
+            let (now, level) = (f64::from(second), 3000.0 + 15.0 * f64::from(second));
+            mixture.judge(now, level, None);
+            mixture.expect(
+                now,
+                HORIZONS.map(|ahead| {
+                    let law = |growth: f64| Normal { mean: level + growth * ahead, error: 40.0 };
+                    [law(0.0), law(0.0), law(15.0), law(15.0), law(15.0)]
+                }),
+            );
+        }
+        let queue = mixture.weights(60.0, 0.0)[QUEUE];
+        assert!(queue < 0.05, "{queue}");
+        assert!(mixture.weights(3600.0, 0.0)[QUEUE] > mixture.weights(60.0, 0.0)[QUEUE]);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_law() {
+        let laws = [Normal { mean: 100.0, error: 10.0 }; EXPERTS];
+        let weights = [0.2; EXPERTS];
+        assert!((quantile(&laws, &weights, 0.5) - 100.0).abs() < 1e-3);
+        assert!((quantile(&laws, &weights, 0.9) - 112.816).abs() < 1e-2);
+        assert!((above(&laws, &weights, 100.0) - 0.5).abs() < 1e-6);
+    }
+}
