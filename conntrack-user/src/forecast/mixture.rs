@@ -33,6 +33,8 @@ const FREEDOM: f64 = 4.0;
 /// Entries and part of the level by which any prediction may be off.
 const FLOOR: f64 = 1.5;
 const FLOOR_PART: f64 = 0.001;
+/// A smaller weight changes nothing that is told.
+const NEGLIGIBLE: f64 = 1e-5;
 /// No score takes more than this from a weight, as a logarithm.
 const LEAST: f64 = -40.0;
 
@@ -98,15 +100,32 @@ impl Mixture {
         }
     }
 
-    /// Weights of predictions so many seconds ahead; their sum is 1. `doubt`: the part of the entries
-    /// of which nothing is known, 0 to 1.
-    pub(super) fn weights(&self, ahead: f64, doubt: f64) -> [f64; EXPERTS] {
-        let trust = LAST / ahead.max(LAST);
-        let mut logs: [f64; EXPERTS] =
-            std::array::from_fn(|at| (PRIOR[at] + doubt * (PRIOR_IN_DOUBT[at] - PRIOR[at])).ln());
-        for scores in &self.scores {
-            logs.iter_mut().zip(scores).for_each(|(log, score)| *log += trust * score);
+    /// What weights are made from. `doubt`: the part of the entries of which nothing is known, 0 to 1.
+    pub(super) fn belief(&self, doubt: f64) -> Belief {
+        let mut belief = Belief { start: [0.0; EXPERTS], scores: [0.0; EXPERTS] };
+        for at in 0..EXPERTS {
+            belief.start[at] = (PRIOR[at] + doubt * (PRIOR_IN_DOUBT[at] - PRIOR[at])).ln();
+            belief.scores[at] = self.scores.iter().map(|scores| scores[at]).sum();
         }
+        belief
+    }
+}
+
+/// How far each forecaster is believed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Belief {
+    /// Logarithms of the weights before anything was judged.
+    start: [f64; EXPERTS],
+    /// Log scores since.
+    scores: [f64; EXPERTS],
+}
+
+impl Belief {
+    /// Weights of predictions so many seconds ahead; their sum is 1.
+    pub(super) fn weights(&self, ahead: f64) -> [f64; EXPERTS] {
+        let trust = LAST / ahead.max(LAST);
+        let logs: [f64; EXPERTS] =
+            std::array::from_fn(|at| self.start[at] + trust * self.scores[at]);
         let best = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights = logs.map(|log| (log - best).exp());
         let sum: f64 = weights.iter().sum();
@@ -123,18 +142,30 @@ fn score(law: Normal, entries: f64, most: f64, floor: f64) -> f64 {
 
 /// Part of a mixture that is above `level`.
 pub(super) fn above(laws: &[Normal; EXPERTS], weights: &[f64; EXPERTS], level: f64) -> f64 {
-    let parts = laws.iter().zip(weights);
+    let parts = laws.iter().zip(weights).filter(|(_, weight)| **weight > NEGLIGIBLE);
     parts.map(|(law, weight)| weight * normal((law.mean - level) / law.error.max(1e-9))).sum()
 }
 
-/// Quantile of a mixture.
-pub(super) fn quantile(laws: &[Normal; EXPERTS], weights: &[f64; EXPERTS], part: f64) -> f64 {
-    let ends = |z: f64| laws.iter().map(move |law| law.mean + z * law.error);
-    let mut low = ends(-8.0).fold(f64::INFINITY, f64::min);
-    let mut high = ends(8.0).fold(f64::NEG_INFINITY, f64::max);
-    for _ in 0..40 {
+/// Quantile of a mixture: that of a normal law `z` standard errors from its mean. It is between those of its parts.
+pub(super) fn quantile(laws: &[Normal; EXPERTS], weights: &[f64; EXPERTS], z: f64) -> f64 {
+    let part = normal(z);
+    let ends = || {
+        let weighed = laws.iter().zip(weights).filter(|(_, weight)| **weight > NEGLIGIBLE);
+        weighed.map(|(law, _)| law.mean + z * law.error)
+    };
+    let mut low = ends().fold(f64::INFINITY, f64::min);
+    let mut high = ends().fold(f64::NEG_INFINITY, f64::max);
+    let enough = 0.05 + 1e-5 * high.abs();
+    while high - low > enough {
         let middle = f64::midpoint(low, high);
-        if above(laws, weights, middle) > 1.0 - part { low = middle } else { high = middle }
+        if above(laws, weights, middle) > 1.0 - part {
+            low = middle
+        } else {
+            high = middle
+        }
+        if f64::midpoint(low, high) == middle {
+            break;
+        }
     }
     f64::midpoint(low, high).max(0.0)
 }
@@ -158,17 +189,19 @@ mod tests {
                 }),
             );
         }
-        let queue = mixture.weights(60.0, 0.0)[QUEUE];
+        let queue = mixture.belief(0.0).weights(60.0)[QUEUE];
         assert!(queue < 0.05, "{queue}");
-        assert!(mixture.weights(3600.0, 0.0)[QUEUE] > mixture.weights(60.0, 0.0)[QUEUE]);
+        assert!(
+            mixture.belief(0.0).weights(3600.0)[QUEUE] > mixture.belief(0.0).weights(60.0)[QUEUE]
+        );
     }
 
     #[test]
     fn quantiles_are_those_of_the_law() {
         let laws = [Normal { mean: 100.0, error: 10.0 }; EXPERTS];
         let weights = [0.2; EXPERTS];
-        assert!((quantile(&laws, &weights, 0.5) - 100.0).abs() < 1e-3);
-        assert!((quantile(&laws, &weights, 0.9) - 112.816).abs() < 1e-2);
+        assert!((quantile(&laws, &weights, 0.0) - 100.0).abs() < 0.1);
+        assert!((quantile(&laws, &weights, 1.2816) - 112.816).abs() < 0.1);
         assert!((above(&laws, &weights, 100.0) - 0.5).abs() < 1e-6);
     }
 }

@@ -8,8 +8,9 @@ pub(super) const GRID: [f64; 26] = [
     420.0, 600.0, 900.0, 1350.0, 1800.0, 2700.0, 3600.0, 5400.0, 7200.0, HORIZON,
 ];
 
-/// The standard normal distribution's quantile of 90 %.
+/// The standard normal distribution's quantiles of 90 and 97.5 %.
 pub(super) const Z90: f64 = 1.2816;
+pub(super) const Z975: f64 = 1.96;
 
 /// What becomes of a table without regard to the limit, at the times of [`GRID`].
 #[derive(Debug, Clone, Default)]

@@ -4,9 +4,9 @@ use super::Table;
 use crate::{
     forecast::{
         growth::Projection,
-        mixture::{EXPERTS, Normal, QUEUE, above, quantile},
+        mixture::{Belief, EXPERTS, Normal, QUEUE, above, quantile},
         outlook::{AHEAD, Outlook, Quantiles, State, SteadyState, WITHIN},
-        path::{self, GRID},
+        path::{self, GRID, Z90, Z975},
         reason,
     },
     model::tick::Limit,
@@ -101,10 +101,11 @@ impl Table {
         let coming = self.coming();
         let path = self.path(&coming);
         let points = path.points();
+        let belief = self.belief();
         let projection = self.growth.project(self.now, now);
         let all = |point: &path::Point| self.laws(point, &projection);
         let reach = |max: f64, point: &path::Point| {
-            let (laws, weights) = (all(point), self.weights(point.ahead));
+            let (laws, weights) = (all(point), belief.weights(point.ahead));
             let full = if is_full { 1.0 } else { above(&laws, &weights, max) };
             // Full, and all that is there is assured.
             let part = (point.assured / point.level.max(1.0)).clamp(0.0, 1.0);
@@ -136,7 +137,7 @@ impl Table {
         let tip = points.last().map_or(last, |point| point.level);
         let is_queue = || {
             let laws = all(&path::between(&points, STEADY_SECS));
-            let weights = self.weights(STEADY_SECS);
+            let weights = belief.weights(STEADY_SECS);
             let mean: f64 = laws.iter().zip(weights).map(|(law, weight)| weight * law.mean).sum();
             let queue = laws[QUEUE].mean;
             weights[QUEUE] >= 0.5 || (mean - queue).abs() <= ALIKE * queue
@@ -150,16 +151,20 @@ impl Table {
             let first = (0..GRID.len()).find(within).unwrap_or(GRID.len() - 1);
             SteadyState { level: tip, seconds: GRID[first] }
         });
+        let weights = belief.weights(AHEAD);
+        let there = all(&path::between(&points, AHEAD));
         // A pass that is due about then may come a moment earlier or later.
-        let weights = self.weights(AHEAD);
-        let around =
-            [-JITTER, 0.0, JITTER].map(|early| all(&path::between(&points, AHEAD + early)));
-        let end = |part: f64| around.map(|laws| quantile(&laws, &weights, part));
-        let lowest = |part| end(part).into_iter().fold(f64::INFINITY, f64::min);
-        let highest = |part| end(part).into_iter().fold(0.0, f64::max);
-        let ahead = Quantiles { low: lowest(0.1), median: end(0.5)[1], high: highest(0.9) };
-        let entries_in_60s_95 =
-            Some([lowest(0.025).min(ahead.low), highest(0.975).max(ahead.high)]);
+        let moments = self
+            .is_saw
+            .then(|| [-JITTER, JITTER].map(|early| all(&path::between(&points, AHEAD + early))));
+        let around = || std::iter::once(&there).chain(moments.iter().flatten());
+        let ends = |z: f64| around().map(move |laws| quantile(laws, &weights, z));
+        let lowest = |z: f64| ends(-z).fold(f64::INFINITY, f64::min);
+        let highest = |z: f64| ends(z).fold(0.0, f64::max);
+        let median = quantile(&there, &weights, 0.0);
+        let ahead =
+            Quantiles { low: lowest(Z90).min(median), median, high: highest(Z90).max(median) };
+        let entries_in_60s_95 = Some([lowest(Z975).min(ahead.low), highest(Z975).max(ahead.high)]);
         let least = 0.01 * now;
         let state = if is_full {
             State::Full
@@ -195,10 +200,10 @@ impl Table {
         [queue, projection.stays(ahead), short, middle, long]
     }
 
-    /// How far each is believed so many seconds ahead. Entries from before are doubtful until deletes have told of them.
-    fn weights(&self, ahead: f64) -> [f64; EXPERTS] {
+    /// How far each is believed. Entries from before are doubtful until deletes have told of them.
+    fn belief(&self) -> Belief {
         let old = (self.at_first / self.entries.unwrap_or(0.0).max(1.0)).min(1.0);
-        self.mixture.weights(ahead, old * (-self.counted / DOUBT_SECS).exp())
+        self.mixture.belief(old * (-self.counted / DOUBT_SECS).exp())
     }
 
     /// Evictions keep a full table a little below its limit.

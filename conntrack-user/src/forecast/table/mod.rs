@@ -113,19 +113,11 @@ impl Forecaster for Table {
             self.mixture.judge(now, entries, self.max());
             self.growth.push(now, entries);
         }
-        if self.counted > 3.0 && self.calibration.is_due(now) {
-            let points = self.path(&self.coming()).points();
-            let median = path::at(&points, AHEAD, |point| point.level);
-            let error = path::at(&points, AHEAD, |point| point.error);
-            self.calibration.expect(now, median, error);
-        }
+        let judges = self.counted > 3.0 && self.calibration.is_due(now);
         let is_known = self.counted > 1.0 || snapshot.change.is_none();
-        if is_known && self.mixture.is_due(now) {
-            let points = self.path(&self.coming()).points();
-            let projection = self.growth.project(now, self.entries.unwrap_or(0.0));
-            let laws = mixture::HORIZONS
-                .map(|ahead| self.laws(&path::between(&points, ahead), &projection));
-            self.mixture.expect(now, laws);
+        let predicts = is_known && self.mixture.is_due(now);
+        if judges || predicts {
+            self.predict(now, judges, predicts);
         }
     }
 
@@ -135,6 +127,21 @@ impl Forecaster for Table {
 }
 
 impl Table {
+    /// Keeps what is expected now, to be judged later: by whom.
+    fn predict(&mut self, now: f64, is_for_width: bool, is_for_weights: bool) {
+        let points = self.path(&self.coming()).points();
+        if is_for_width {
+            let there = path::between(&points, AHEAD);
+            self.calibration.expect(now, there.level, there.error);
+        }
+        if is_for_weights {
+            let projection = self.growth.project(now, self.entries.unwrap_or(0.0));
+            let laws = mixture::HORIZONS
+                .map(|ahead| self.laws(&path::between(&points, ahead), &projection));
+            self.mixture.expect(now, laws);
+        }
+    }
+
     fn advance(&mut self, snapshot: &Snapshot, now: f64, seconds: f64, entries: Option<f64>) {
         let change = snapshot.change.filter(|_| seconds <= GAP);
         let Some(change) = change else {
