@@ -4,14 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{THRESHOLDS, Thresholds};
+use super::{THRESHOLDS, Thresholds, thresholds::RULES_LEAST_FILL};
 use crate::forecast::outlook::{WITHIN, WITHIN_NAMES};
 
 const RULES: &str = include_str!("../../../contrib/prometheus/ctmon.rules.yml");
-
-/// Fill below which `CtmonTableFullSoon` waits. It is the only number that the rules alone have: Prometheus sees a forecast
-/// every 15 s or so, and one scrape is not to alarm about a table that is half empty.
-const RULES_LEAST_FILL: f64 = 0.5;
 
 #[derive(Deserialize)]
 struct File {

@@ -65,7 +65,7 @@ pub const THRESHOLDS: Thresholds = Thresholds {
     quiet_after_loss_seconds: 300.0,
 };
 
-/// Those who judge a table.
+/// Part of ctmon that judges a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
     /// `ctmon status`, its exit code.
@@ -104,7 +104,7 @@ pub struct Row {
     pub name: &'static str,
     /// Its value.
     pub value: fn(&Thresholds) -> f64,
-    /// Who judges by it.
+    /// Parts of ctmon that judge by it.
     pub users: &'static [User],
     /// Reason for a threshold of its own.
     pub why: &'static str,
@@ -112,8 +112,11 @@ pub struct Row {
 
 use User::{Doctor, Page, Rules, Serve, Status, Watch};
 
-/// The thresholds that decide how bad a table is. Probabilities and times are the same for all who judge forecasts.
-pub const TABLE: [Row; 4] = [
+/// Fill that `CtmonTableFullSoon` of the alert rules requires besides its forecast: the only number of the rules alone.
+pub const RULES_LEAST_FILL: f64 = 0.5;
+
+/// Thresholds that decide the severity of a table. Every user that judges forecasts has the same probabilities and times.
+pub const TABLE: [Row; 5] = [
     Row {
         name: "critical_fill",
         value: |thresholds| thresholds.critical_fill,
@@ -138,6 +141,12 @@ pub const TABLE: [Row; 4] = [
         users: &[Watch, Page, Serve, Rules],
         why: "only together with a forecast: full within an hour",
     },
+    Row {
+        name: "rules_least_fill",
+        value: |_| RULES_LEAST_FILL,
+        users: &[Rules],
+        why: "only together with a forecast: Prometheus sees one each 15 s or so, and one scrape must not alarm about a half-empty table",
+    },
 ];
 
 /// A value that makes no sense.
@@ -148,7 +157,7 @@ pub struct Invalid {
     pub key: String,
     /// The value.
     pub value: f64,
-    /// What was expected instead.
+    /// Values that are allowed.
     pub expected: String,
 }
 
@@ -156,7 +165,7 @@ pub struct Invalid {
 const LONGEST: f64 = 86_400.0;
 
 impl Thresholds {
-    /// The same for whoever looks: a lower fill is a warning, as nobody is woken by it.
+    /// Thresholds of `status`, `watch` and `doctor`: a lower fill is a warning there, because it wakes nobody.
     #[must_use]
     pub const fn on_demand(self) -> Self {
         Self { warning_fill: self.on_demand_fill, ..self }
