@@ -22,17 +22,7 @@ pub struct Concept {
     pub meaning: &'static str,
 }
 
-/// Names of one subject.
-#[derive(Debug, Clone, Copy)]
-struct Group {
-    /// What they are about, for whoever reads the table.
-    #[expect(dead_code, reason = "a heading of the table")]
-    subject: &'static str,
-    /// Machine names.
-    names: &'static [&'static str],
-}
-
-/// What stands before the name of a member where that is written alone, as in `ctmon_events_lost` for `events.lost`.
+/// Objects whose name precedes that of a member in flat names, as in `ctmon_events_lost` for `events.lost`.
 const OBJECTS: [&str; 11] = [
     "counter_blocks",
     "events",
@@ -66,7 +56,7 @@ const ENDINGS: [&str; 13] = [
 /// All names of the tables.
 fn all() -> impl Iterator<Item = &'static str> {
     let concepts = CONCEPTS.iter().flat_map(|concept| concept.names);
-    concepts.chain(names::GROUPS.iter().flat_map(|group| group.names)).copied()
+    concepts.chain(names::GROUPS.iter().copied().flatten()).copied()
 }
 
 /// The name of the tables that a public name is, or is made of: without `ctmon_`, its object, and what ends it.
