@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     stand_in(&objects)
 }
 
-/// Whether a feature of this package is on.
+/// Reports whether cargo enabled a feature of this package.
 fn is_on(feature: &str) -> bool {
     let name = feature.to_ascii_uppercase().replace('-', "_");
     env::var_os(format!("CARGO_FEATURE_{name}")).is_some()

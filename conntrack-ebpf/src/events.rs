@@ -188,7 +188,7 @@ unsafe fn write<R: Read>(event: *mut FlowEvent, ct: Ptr, netns_cookie: u64, kind
 /// Writes what does not come from an entry.
 ///
 /// # Safety
-/// As for [`write()`].
+/// The contract of [`write()`].
 #[inline(always)]
 unsafe fn write_rest(event: *mut FlowEvent, netns_cookie: u64, kind: u8, cause: u8) {
     // SAFETY: by contract.

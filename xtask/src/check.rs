@@ -203,7 +203,7 @@ fn ebpf(subcommand: &str, arch: &Arch, target: &Path) -> Command {
     cargo
 }
 
-/// As [`rustdoc`], for what only the bpf target compiles.
+/// Documentation of the code that only the bpf target compiles; a link that leads nowhere fails it.
 fn ebpf_rustdoc(target: &Path) -> Command {
     let mut rustdoc = ebpf("doc", arch::DEFAULT, target);
     rustdoc.args(ALL_FEATURES).args(DOCUMENT);

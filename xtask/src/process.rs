@@ -65,7 +65,7 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Whether `cargo run` sets the variable `name` to something of the package that it runs.
+/// Reports whether `cargo run` describes the package that it runs in the variable `name`.
 fn is_of_xtask(name: &str) -> bool {
     ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.starts_with(prefix))
 }

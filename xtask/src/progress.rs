@@ -55,7 +55,7 @@ pub(crate) fn error(error: &Error) {
     }
 }
 
-/// Whether standard error shows colours.
+/// Reports whether standard error shows colours.
 pub(crate) fn colours() -> bool {
     stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -72,11 +72,11 @@ const WATCHED: u64 = 40;
 /// The entries of one seed.
 #[derive(Debug)]
 pub(super) struct Stream<'a> {
-    /// What they are.
+    /// Plan that the entries follow.
     pub(super) plan: &'a Plan,
-    /// How many are there.
+    /// Number of entries.
     pub(super) live: u64,
-    /// How many of those have expired, and wait for the garbage collector.
+    /// Number of entries that have expired and wait for the garbage collector.
     pub(super) expired: u64,
     /// How many expire at each tick from the start; the last: later.
     due: Vec<u32>,

@@ -42,17 +42,17 @@ pub struct Truth {
 /// What happens at a tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Moment {
-    /// As in [`Truth::level`].
+    /// Entries: see [`Truth::level`].
     pub level: u64,
-    /// As in [`Truth::max`].
+    /// Limit in entries: see [`Truth::max`].
     pub max: u32,
-    /// As in [`Truth::evictable_entries`].
+    /// Evictable entries: see [`Truth::evictable_entries`].
     pub evictable_entries: Option<u64>,
-    /// As in [`Truth::refused`].
+    /// Dropped packets: see [`Truth::refused`].
     pub refused: Option<u64>,
-    /// As in [`Truth::found_full`].
+    /// Flag of a full table: see [`Truth::found_full`].
     pub found_full: bool,
-    /// As in [`Truth::clairvoyant`]; none at each moment where there is none.
+    /// Forecast of the clairvoyant, if it has one: see [`Truth::clairvoyant`].
     pub clairvoyant: Option<Said>,
 }
 

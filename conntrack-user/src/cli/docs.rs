@@ -1,4 +1,4 @@
-//! Where help texts point to for more.
+//! Addresses of the documents in help texts.
 
 /// Address of a page of the documents, below `CTMON_DOCS_URL` where the build had it set: an installed ctmon has no documents
 /// beside it.

@@ -68,7 +68,7 @@ struct Notify {
     /// The time after which it is killed
     #[arg(long = "notify.command-timeout", value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     command_timeout: Duration,
-    /// Where each change of severity is sent: http://... or https://...
+    /// Webhook URL that receives each change of severity: http://... or https://...
     #[arg(long = "notify.webhook", value_name = "URL", default_value = "", hide_env_values = true)]
     webhook: String,
     /// The time for the whole exchange

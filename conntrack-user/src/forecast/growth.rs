@@ -20,16 +20,16 @@ pub(super) struct Growth {
     levels: VecDeque<(f64, f64)>,
 }
 
-/// A growth that was measured.
+/// Measured growth.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
     /// Entries a second.
     slope: f64,
-    /// Over so many seconds.
+    /// Length of the span, in seconds.
     seconds: f64,
 }
 
-/// What the next minutes are made from.
+/// Level and growth from which the next minutes are predicted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Projection {
     now: f64,
@@ -50,7 +50,7 @@ impl Growth {
         }
     }
 
-    /// From `entries` at `now`.
+    /// Starts a prediction from `entries` at `now`.
     pub(super) fn project(&self, now: f64, entries: f64) -> Projection {
         let growth = GROWTH_SECS.map(|span| {
             let first = self.levels.partition_point(|(time, _)| *time < now - span - 0.5);
@@ -62,7 +62,7 @@ impl Growth {
         Projection { now: entries, variance: self.variance(), growth }
     }
 
-    /// Of the last half minute, around its own slope.
+    /// Variance of the steps of the last half minute around their slope, in entries squared a second.
     fn variance(&self) -> f64 {
         let end = self.levels.back().map_or(0.0, |(time, _)| *time);
         let from = self.levels.partition_point(|(time, _)| *time < end - GROWTH_SECS[1]);
@@ -87,12 +87,12 @@ impl Growth {
 }
 
 impl Projection {
-    /// The level after so many seconds if it stays.
+    /// Level after so many seconds without growth.
     pub(super) fn stays(&self, ahead: f64) -> Normal {
         Normal { mean: self.now, error: (self.variance * ahead).sqrt() }
     }
 
-    /// The same if it grows on as over the span `at` of [`GROWTH_SECS`]; as if it stayed where that is not known.
+    /// Level after so many seconds if the growth over the span `at` of [`GROWTH_SECS`] goes on. An unknown growth counts as 0.
     pub(super) fn grows(&self, at: usize, ahead: f64) -> Normal {
         let Some(Measured { slope, seconds }) = self.growth.get(at).copied().flatten() else {
             return self.stays(ahead);

@@ -1,4 +1,4 @@
-//! Several forecasters of one level, each weighted by how its recent predictions came true.
+//! Weighs several forecasters of one level by the errors of their recent predictions.
 //!
 //! Each predicts the entries in 10, 30 and 60 s as a normal law. When a prediction is due, its log score is added to those
 //! before, which fade: Bayesian model averaging with forgetting (Raftery, Karny, Ettler 2010, doi 10.1198/TECH.2009.08104).
@@ -26,14 +26,14 @@ const FADES_SECS: [f64; 3] = [20.0, 40.0, 80.0];
 const APART_SECS: f64 = 0.95;
 /// The last horizon that is judged, in seconds.
 const LAST: f64 = 60.0;
-/// Predictions that overlap say the same: one counts for this part of its horizon.
+/// Part of its horizon for which one prediction counts: predictions that overlap are not independent.
 const OVERLAP: f64 = 0.5;
 /// Degrees of freedom of the law that scores: one surprise does not decide.
 const FREEDOM: f64 = 4.0;
 /// Entries and part of the level by which any prediction may be off.
 const FLOOR: f64 = 1.5;
 const FLOOR_PART: f64 = 0.001;
-/// A smaller weight changes nothing that is told.
+/// Weights below this one do not change any result.
 const NEGLIGIBLE: f64 = 1e-5;
 /// No score takes more than this from a weight, as a logarithm.
 const LEAST: f64 = -40.0;
@@ -45,17 +45,17 @@ pub(super) struct Normal {
     pub(super) error: f64,
 }
 
-/// Predictions of all for one moment.
+/// Predictions of every forecaster for one moment.
 #[derive(Debug, Clone, Copy)]
 struct Due {
     at: f64,
     laws: [Normal; EXPERTS],
 }
 
-/// The weights, and what is yet to be judged.
+/// Scores of the forecasters, and their predictions that are not due yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Mixture {
-    /// By horizon, the earliest first.
+    /// Predictions by horizon, the earliest first.
     due: [VecDeque<Due>; HORIZONS.len()],
     /// Sums of log scores that fade, by horizon.
     scores: [[f64; EXPERTS]; HORIZONS.len()],
@@ -87,12 +87,12 @@ impl Mixture {
         }
     }
 
-    /// Whether new predictions are wanted.
+    /// Reports whether the next predictions are due.
     pub(super) fn is_due(&self, now: f64) -> bool {
         self.last.is_none_or(|last| now - last >= APART_SECS)
     }
 
-    /// Keeps what each predicts: of each of [`HORIZONS`].
+    /// Keeps the predictions of every forecaster, for each of [`HORIZONS`].
     pub(super) fn expect(&mut self, now: f64, laws: [[Normal; EXPERTS]; HORIZONS.len()]) {
         self.last = Some(now);
         for ((due, ahead), laws) in self.due.iter_mut().zip(HORIZONS).zip(laws) {
@@ -100,7 +100,7 @@ impl Mixture {
         }
     }
 
-    /// What weights are made from. `doubt`: the part of the entries of which nothing is known, 0 to 1.
+    /// Sums up the scores. `doubt`: part of the entries of which nothing is known, 0 to 1.
     pub(super) fn belief(&self, doubt: f64) -> Belief {
         let mut belief = Belief { start: [0.0; EXPERTS], scores: [0.0; EXPERTS] };
         for at in 0..EXPERTS {
@@ -111,7 +111,7 @@ impl Mixture {
     }
 }
 
-/// How far each forecaster is believed.
+/// Evidence from which the weights of the forecasters follow.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Belief {
     /// Logarithms of the weights before anything was judged.
@@ -140,7 +140,7 @@ fn score(law: Normal, entries: f64, most: f64, floor: f64) -> f64 {
     -scale.ln() - 0.5 * (FREEDOM + 1.0) * (off * off / FREEDOM).ln_1p()
 }
 
-/// Part of a mixture that is above `level`.
+/// Probability that the level is above `level`.
 pub(super) fn above(laws: &[Normal; EXPERTS], weights: &[f64; EXPERTS], level: f64) -> f64 {
     let parts = laws.iter().zip(weights).filter(|(_, weight)| **weight > NEGLIGIBLE);
     parts.map(|(law, weight)| weight * normal((law.mean - level) / law.error.max(1e-9))).sum()

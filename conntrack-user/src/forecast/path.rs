@@ -106,7 +106,7 @@ impl Path {
     }
 }
 
-/// The point at a time ahead, on straight lines between those that are there.
+/// Interpolates the point at a time ahead linearly.
 pub(super) fn between(points: &[Point], ahead: f64) -> Point {
     Point {
         ahead,
@@ -116,7 +116,7 @@ pub(super) fn between(points: &[Point], ahead: f64) -> Point {
     }
 }
 
-/// The value of `line` at a time ahead.
+/// Interpolates `line` at a time ahead linearly.
 pub(super) fn at(points: &[Point], ahead: f64, line: impl Fn(&Point) -> f64) -> f64 {
     let next = points.partition_point(|point| point.ahead < ahead);
     match (next.checked_sub(1).and_then(|at| points.get(at)), points.get(next)) {

@@ -22,7 +22,7 @@ pub struct Snapshot {
     pub limit: Limit,
     /// What happened since the snapshot before; none at the first, after a gap, and where only counts are polled.
     pub change: Option<Change>,
-    /// What live entries are doing whose inserts were seen, estimated from a few of them; none where none are read.
+    /// Status of the live entries whose insert was seen, estimated from a sample; none where none are read.
     pub live: Option<Live>,
     /// How long entries lived that have ended since the snapshot before, of a sample of those whose insert was seen;
     /// none where no events are sent.

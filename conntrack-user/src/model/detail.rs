@@ -66,8 +66,8 @@ impl Detail {
         self.flows.advance(now_ns);
     }
 
-    /// What live entries of a namespace are doing whose inserts were seen. None where too few were read, and where
-    /// namespaces have no cookies.
+    /// Status of the live entries of a namespace whose insert was seen. None where too few were read, and where namespaces
+    /// have no cookies.
     #[must_use]
     pub fn live(&self, netns: NetnsId, now_ns: u64) -> Option<Live> {
         self.state.of_netns(netns.cookie?, &self.flows, now_ns)

@@ -187,7 +187,7 @@ struct Read {
 struct NetnsReads {
     /// Sums of 1/ratio.
     weights: ByClass<f64>,
-    /// The same of established TCP.
+    /// Sum of 1/ratio of the established TCP entries.
     established: f64,
     reads: u32,
 }

@@ -7,17 +7,17 @@ use super::{Severity, Thresholds, facts::Facts};
 pub enum Condition {
     /// Packets are dropped because the table is full and nothing could be evicted.
     TableFullDrops,
-    /// It is fuller than [`Thresholds::critical_fill`].
+    /// Fill at or above [`Thresholds::critical_fill`].
     AlmostFull,
-    /// It is probably full within [`Thresholds::critical_within_seconds`].
+    /// Likely to be full within [`Thresholds::critical_within_seconds`].
     FullSoon,
     /// Entries are evicted to make room for new ones.
     EarlyDrops,
-    /// It is fuller than [`Thresholds::warning_fill`].
+    /// Fill at or above [`Thresholds::warning_fill`].
     High,
-    /// It is probably full within [`Thresholds::warning_within_seconds`].
+    /// Likely to be full within [`Thresholds::warning_within_seconds`].
     FullLater,
-    /// It is fuller than [`Thresholds::high_fill`] and probably full within [`Thresholds::high_within_seconds`].
+    /// Fill at or above [`Thresholds::high_fill`], and likely to be full within [`Thresholds::high_within_seconds`].
     HighAndFilling,
 }
 
@@ -33,7 +33,7 @@ impl Condition {
         Self::HighAndFilling,
     ];
 
-    /// Its name in JSON.
+    /// Name in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl Condition {
         }
     }
 
-    /// Whether it rests on a forecast.
+    /// Reports whether the condition needs a forecast.
     #[must_use]
     pub const fn is_forecast(self) -> bool {
         matches!(self, Self::FullSoon | Self::FullLater | Self::HighAndFilling)
@@ -115,11 +115,11 @@ impl Condition {
 /// Verdict of one tick about a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It holds.
+    /// The condition holds.
     Raise,
-    /// Between the thresholds: it stays as it is.
+    /// Between the thresholds: the condition stays as it is.
     Stay,
-    /// It does not hold.
+    /// The condition does not hold.
     Clear,
     /// Not available.
     Unknown,

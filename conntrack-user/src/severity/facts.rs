@@ -117,8 +117,8 @@ fn fill(entries: Entries, limit: Limit) -> Option<(f64, f64)> {
     }
 }
 
-/// What the kernel's own counters say, where no program counts. They have one number for packets dropped because the
-/// table was full and for those dropped in a clash: in a table that is not full it tells nothing.
+/// Derives losses from the kernel's own counters, where no program counts. The kernel counts packets dropped by a full table
+/// and by a clash in one number: it is of use only in a full table.
 fn losses_by_kernel(now: &KernelStat, before: &KernelStat, is_full: bool) -> Losses {
     let since = |of: fn(&KernelStat) -> Option<u64>| {
         let (now, before) = (of(now)?, of(before)?);

@@ -1,8 +1,8 @@
-//! How bad something is.
+//! The scale of severities.
 
 use serde::{Deserialize, Serialize};
 
-/// How bad something is, in rising order. The numbers are the exit codes of monitoring plugins (Monitoring Plugins
+/// Severity of a finding, in rising order. The numbers are the exit codes of monitoring plugins (Monitoring Plugins
 /// Development Guidelines, "Plugin Return Codes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

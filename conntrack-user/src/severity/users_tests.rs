@@ -1,4 +1,4 @@
-//! One place for thresholds: who judges a table follows it.
+//! One place for thresholds: each part that judges a table follows it.
 
 use super::{
     rules_tests::disagreements,
@@ -20,7 +20,7 @@ fn sixty_percent() -> Tick {
     Tick::example(vec![NetnsTick::example(7, 60, 100)])
 }
 
-/// Severity of a table that is 60 % full, as `user` has it.
+/// Severity that `user` gives a table with a fill of 60 %.
 fn severity(user: User, thresholds: Thresholds) -> Severity {
     let tick = sixty_percent();
     match user {
@@ -77,7 +77,7 @@ fn the_critical_fill_is_one_for_all_six() {
 fn the_page_has_no_thresholds_of_its_own() {
     let scripts: String = page::FILES.iter().map(|file| file.body).collect();
     assert!(scripts.contains("netns.severity"));
-    // What compares a fill with a number decides by itself.
+    // A script that compares a fill with a number decides by itself.
     let compared = scripts.split("fill_ratio").skip(1).filter_map(|after| after.lines().next());
     let compared: Vec<&str> = compared.filter(|after| after.contains(['<', '>'])).collect();
     assert_eq!(compared, Vec::<&str>::new());

@@ -86,7 +86,7 @@ pub struct Origin {
     pub bpf_map_memory_bytes: Option<u64>,
     /// How each hook is attached.
     pub hooks: Vec<Hook>,
-    /// What is not available, and why.
+    /// Numbers that are not available, with their reasons.
     pub unavailable: Vec<Unavailable>,
 }
 

@@ -8,7 +8,7 @@ use crate::severity::Severity;
 pub const PLAIN: Style = Style::new();
 /// Headings.
 pub const BOLD: Style = Style::new().bold();
-/// What is less important.
+/// Less important text.
 pub const DIM: Style = Style::new().dimmed();
 /// A warning.
 pub const WARNING: Style = AnsiColor::Yellow.on_default();

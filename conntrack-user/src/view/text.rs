@@ -219,7 +219,7 @@ fn line(netns: &NetnsTick, counted: &Counted, thresholds: &Thresholds) -> String
     let fill = netns.fill_ratio();
     let fill_style = fill.map_or(PLAIN, |ratio| style::of(thresholds.severity_of_fill(ratio)));
     let rate = |rate: Option<f64>| rate.map_or("?".into(), units::short);
-    // What was counted in the tick, in the colour of its condition where it is not nothing.
+    // Losses of the tick; above 0 in the colour of their condition.
     let losses = |is_counted: bool, condition: Condition, of: fn(&Totals) -> u64| match netns
         .change
         .as_ref()

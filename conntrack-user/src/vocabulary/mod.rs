@@ -16,7 +16,7 @@ pub use concepts::CONCEPTS;
 pub struct Concept {
     /// Machine names: the concept itself, then what is made of it by grammar or by a split.
     pub names: &'static [&'static str],
-    /// The word on screens; empty where no screen has it. Headings of tables begin like it.
+    /// Word on screens, with which headings of tables begin; empty if no screen shows the concept.
     pub word: &'static str,
     /// One sentence for the glossary.
     pub meaning: &'static str,

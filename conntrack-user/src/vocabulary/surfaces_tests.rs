@@ -82,7 +82,7 @@ fn of_json(value: &Value, place: &str, names: &mut Names) {
     }
 }
 
-/// What a recording of a real kernel shows.
+/// Replays a recording of a real kernel.
 fn replayed(bytes: &[u8], names: &mut Names) -> (Tick, Start) {
     let (mut reader, mut listener) = (Reader::open(bytes).unwrap(), Listener::default());
     let mut last = None;

@@ -91,7 +91,7 @@ struct Line<'a> {
     level: Level,
     /// A sentence for people.
     message: &'a str,
-    /// What it is about: `warning` for a change of severity, else `log`.
+    /// Kind of the record: `warning` for a change of severity, else `log`.
     kind: &'a str,
     /// Lower-case names; null: it is left out.
     fields: &'a [(&'a str, Value)],

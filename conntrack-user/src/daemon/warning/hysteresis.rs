@@ -2,7 +2,7 @@
 
 use crate::severity::condition::{Timing, Verdict};
 
-/// Whether a condition is raised, and since when ticks want it otherwise.
+/// State of a condition: raised or not, and since when ticks disagree with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Signal {
     is_raised: bool,

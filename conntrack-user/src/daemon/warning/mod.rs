@@ -1,5 +1,4 @@
-//! Which table needs somebody's attention: from ticks to changes of a table's [`Severity`]. Pure: time comes in with the
-//! ticks. docs/warnings.md has the table of [`Condition`]s.
+//! Derives changes of a table's [`Severity`] from ticks. Pure: the ticks carry the time. docs/warnings.md has the table of [`Condition`]s.
 
 pub mod change;
 mod hysteresis;

@@ -39,8 +39,8 @@ pub(super) fn of_end(left: &Left, watched: &Watched, inode: u64) -> String {
     format!("{}: {}", head(left, watched, inode), parts.join(", "))
 }
 
-/// Which namespace, and its severity; of a better one also what it was before, and for how long; of the same that it has got
-/// worse.
+/// Namespace and severity; with the severity before and its duration if the table got better, with a note if it got worse
+/// within the same severity.
 fn head(left: &Left, watched: &Watched, inode: u64) -> String {
     let name = watched.name.as_ref().map_or_else(String::new, |name| format!(" ({})", name.text));
     let mut text = format!("netns {inode}{name}: {}", left.to.name());

@@ -48,7 +48,7 @@ pub(super) struct Stock {
     pub(super) share: Share,
     /// Whether entries from before are in it.
     has_old: bool,
-    /// Whether live entries have told which part is open.
+    /// Set once live entries have shown the part that is open.
     is_open_known: bool,
     /// Observed deaths by expected ones lately, by kind: of entries whose insert was counted.
     pub(super) pace: [f64; KINDS],

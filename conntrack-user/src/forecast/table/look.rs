@@ -1,4 +1,4 @@
-//! What follows from the level to come.
+//! Derives the outlook from the predicted level.
 
 use super::Table;
 use crate::{
@@ -41,7 +41,7 @@ struct Reached {
 }
 
 impl Reached {
-    /// What was reached stays so.
+    /// Keeps the probabilities from falling: a table that has been full has been full.
     fn after(self, before: &Self) -> Self {
         Self { full: self.full.max(before.full), drop: self.drop.max(before.drop), ..self }
     }
@@ -191,7 +191,7 @@ impl Table {
         }
     }
 
-    /// What each forecaster says of a moment ahead: the queue as it is at `point`.
+    /// Predictions of all forecasters for the moment of `point`, which is that of the queue.
     pub(super) fn laws(&self, point: &path::Point, projection: &Projection) -> [Normal; EXPERTS] {
         let ahead = point.ahead;
         let error = self.calibration.width.mean() * point.error;
@@ -200,7 +200,7 @@ impl Table {
         [queue, projection.stays(ahead), short, middle, long]
     }
 
-    /// How far each is believed. Entries from before are doubtful until deletes have told of them.
+    /// Evidence for the forecasters. Entries from before ctmon count as unknown until deletes have shown how long they live.
     fn belief(&self) -> Belief {
         let old = (self.at_first / self.entries.unwrap_or(0.0).max(1.0)).min(1.0);
         self.mixture.belief(old * (-self.counted / DOUBT_SECS).exp())

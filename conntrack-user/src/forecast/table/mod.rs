@@ -55,8 +55,9 @@ pub struct Table {
     rest: f64,
     /// Entries that were there when counting began.
     at_first: f64,
-    /// How many of those have gone, and the seconds that they have lived, together.
+    /// Entries of `rest` that have gone.
     rest_gone: f64,
+    /// Seconds that the entries of `rest` have lived, summed up.
     rest_lived: f64,
     levels: Levels,
     passes: Passes,
@@ -127,7 +128,7 @@ impl Forecaster for Table {
 }
 
 impl Table {
-    /// Keeps what is expected now, to be judged later: by whom.
+    /// Keeps the predictions of now, to judge them when they are due.
     fn predict(&mut self, now: f64, is_for_width: bool, is_for_weights: bool) {
         let points = self.path(&self.coming()).points();
         if is_for_width {

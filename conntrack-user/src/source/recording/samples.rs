@@ -1,6 +1,6 @@
 //! What a source may tell, with everything that can be in it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::{
     model::{
@@ -118,8 +118,8 @@ pub(crate) fn item(purpose: Use, reading: Reading) -> Item {
 pub(crate) fn tuple(source: &str, port: u16) -> Tuple {
     let destination = if source.contains(':') { "2001:db8::53" } else { "10.96.0.10" };
     Tuple {
-        source: source.parse().unwrap(),
-        destination: destination.parse().unwrap(),
+        source: source.parse().expect("an address in a test"),
+        destination: destination.parse().expect("an address"),
         source_port: port,
         destination_port: 53,
         protocol: 17,
@@ -148,10 +148,11 @@ pub(crate) const ENTRY: u64 = 0xffff_8881_0000_0000;
 
 /// Events in which everything occurs: NAT, IPv6, zones, sampling, entries used again, and destroys whose
 /// insert is not known.
-pub(crate) fn flows() -> Vec<Flows> {
+pub(crate) fn flows() -> [Flows; 3] {
     let one = tuple("10.0.0.1", 40_001);
     let mut nat = event(1_100, ENTRY + 0x100, EventKind::InsertPacket, tuple("10.0.0.2", 40_002));
-    nat.flow.reply = Tuple { source: "172.16.0.9".parse().unwrap(), ..nat.flow.original.turned() };
+    nat.flow.reply =
+        Tuple { source: Ipv4Addr::new(172, 16, 0, 9).into(), ..nat.flow.original.turned() };
     let mut nat_end = NetnsFlow { netns: INIT, flow: nat.flow.clone() };
     (nat_end.flow.kind, nat_end.flow.status) = (EventKind::Destroy(Cause::User), Status(0x38e));
     nat_end.flow.time_ns = 1_050;
@@ -192,7 +193,7 @@ pub(crate) fn flows() -> Vec<Flows> {
     let mut v6_end = v6;
     v6_end.flow.kind = EventKind::Destroy(Cause::NetnsExit);
     let flows = |events| Flows { utc_offset_ns: START_NS as i64, events };
-    vec![flows(first), flows(second), flows(vec![v6_end])]
+    [flows(first), flows(second), flows(vec![v6_end])]
 }
 
 /// A recording with everything in it.
@@ -201,7 +202,7 @@ pub(crate) fn items() -> Vec<Item> {
     let settle = reading(10, vec![netns(INIT, 0, 0, Some(1000))]);
     items.extend((0..3).map(|_| item(Use::Settle, settle.clone())));
     items.push(item(Use::First, settle));
-    let [first, second, third] = <[Flows; 3]>::try_from(flows()).unwrap();
+    let [first, second, third] = flows();
     items.push(Item::Flows(first));
     items.push(item(Use::Tick, reading(STEP, vec![netns(INIT, 50, 0, Some(1000))])));
     items.push(Item::Threshold(Threshold { time: time(STEP + 7), threshold: 3 << 30 }));

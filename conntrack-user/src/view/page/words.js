@@ -29,7 +29,7 @@ export function state(netns) {
   return STATES[isFull ? "full" : netns.forecast.state];
 }
 
-// How bad it is, as the warnings of the daemon have it: a class of style.css.
+// Class of style.css for the severity of a table.
 const LOOKS = { critical: "bad", warning: "warning" };
 export const urgency = (netns) => LOOKS[netns.severity] ?? "";
 

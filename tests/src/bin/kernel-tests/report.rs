@@ -132,7 +132,7 @@ pub(crate) struct Forecast {
     pub(crate) reason: String,
 }
 
-/// Where it levels off.
+/// Level at which the table settles.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub(crate) struct SteadyState {
     pub(crate) entries: i64,
