@@ -11,6 +11,7 @@ mod mixture;
 pub mod outlook;
 mod passes;
 mod path;
+mod reached;
 mod reason;
 mod season;
 pub mod snapshot;

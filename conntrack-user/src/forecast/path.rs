@@ -1,6 +1,9 @@
 //! The level to come, at some times ahead.
 
-use super::{outlook::HORIZON, passes::Fate};
+use super::{
+    outlook::{HORIZON, SteadyState},
+    passes::Fate,
+};
 
 /// Seconds ahead for which the level is worked out; in between it is on straight lines.
 pub(super) const GRID: [f64; 26] = [
@@ -52,6 +55,11 @@ pub(super) struct Point {
     pub(super) assured: f64,
 }
 
+/// Levels are the same if they differ by no more than this part.
+pub(super) const ALIKE: f64 = 0.05;
+/// A level that grows by more than this part of it in the last hour before the horizon has not settled.
+const RISES: f64 = 0.02;
+
 /// Teeth of a saw that are told one by one; of later ones only the tips.
 const TEETH: usize = 10;
 
@@ -83,6 +91,19 @@ impl Path {
             later.map(|ahead| self.point(ahead, self.tip(&saw, ahead - saw.interval, ahead))),
         );
         points
+    }
+
+    /// Level at which the table settles, and the time until it has; none where it still rises at the horizon. `points`: those
+    /// of this path.
+    pub(super) fn steady_state(&self, points: &[Point]) -> Option<SteadyState> {
+        let last = self.level[GRID.len() - 1];
+        if last - self.level[GRID.len() - 2] > RISES * last {
+            return None;
+        }
+        let is_alike = |level: &f64| (level - last).abs() <= ALIKE * last.abs().max(1.0);
+        let first = (0..GRID.len()).find(|at| self.level[*at..].iter().all(is_alike));
+        let level = points.last().map_or(last, |point| point.level);
+        Some(SteadyState { level, seconds: GRID[first.unwrap_or(GRID.len() - 1)] })
     }
 
     /// As long as the collector has not passed.
@@ -118,13 +139,23 @@ pub(super) fn between(points: &[Point], ahead: f64) -> Point {
 
 /// Interpolates `line` at a time ahead linearly.
 pub(super) fn at(points: &[Point], ahead: f64, line: impl Fn(&Point) -> f64) -> f64 {
-    let next = points.partition_point(|point| point.ahead < ahead);
-    match (next.checked_sub(1).and_then(|at| points.get(at)), points.get(next)) {
+    interpolate(points, ahead, |point| point.ahead, line)
+}
+
+/// Interpolates the values `of` moments linearly at a time ahead; 0 without any. `time`: when a moment is, in rising order.
+pub(super) fn interpolate<T>(
+    moments: &[T],
+    ahead: f64,
+    time: impl Fn(&T) -> f64,
+    of: impl Fn(&T) -> f64,
+) -> f64 {
+    let next = moments.partition_point(|moment| time(moment) < ahead);
+    match (next.checked_sub(1).and_then(|at| moments.get(at)), moments.get(next)) {
         (Some(one), Some(other)) => {
-            let share = (ahead - one.ahead) / (other.ahead - one.ahead).max(1e-9);
-            line(one) + share * (line(other) - line(one))
+            let share = (ahead - time(one)) / (time(other) - time(one)).max(1e-9);
+            of(one) + share * (of(other) - of(one))
         }
-        (Some(only), None) | (None, Some(only)) => line(only),
+        (Some(only), None) | (None, Some(only)) => of(only),
         (None, None) => 0.0,
     }
 }
