@@ -39,8 +39,9 @@ pub fn text(facts: &Facts, sections: &[Section]) -> String {
     let worst = verdict::worst(sections);
     let mut out = String::new();
     let sentence = match worst {
-        Severity::Ok | Severity::Unknown => "all is well",
+        Severity::Ok => "all is well",
         Severity::Info => "all is well, with notes",
+        Severity::Unknown => "something could not be judged",
         Severity::Warning => "ctmon works with less than everything, or a table is in danger",
         Severity::Critical => "ctmon cannot do its job, or a table is almost full",
     };
@@ -58,8 +59,8 @@ pub fn text(facts: &Facts, sections: &[Section]) -> String {
     said.sort_by_key(|verdict| std::cmp::Reverse(verdict.severity));
     if !said.is_empty() {
         let heading = match worst {
-            Severity::Ok | Severity::Info | Severity::Unknown => "What to do about the notes",
-            Severity::Warning | Severity::Critical => {
+            Severity::Ok | Severity::Info => "What to do about the notes",
+            Severity::Unknown | Severity::Warning | Severity::Critical => {
                 "What is missing, what it was for, what to do"
             }
         };
