@@ -192,7 +192,8 @@ fn sentence(netns: &NetnsTick) -> String {
     if let Some(evictable_entries) = outlook.evictable_entries
         && matches!(state, State::Full | State::Filling)
     {
-        parts.push(format!("{} entries can be evicted", units::about(evictable_entries)));
+        let entries = units::with_noun(&units::about(evictable_entries), "entry", "entries");
+        parts.push(format!("{entries} can be evicted"));
     }
     parts.extend(outlook.steady_state.and_then(|steady_state| settled(steady_state, netns.limit)));
     let state = name(state);

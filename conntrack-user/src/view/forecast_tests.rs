@@ -108,6 +108,10 @@ fn each_state_has_its_sentence() {
             "full: 0 entries can be evicted",
         ),
         (
+            Outlook { state: State::Full, evictable_entries: Some(1.2), ..none.clone() },
+            "full: 1 entry can be evicted",
+        ),
+        (
             Outlook {
                 seconds_to_full: Some(quantiles(Some(0.1), Some(0.2), Some(0.9))),
                 ..none.clone()

@@ -75,6 +75,12 @@ pub fn about(value: f64) -> String {
     grouped(((value / step).round() * step) as u64)
 }
 
+/// A number from [`about`] or [`grouped`] with its noun: `1 entry`, `121,000 entries`.
+#[must_use]
+pub fn with_noun(number: &str, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == "1" { one } else { many })
+}
+
 /// A counted number in a sentence: `121,499`.
 #[must_use]
 pub fn grouped(value: u64) -> String {

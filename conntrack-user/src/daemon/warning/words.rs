@@ -71,8 +71,7 @@ fn fill(watched: &Watched) -> Option<String> {
 fn losses(losses: Losses) -> Option<String> {
     let some = |count: Option<u64>, one: &str, many: &str, what: &str| {
         let count = count.filter(|count| *count > 0)?;
-        let noun = if count == 1 { one } else { many };
-        Some(format!("{} {noun} {what}", units::grouped(count)))
+        Some(format!("{} {what}", units::with_noun(&units::grouped(count), one, many)))
     };
     let dropped =
         some(losses.table_full_drops, "packet", "packets", "dropped because the table was full");

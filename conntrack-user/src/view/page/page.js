@@ -174,7 +174,7 @@ function detail(netns, isGone) {
     ["Full within 1 min, 5 min, 15 min, 1 h", within && ["1m", "5m", "15m", "1h"].map((key) => chance(within[key])).join(", ")],
     // What was said of a table that is full already is of no use.
     ...(words.state(netns).word === "full" ? [] : [["First packet dropped", drop && (drop.p50 === null ? "not within 3 h" : `in ${words.interval(drop)}`)]]),
-    ["Can be evicted", evictable_entries === null ? null : `${about(evictable_entries)} entries`],
+    ["Entries that can be evicted", evictable_entries === null ? null : about(evictable_entries)],
     ["Count of the kernel", netns.kernel.count === null ? null : count(netns.kernel.count)],
     ...(dropped ? [["Dropped last", tuple(dropped)]] : []),
     ...(evicted ? [["Evicted last", tuple(evicted)]] : []),
