@@ -11,7 +11,7 @@ const RIGHT = 10;
 const PANES = {
   level: { top: 16, height: 190 },
   rates: { top: 236, height: 84 },
-  drops: { top: 330, height: 12 },
+  table_full_drops: { top: 330, height: 12 },
   early_drops: { top: 346, height: 12 },
 };
 const FOOT = 358;
@@ -87,8 +87,8 @@ export class Plot {
     this.times();
     this.level();
     this.rates();
-    this.losses("drops", "table_full_drops");
-    this.losses("early_drops", "early_drops");
+    this.losses("table_full_drops", "drops");
+    this.losses("early_drops", "evict.");
     const point = this.point();
     if (point && this.chosen !== null) this.cross(point);
     this.read(point, this.chosen !== null);
@@ -153,14 +153,14 @@ export class Plot {
     this.curve(pane, "inserts", "insert_rate");
   }
 
-  // A bar for each point in which something was lost.
-  losses(name, field) {
+  // A bar for each point whose member `name` is above 0.
+  losses(name, label) {
     const { points, seconds } = this.series;
     const { top, height } = PANES[name];
-    this.text("end", LEFT - 5, top + height - 2, name === "drops" ? "drops" : "evict.");
+    this.text("end", LEFT - 5, top + height - 2, label);
     this.line("grid", LEFT, top + height, this.width - RIGHT, top + height);
-    for (const point of points.filter((point) => point[field] > 0)) {
-      const tall = Math.min(height, 4 + 3 * Math.log10(point[field]));
+    for (const point of points.filter((point) => point[name] > 0)) {
+      const tall = Math.min(height, 4 + 3 * Math.log10(point[name]));
       this.add("rect", { class: name, x: this.x(seconds(point)) - 1, y: top + height - tall, width: 2, height: tall });
     }
   }

@@ -53,6 +53,26 @@ fn names_are_never_markup_and_the_policy_holds() {
     }
 }
 
+/// A mark of the plot without a rule of style.css is black, and none that the legend shows.
+#[test]
+fn each_mark_of_the_plot_and_the_legend_has_a_look() {
+    let body = |path| file(path).unwrap().body;
+    let (plot, page, style) = (body("/plot.js"), body("/"), body("/style.css"));
+    let legend = page.split("id=\"legend\"").nth(1).unwrap().split("</p>").next().unwrap();
+    let marks = behind(plot, "class: \"").chain(behind(plot, "this.losses(\""));
+    let mut known = 0;
+    for name in marks.chain(behind(legend, "class=\"")) {
+        let has_rule = style.split(['{', ',']).any(|selector| {
+            selector
+                .split_whitespace()
+                .any(|part| part.split("::").next() == Some(&format!(".{name}")))
+        });
+        assert!(has_rule, "style.css has no rule for .{name}");
+        known += 1;
+    }
+    assert!(known >= 10, "{known}");
+}
+
 #[test]
 fn it_is_small() {
     let size: usize = FILES.iter().map(|file| file.body.len()).sum();
