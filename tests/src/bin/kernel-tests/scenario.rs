@@ -128,6 +128,10 @@ pub(crate) struct Step {
 pub(crate) enum Action {
     /// Starts `ctmon watch`.
     StartCtmon,
+    /// Stops `ctmon watch` by SIGSTOP: it reads nothing until it goes on.
+    StopCtmon,
+    /// Lets it go on.
+    ContinueCtmon,
     /// Waits for the baseline.
     Baseline,
     /// Starts the senders, all at once, and waits for their end.

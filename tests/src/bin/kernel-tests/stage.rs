@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use conntrack_tests::traffic::{self, Outcome, Progress};
+use rustix::process::Signal;
 
 use crate::{
     checks::{Checks, Skip},
@@ -190,6 +191,8 @@ impl<'a> Stage<'a> {
                 let arguments: Vec<&str> = self.scenario.ctmon.iter().map(String::as_str).collect();
                 self.watch = Some(Watch::start(self.env, &arguments)?);
             }
+            Action::StopCtmon => self.watch()?.process().signal(Signal::STOP)?,
+            Action::ContinueCtmon => self.watch()?.process().signal(Signal::CONT)?,
             Action::Baseline => {
                 let inode = self.inode;
                 tick = Some(self.watch()?.baseline(inode)?);
