@@ -12,6 +12,8 @@ pub mod estimate;
 #[cfg(test)]
 mod fixtures_tests;
 pub mod law;
+#[cfg(test)]
+mod laws_tests;
 pub mod measured;
 pub mod recorded;
 pub mod registry;

@@ -80,7 +80,7 @@ impl Simulator {
         let mut seen_before = false;
         let mut watched_since = 0;
         for now in 0..=self.simulated {
-            let mut change = Change::default();
+            let mut change = Change { removed: Some(0), ..Change::default() };
             let second = now as f64 * tick;
             for event in &self.scenario.events {
                 if (event.at / tick).round() as usize != now {
@@ -167,6 +167,7 @@ impl<'a> Table<'a> {
             let gone = stream.live;
             stream.remove(now, gone, source);
             count_deletes(change, stream, gone);
+            change.removed = Some(change.removed.unwrap_or(0) + gone);
         }
     }
 
@@ -315,7 +316,8 @@ impl<'a> Table<'a> {
     /// What some entries drawn at random look like.
     fn live(&self, now: usize, source: &mut Source) -> Live {
         let reads = self.entries().min(READS) as u32;
-        let mut live = Live { entries: Default::default(), established: 0.0, reads };
+        let mut live = Live { reads, ..Live::default() };
+        let is_kept_for_long = self.simulator.timeouts.tcp_established > 3600.0;
         let (mut reads, mut left) = (u64::from(live.reads), self.entries());
         let each = left as f64 / reads.max(1) as f64;
         for stream in &self.streams {
@@ -329,8 +331,11 @@ impl<'a> Table<'a> {
                 live.entries[status as usize][stream.class().protocol() as usize] +=
                     read as f64 * each;
                 if status == stream.class().status() {
-                    let open = stream.established(now).min(entries) as f64;
-                    live.established += read as f64 * each * open / entries.max(1) as f64;
+                    let of_all = read as f64 * each / entries.max(1) as f64;
+                    let open = of_all * stream.established(now).min(entries) as f64;
+                    live.established += open;
+                    live.lasting += if is_kept_for_long { open } else { 0.0 };
+                    live.expired += of_all * stream.expired.min(entries) as f64;
                 }
                 reads -= read;
                 left -= entries;

@@ -10,6 +10,8 @@ const APART_SECS: f64 = 0.95;
 const LEAST_PART: f64 = 0.5;
 /// Part of a growth by which it may be another after as long a time as it was measured over.
 const CHANGES: f64 = 0.5;
+/// Part of a growth that goes on for sure where nothing is deleted.
+const SURE: f64 = 0.9;
 /// Entries squared a second: no level is surer than that.
 const LEAST_VARIANCE: f64 = 0.25;
 
@@ -90,6 +92,13 @@ impl Projection {
     /// Level after so many seconds without growth.
     pub(super) fn stays(&self, ahead: f64) -> Normal {
         Normal { mean: self.now, error: (self.variance * ahead).sqrt() }
+    }
+
+    /// Least level after so many seconds by any of the spans, if nine tenths of its growth go on. A span that is not there yet
+    /// counts as no growth.
+    pub(super) fn least(&self, ahead: f64) -> f64 {
+        let slopes = self.growth.map(|growth| growth.map_or(0.0, |growth| growth.slope));
+        self.now + SURE * slopes.into_iter().fold(f64::INFINITY, f64::min) * ahead
     }
 
     /// Level after so many seconds if the growth over the span `at` of [`GROWTH_SECS`] goes on. An unknown growth counts as 0.

@@ -27,6 +27,8 @@ fn fine_age(place: usize) -> f64 {
 
 /// Entries' worth of observation that the prior stands for.
 const PRIOR: f64 = 30.0;
+/// Longest time between two passes of the collector, in seconds (`GC_SCAN_INTERVAL_MAX`, net/netfilter/nf_conntrack_core.c).
+pub(super) const COLLECTOR: f64 = 60.0;
 /// Seconds after which an observation counts half.
 const HALF_LIFE: f64 = 900.0;
 
@@ -119,6 +121,11 @@ impl Law {
         law
     }
 
+    /// Seconds without a packet after which the kernel takes an entry out.
+    pub(super) const fn timeout(&self) -> f64 {
+        self.prior.timeout
+    }
+
     /// Part of the entries that are open connections.
     pub(super) const fn open(&self) -> f64 {
         self.prior.open
@@ -189,15 +196,18 @@ impl Law {
         let (mut cumulative, mut integral, mut second) = (0.0_f64, 0.0_f64, 0.0_f64);
         let mut place = 0;
         // Deaths at younger ages by those that a law without any knowledge has: entries that have lived for long without one
-        // are no such as die then.
-        let (mut died, mut supposed) = (1.0_f64, 1.0_f64);
+        // are no such as die then. So long as the collector may just not have passed, they may have expired.
+        let (mut died, mut supposed) = (1.0_f64, [1.0_f64; 2]);
+        let collected = self.prior.timeout + COLLECTOR;
         for bin in 0..BINS {
             let (from, width) = (start(bin), start(bin + 1) - start(bin));
             let middle = from + 0.5 * width;
-            let lasts = (died / supposed).min(1.0);
-            let prior = self.prior.hazard(middle) + self.prior.hazard_open(middle) * lasts;
+            let [lasts, stays] = supposed.map(|supposed| (died / supposed).min(1.0));
+            let mut prior = self.prior.hazard(middle);
+            supposed[0] += self.exposure[bin] / (middle + 1.0);
+            supposed[1] += if middle > collected { self.exposure[bin] * prior } else { 0.0 };
             died += self.deaths[bin];
-            supposed += self.exposure[bin] / (middle + 1.0);
+            prior = prior * stays + self.prior.hazard_open(middle) * lasts;
             // Few entries come as far, so the prior's share is by time, not by bin.
             let weight = PRIOR * width;
             let hazard = (self.deaths[bin] + prior * weight) / (self.exposure[bin] + weight) * pace;

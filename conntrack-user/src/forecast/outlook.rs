@@ -1,5 +1,7 @@
 //! What a forecast says.
 
+use super::table::Jump;
+
 /// What becomes of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outlook {
@@ -21,6 +23,9 @@ pub struct Outlook {
     pub entries_in_60s: Option<Quantiles<f64>>,
     /// The ends of the 95 % interval of that; none where a forecaster has none.
     pub entries_in_60s_95: Option<[f64; 2]>,
+    /// Why the median of `seconds_to_full` is another one than a tick before, where it is by more than
+    /// [`JUMP_FACTOR`](super::table::JUMP_FACTOR).
+    pub jump: Option<Jump>,
     /// Why, in one line.
     pub reason: String,
 }
@@ -38,6 +43,7 @@ impl Outlook {
             steady_state: None,
             entries_in_60s: None,
             entries_in_60s_95: None,
+            jump: None,
             reason: reason.to_owned(),
         }
     }
@@ -103,6 +109,19 @@ pub struct Quantiles<T> {
     pub median: T,
     /// 90 %
     pub high: T,
+}
+
+impl Quantiles<Option<f64>> {
+    /// The same times, but none before that of `first`; none is beyond the horizon.
+    #[must_use]
+    pub fn no_earlier_than(self, first: Self) -> Self {
+        let later = |one: Option<f64>, first: Option<f64>| Some(one?.max(first?));
+        Self {
+            low: later(self.low, first.low),
+            median: later(self.median, first.median),
+            high: later(self.high, first.high),
+        }
+    }
 }
 
 /// A level that a table comes to.

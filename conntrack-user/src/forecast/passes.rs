@@ -15,7 +15,7 @@ const EARLY: f64 = 4.0;
 /// Seconds between two passes at the most (`GC_SCAN_INTERVAL_MAX`), and what the timer adds.
 const MOST: f64 = 60.0;
 const LATE: f64 = 8.0;
-/// No pass takes so large a part of a table; a user does who flushes it.
+/// Where causes are not told: no pass takes so large a part of a table; a user does who flushes it.
 const FLUSHED: f64 = 0.7;
 /// A pass within so many ticks of when it was due has come when it was; how far it moves when the next is due, and
 /// the time between two.
@@ -132,16 +132,17 @@ fn left(x: f64) -> f64 {
 }
 
 impl Passes {
-    /// Takes in the inserts and deletes of the `seconds` before `now`, of so many entries.
+    /// Takes in the inserts and the deletes of the kernel in the `seconds` before `now`. `entries`: where causes are not told,
+    /// so that a user's deletes are among them, the entries before.
     pub(super) fn observe(
         &mut self,
         now: f64,
         seconds: f64,
         [inserts, deletes]: [f64; 2],
-        entries: f64,
+        entries: Option<f64>,
     ) -> Work {
         self.inserts += inserts;
-        if deletes > FLUSHED * entries {
+        if entries.is_some_and(|entries| deletes > FLUSHED * entries) {
             return Work::Rests;
         }
         let rate = deletes / seconds;
@@ -299,7 +300,7 @@ mod tests {
         let mut pass = |from: u32, to: u32, deletes: &dyn Fn(u32) -> f64| {
             for second in from..to {
                 let now = f64::from(second);
-                if passes.observe(now, 1.0, [500.0, deletes(second)], 20_000.0) == Work::HasPassed {
+                if passes.observe(now, 1.0, [500.0, deletes(second)], None) == Work::HasPassed {
                     passes.settle();
                 }
             }
@@ -316,6 +317,24 @@ mod tests {
         assert_eq!(waiting, 0.0);
     }
 
+    /// Where a time-out is far shorter than the time between two passes, a pass takes almost the whole table.
+    #[test]
+    fn a_pass_that_takes_most_of_a_table_is_one_if_no_user_deleted_it() {
+        let waits = |before: Option<f64>| {
+            let mut passes = Passes::default();
+            for second in 1..=200 {
+                let deletes = if second % 48 == 0 { 8000.0 } else { 10.0 };
+                let now = f64::from(second);
+                if passes.observe(now, 1.0, [180.0, deletes], before) == Work::HasPassed {
+                    passes.settle();
+                }
+            }
+            passes.waiting()
+        };
+        assert!(waits(None) > 0.8, "{}", waits(None));
+        assert_eq!(waits(Some(10_000.0)), 0.0);
+    }
+
     #[test]
     fn a_few_deletes_between_two_passes_are_none() {
         let mut passes = Passes::default();
@@ -326,7 +345,7 @@ mod tests {
                 (_, 738) => 150.0,
                 _ => 10.0,
             };
-            if passes.observe(now, 1.0, [60.0, deletes], 20_000.0) == Work::HasPassed {
+            if passes.observe(now, 1.0, [60.0, deletes], None) == Work::HasPassed {
                 passes.settle();
             }
             // While they go on it may be one.
@@ -346,7 +365,7 @@ mod tests {
             let now = f64::from(tick) * 0.5;
             let since = now % period;
             let deletes = if since < 0.5 { 1200.0 } else { 5.0 };
-            if passes.observe(now, 0.5, [150.0, deletes], 3000.0) == Work::HasPassed {
+            if passes.observe(now, 0.5, [150.0, deletes], None) == Work::HasPassed {
                 passes.settle();
             }
             // Seven passes later: a tenth of a second is one of a hundred.

@@ -40,8 +40,18 @@ pub struct Change {
     pub deletes: ByClass<u64>,
     /// Entries evicted to make room at the limit (`early_drop`); part of `deletes`.
     pub early_drops: u64,
+    /// Entries that a user deleted, or that went with their namespace; part of `deletes`. None where causes are not told.
+    pub removed: Option<u64>,
     /// Packets dropped because the table was full.
     pub refused: u64,
+}
+
+impl Change {
+    /// Reports whether nothing has happened.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self { removed: self.removed.map(|_| 0), ..Self::default() }
+    }
 }
 
 /// An entry that has ended.
@@ -58,13 +68,17 @@ pub struct Ended {
 }
 
 /// Live entries by present status and protocol, estimated; those that were there before events came are not among them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Live {
     /// Entries.
     pub entries: ByClass<f64>,
     /// TCP entries among them in the state ESTABLISHED: open connections, which the kernel keeps for
     /// [`Timeouts::tcp_established`] after their last packet.
     pub established: f64,
+    /// TCP entries among them that have more than an hour left until they expire.
+    pub lasting: f64,
+    /// Those that have expired, and wait for the collector.
+    pub expired: f64,
     /// How many entries were read for it.
     pub reads: u32,
 }

@@ -118,7 +118,7 @@ impl Forecasts {
     ) -> Outlook {
         let (now_ns, key) = (snapshot.time_ns, key(netns));
         let has_moved = |before: Option<u64>| {
-            snapshot.change.map_or(snapshot.entries != before, |change| change != Change::default())
+            snapshot.change.map_or(snapshot.entries != before, |change| !change.is_nothing())
         };
         if !self.by_netns.contains_key(&key) && !self.make_room(now_ns, has_moved(snapshot.entries))
         {
@@ -185,6 +185,7 @@ pub fn change(counts: &Totals, counted: &Counted, was_full: bool) -> Option<Chan
         inserts: counts.inserts_packet.zip(&counts.inserts_ctnetlink, |a, b| a + b).into(),
         deletes: counts.deletes.into(),
         early_drops: counts.early_drops,
+        removed: counted.causes.then_some(counts.deletes_user + counts.deletes_netns_exit),
         refused: counts.table_full_drops,
     })
 }

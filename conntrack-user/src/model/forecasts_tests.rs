@@ -39,6 +39,8 @@ fn what_is_counted_becomes_a_change_only_if_all_of_it_is() {
         inserts_packet: by(1, 2),
         inserts_ctnetlink: by(10, 0),
         deletes: ByStatus { unreplied: by(5, 6), assured: by(7, 8), ..ByStatus::default() },
+        deletes_user: 7,
+        deletes_netns_exit: 1,
         early_drops: 9,
         table_full_drops: 11,
         ..Totals::default()
@@ -47,6 +49,7 @@ fn what_is_counted_becomes_a_change_only_if_all_of_it_is() {
         inserts: [11, 2, 6, 8],
         deletes: [[5, 6, 3, 4], [0; 4], [7, 8, 3, 4], [0; 4]],
         early_drops: 9,
+        removed: Some(8),
         refused: 11,
     };
     let all = Counted::ALL;

@@ -25,6 +25,9 @@ const LEAST_READS: u32 = 16;
 /// After which a flow that was found gone, and whose destroy has not come, has lost it.
 const GONE_NS: u64 = 2_000_000_000;
 
+/// Seconds left until an entry expires from which on it lasts.
+const LASTING_SECS: u32 = 3600;
+
 /// TCP states that are told apart; all others are the last one.
 pub const TCP_STATES: usize = TcpState::ALL.len();
 
@@ -189,6 +192,11 @@ struct NetnsReads {
     weights: ByClass<f64>,
     /// Sum of 1/ratio of the established TCP entries.
     established: f64,
+    /// The same of TCP entries that last for more than [`LASTING_SECS`].
+    lasting: f64,
+    /// Of all entries that have no second left, and of those that have one to two.
+    expired: f64,
+    expires_next: f64,
     reads: u32,
 }
 
@@ -252,6 +260,14 @@ impl LiveState {
             if state == Some(TcpState::Established) {
                 netns.established += 1.0 / ratio;
             }
+            if protocol == Protocol::Tcp && found.timeout_seconds > LASTING_SECS {
+                netns.lasting += 1.0 / ratio;
+            }
+            match found.timeout_seconds {
+                0 => netns.expired += 1.0 / ratio,
+                1 => netns.expires_next += 1.0 / ratio,
+                _ => (),
+            }
             netns.reads += 1;
         }
     }
@@ -268,7 +284,15 @@ impl LiveState {
         let netns = self.by_netns.get(&cookie).filter(|netns| netns.reads >= LEAST_READS)?;
         let each = f64::from(flows.in_netns(cookie)) / f64::from(netns.reads);
         let entries = netns.weights.map(|of| of.map(|weight| weight * each));
-        Some(Live { entries, established: netns.established * each, reads: netns.reads })
+        // Of those without a whole second left, about as many have not expired as have one left.
+        let expired = (netns.expired - netns.expires_next).max(0.0);
+        Some(Live {
+            entries,
+            established: netns.established * each,
+            lasting: netns.lasting * each,
+            expired: expired * each,
+            reads: netns.reads,
+        })
     }
 
     /// What the reads of the last seconds say. None while there are none.

@@ -43,6 +43,7 @@ fn filling() -> Outlook {
         steady_state: Some(SteadyState { level: 1_213_000.0, seconds: 180.0 }),
         entries_in_60s: Some(quantiles(250_000.4, 290_000.0, 300_000.0)),
         entries_in_60s_95: Some([200_000.0, 310_000.4]),
+        jump: None,
         reason:
             "TCP arrivals rose from 900/s to 20,000/s 3 s ago; the table settles at 1.21 M, now \
                  180,000, max 262,144"

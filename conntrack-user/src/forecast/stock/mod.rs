@@ -2,11 +2,12 @@
 
 mod collection;
 mod deaths;
+mod quiet;
 mod share;
 
 pub(super) use collection::Collection;
 
-use self::share::Share;
+use self::{quiet::Quiet, share::Share};
 use super::{
     history::{History, KINDS, REPLIED, Span, UNREPLIED},
     law::{Law, Prior},
@@ -56,6 +57,7 @@ pub(super) struct Stock {
     old_pace: [f64; KINDS],
     /// Deaths that were counted and not told of yet, less those told of and not counted; at most 0 between snapshots.
     untold: [f64; KINDS],
+    quiet: Quiet,
     /// When ages were last learnt from by what has died since.
     seen: Option<f64>,
     /// Deaths that are expected of each span; kept for its memory.
@@ -76,6 +78,7 @@ impl Stock {
             pace: [1.0; KINDS],
             old_pace: [1.0; KINDS],
             untold: [0.0; KINDS],
+            quiet: Quiet::default(),
             seen: None,
             expected: Vec::new(),
             told: Vec::new(),
@@ -203,6 +206,10 @@ impl Stock {
             let age = span.age(now);
             for kind in [UNREPLIED, REPLIED] {
                 if span.alive[kind] > least {
+                    if self.keeps(kind, span.is_counted) {
+                        sums.iter_mut().for_each(|sum| sum[kind] += span.alive[kind]);
+                        continue;
+                    }
                     let law = &self.laws[kind];
                     let pace = if span.is_counted { 1.0 } else { self.old_pace[kind] };
                     let there = span.alive[kind] * collection.unexpired(law, age, now, pace);
@@ -220,21 +227,30 @@ impl Stock {
     /// `rising` seconds.
     pub(super) fn arrivals(&self, ahead: f64, rising: f64) -> ([f64; KINDS], [f64; KINDS]) {
         let share = [self.share.part, 1.0 - self.share.part];
-        let level = [0, 1].map(|kind| share[kind] * self.laws[kind].stock(ahead));
+        let level = [0, 1].map(|kind| share[kind] * self.stays_of(kind, ahead));
         let slope = [0, 1].map(|kind| {
-            let ramp = |seconds: f64| self.laws[kind].stock_of_ramp(seconds);
+            let ramp = |seconds: f64| match self.keeps(kind, true) {
+                true => 0.5 * seconds * seconds,
+                false => self.laws[kind].stock_of_ramp(seconds),
+            };
             share[kind] * (ramp(ahead) - if ahead > rising { ramp(ahead - rising) } else { 0.0 })
         });
         (level, slope)
     }
+
+    /// What is there of arrivals of one a second after so many seconds.
+    fn stays_of(&self, kind: usize, seconds: f64) -> f64 {
+        if self.keeps(kind, true) { seconds } else { self.laws[kind].stock(seconds) }
+    }
+
     /// What comes to be there in `ahead` seconds of arrivals that recur.
     pub(super) fn recurring(&self, ahead: f64, recurring: &Recurring) -> [f64; KINDS] {
         let share = [self.share.part, 1.0 - self.share.part];
         let mut sums = [0.0; KINDS];
         for (from, to, rate) in recurring.parts(ahead) {
             for (kind, sum) in sums.iter_mut().enumerate() {
-                let law = &self.laws[kind];
-                *sum += share[kind] * rate * (law.stock(ahead - from) - law.stock(ahead - to));
+                let stays = self.stays_of(kind, ahead - from) - self.stays_of(kind, ahead - to);
+                *sum += share[kind] * rate * stays;
             }
         }
         sums

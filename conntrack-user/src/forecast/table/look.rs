@@ -1,6 +1,6 @@
 //! Derives the outlook from the predicted level.
 
-use super::Table;
+use super::{Table, jump};
 use crate::{
     forecast::{
         growth::Projection,
@@ -22,6 +22,10 @@ const UNSEEN: f64 = 0.999;
 const ASSURED: f64 = 0.98;
 /// Seconds in which doubt about entries from before fades to a third: by then predictions have been judged.
 const DOUBT_SECS: f64 = 30.0;
+/// Least probability of what the present growth comes to where nothing expires.
+const LEAST_OF_GROWTH: f64 = 0.5;
+/// Part of the entries that does not matter.
+const FEW: f64 = 0.01;
 /// Seconds ahead at which the queue must be believed, or the others say the same, for its steady state to be told.
 const STEADY_SECS: f64 = 600.0;
 
@@ -47,12 +51,15 @@ impl Table {
         let future = Future {
             table: self,
             is_full,
+            keeps: self.keeps(),
             belief: self.belief(),
             projection: self.growth.project(self.now, now),
             points: &points,
         };
         let is_known = self.counted > 0.0 && self.rest < 0.5 * now;
         let (times, full_probability) = max.map(|max| future.reaches(max)).unzip();
+        let medians = max.zip(times).map(|(max, [full, _]): (f64, [_; 2])| (max, full.median));
+        let jump = medians.and_then(|(max, median)| self.jump(max, median, &coming));
         let seconds_to_full = times.map(|[full, _]| full);
         let seconds_to_first_drop = times.filter(|_| is_known).map(|[_, drop]| drop);
         let assured = points.first().map_or(0.0, |point| point.assured);
@@ -71,7 +78,11 @@ impl Table {
         } else {
             State::Steady
         };
-        let reason = reason::text(state, now, max, &coming, steady_state);
+        let mut reason = reason::text(state, now, max, &coming, steady_state);
+        if let Some(jump) = jump {
+            reason += "; time to full: ";
+            reason += jump.text();
+        }
         Outlook {
             state,
             seconds_to_full,
@@ -81,6 +92,7 @@ impl Table {
             steady_state,
             entries_in_60s: Some(ahead),
             entries_in_60s_95: Some(entries_in_60s_95),
+            jump,
             reason,
         }
     }
@@ -100,6 +112,12 @@ impl Table {
         self.mixture.belief(old * (-self.counted / DOUBT_SECS).exp())
     }
 
+    /// Reports whether all but few entries are of kinds of which none expires.
+    fn keeps(&self) -> bool {
+        let expires = self.stocks.iter().flatten().map(|stock| stock.expires()).sum::<f64>();
+        self.counted > 0.0 && expires + self.rest <= FEW * self.entries.unwrap_or(0.0)
+    }
+
     /// Evictions keep a full table a little below its limit.
     fn is_full(&self, now: f64, max: f64) -> bool {
         let least = match self.counted > 0.0 {
@@ -115,6 +133,8 @@ impl Table {
 struct Future<'a> {
     table: &'a Table,
     is_full: bool,
+    /// Nothing is known to expire: see [`Table::keeps`].
+    keeps: bool,
     belief: Belief,
     projection: Projection,
     /// Level by the queue.
@@ -133,7 +153,10 @@ impl Future<'_> {
     /// Probabilities at the moment of `point`, of that moment alone.
     fn reached(&self, max: f64, point: &Point) -> Reached {
         let (laws, weights) = (self.laws(point), self.belief.weights(point.ahead));
-        let full = if self.is_full { 1.0 } else { above(&laws, &weights, max) };
+        let mut full = if self.is_full { 1.0 } else { above(&laws, &weights, max) };
+        if self.keeps && self.projection.least(point.ahead) >= max {
+            full = full.max(LEAST_OF_GROWTH);
+        }
         // A packet is dropped when the table is full and all its entries are assured.
         let part = (point.assured / point.level.max(1.0)).clamp(0.0, 1.0);
         let drop = above(&laws, &weights, ASSURED * max / part.max(1e-9)).min(full);
@@ -148,11 +171,21 @@ impl Future<'_> {
         });
         let reached: Vec<Reached> = so_far.collect();
         let between = |ahead| self.reached(max, &path::between(self.points, ahead));
-        let times =
-            [|reached: &Reached| reached.full, |reached: &Reached| reached.drop].map(|of| {
-                let when = |part| passes(&reached, of, part, between);
-                Quantiles { low: when(0.1), median: when(0.5), high: when(0.9) }
-            });
+        let of_full: fn(&Reached) -> f64 = |reached| reached.full;
+        let of_drop: fn(&Reached) -> f64 = |reached| reached.drop;
+        let when = |of: fn(&Reached) -> f64, part| passes(&reached, of, part, between);
+        let [mut full, drop] = [of_full, of_drop].map(|of| Quantiles {
+            low: when(of, 0.1),
+            median: when(of, 0.5),
+            high: when(of, 0.9),
+        });
+        let told = self.table.told.filter(|told| told.max == max);
+        if let Some(told) = told.filter(|told| told.is_far_from(full.median)) {
+            let around = jump::AROUND.map(|part| when(of_full, part));
+            full.median = told.nearest(self.table.now, around);
+        }
+        // No packet is dropped before the table is full.
+        let times = [full, drop.no_earlier_than(full)];
         let within = |within| {
             path::interpolate(&reached, within, |reached| reached.ahead, |reached| reached.full)
         };

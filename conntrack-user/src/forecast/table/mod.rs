@@ -7,8 +7,12 @@
 //! believed instead: what leaks is not in any law.
 
 mod ahead;
+mod jump;
 mod look;
 
+pub use jump::{FACTOR as JUMP_FACTOR, Jump};
+
+use self::jump::Told;
 use super::{
     Forecaster, arrivals,
     calibration::Calibration,
@@ -17,7 +21,7 @@ use super::{
     history::{KINDS, UNREPLIED},
     levels::Levels,
     mixture::{self, Mixture},
-    outlook::{AHEAD, HORIZON, Outlook},
+    outlook::{AHEAD, HORIZON, Outlook, State},
     passes::{Passes, Work},
     path,
     season::Season,
@@ -38,6 +42,9 @@ const LIVE_SECS: f64 = 5.0;
 const NO_LIVE_SECS: f64 = 8.0;
 /// Part of the entries that live ones must be to tell what all are.
 const MOST_ARE: f64 = 0.5;
+/// Part of the answered TCP entries that is all of them but for chance, and reads that tell so.
+const ALL_LAST: f64 = 0.995;
+const ENOUGH: f64 = 50.0;
 /// Seconds after which lives have been seen, so that they are believed alone.
 const YOUNG: f64 = 120.0;
 
@@ -69,8 +76,6 @@ pub struct Table {
     is_evicting: bool,
     /// Entries that come lately, a second.
     arriving: f64,
-    /// Entries that go lately, a second.
-    leaving: f64,
     /// Inserts and deletes have been counted for so many seconds.
     counted: f64,
     /// Since the laws were last worked out.
@@ -78,6 +83,9 @@ pub struct Table {
     calibration: Calibration,
     growth: Growth,
     mixture: Mixture,
+    /// What was told of the time to full at the last snapshot; none where nothing was.
+    told: Option<Told>,
+    outlook: Option<Outlook>,
 }
 
 impl Forecaster for Table {
@@ -120,10 +128,15 @@ impl Forecaster for Table {
         if judges || predicts {
             self.predict(now, judges, predicts);
         }
+        let outlook = self.look();
+        let full = self.max().zip(outlook.seconds_to_full);
+        self.told = full.map(|(max, full)| Told { at: now, median: full.median, max });
+        self.outlook = Some(outlook);
     }
 
     fn outlook(&self) -> Outlook {
-        self.look()
+        let unknown = || Outlook::unknown(State::Unknown, "nothing was seen yet");
+        self.outlook.clone().unwrap_or_else(unknown)
     }
 }
 
@@ -154,10 +167,9 @@ impl Table {
         let is_evicting = change.early_drops > 0 || change.refused > 0;
         self.is_evicting = is_evicting;
         let gone: f64 = change.deletes.iter().flatten().map(|gone| *gone as f64).sum();
-        let gone = (gone - change.early_drops as f64).max(0.0);
-        let part = (seconds / 10.0).max(seconds / self.counted).min(1.0);
-        self.leaving += part * (gone / seconds - self.leaving);
-        let before = self.entries.unwrap_or(f64::INFINITY);
+        let not_the_kernels = change.early_drops + change.removed.unwrap_or(0);
+        let gone = (gone - not_the_kernels as f64).max(0.0);
+        let before = change.removed.is_none().then(|| self.entries.unwrap_or(f64::INFINITY));
         let came: f64 = change.inserts.iter().map(|came| *came as f64).sum();
         self.arriving += (seconds / 5.0).min(1.0) * (came / seconds - self.arriving);
         let work = self.passes.observe(now, seconds, [came, gone], before);
@@ -174,6 +186,7 @@ impl Table {
             let stock =
                 self.stocks[index].get_or_insert_with(|| Box::new(Stock::new(protocol, &timeouts)));
             stock.hint(deaths, seconds);
+            stock.wait(deaths, seconds);
             let unanswered = stock.history.alive()[UNREPLIED];
             let missing = stock.die(
                 deaths,
@@ -223,6 +236,7 @@ impl Table {
     /// Nothing is known of what happened: what was expected is taken to have.
     fn pass_unseen(&mut self, now: f64, seconds: f64, entries: Option<f64>) {
         self.seasons.iter_mut().for_each(Season::clear);
+        self.stocks.iter_mut().flatten().for_each(|stock| stock.wait_anew());
         for stock in self.stocks.iter_mut().flatten() {
             let rate = arrivals::rate(&stock.history, self.now).level;
             let [survivors] = stock.survivors(self.now, &[seconds], &Collection::NONE);
@@ -264,6 +278,8 @@ impl Table {
             let answered: f64 = of_protocol(Protocol::Tcp as usize)[1..].iter().sum();
             if answered > 0.0 {
                 stock.see_open(live.established / answered, seconds);
+                let reads = f64::from(live.reads) * answered / all;
+                stock.see_lasting(reads >= ENOUGH && live.lasting >= ALL_LAST * answered);
             }
         }
         if all >= MOST_ARE * self.entries.unwrap_or(0.0) {

@@ -45,7 +45,7 @@ impl World {
                 entries: Some(self.entries[0] + self.entries[1]),
                 limit: Limit::Entries(self.max),
                 change: Some(change),
-                live: Some(Live { entries: live, established: 0.0, reads: 1280 }),
+                live: Some(Live { entries: live, reads: 1280, ..Live::default() }),
                 ended: None,
                 timeouts: Timeouts::default(),
             });
@@ -189,6 +189,8 @@ fn any_snapshot(random: &mut SplitMix64, before_ns: u64) -> Snapshot {
     let live = Live {
         entries: [(); 4].map(|()| [(); PROTOCOLS].map(|()| number(size) as f64)),
         established: number(size) as f64,
+        lasting: number(size) as f64,
+        expired: number(size) as f64,
         reads: number(1280) as u32,
     };
     let timeout = [f64::NAN, f64::INFINITY, 0.0, -1.0, 30.0, 1e9][number(6) as usize % 6];
