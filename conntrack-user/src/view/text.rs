@@ -1,6 +1,6 @@
 //! `watch` for people: one line a namespace and tick, 80 columns wide.
 
-use std::{collections::HashMap, fmt::Write as _, time::Duration};
+use std::{collections::HashMap, fmt::Write as _};
 
 use anstyle::Style;
 
@@ -17,7 +17,7 @@ use crate::{
         reading::{KernelStat, NetnsId},
         tick::{Entries, Limit, NetnsTick, Tick},
     },
-    severity::{Condition, Thresholds},
+    severity::{Condition, Severity, Thresholds},
 };
 
 /// Lines after which the headings are repeated.
@@ -82,7 +82,7 @@ impl Table {
             };
             let _ = writeln!(out, "{DIM}{text}{DIM:#}");
         }
-        let at = clock(tick.time.unix_ns);
+        let at = units::clock(tick.time.unix_ns);
         if self.lines == 0 || self.lines >= PAGE {
             self.lines = 0;
             let _ = writeln!(out, "{DIM}{at} UTC{DIM:#}");
@@ -94,12 +94,12 @@ impl Table {
         for netns in &rows {
             let _ = writeln!(out, "{}", line(netns, &tick.counted, &self.thresholds));
             let before = self.said.get(&netns.id).copied();
-            let is_due = is_to_be_said(netns, before, tick.time.monotonic_ns);
+            let is_due = is_to_be_said(netns, &self.thresholds, before, tick.time.monotonic_ns);
             if is_due {
                 let below = forecast::lines(netns, &self.thresholds);
                 self.lines += below.lines().count();
                 out.push_str(&below);
-                said.insert(netns.id, (forecast::state(netns), tick.time.monotonic_ns));
+                said.insert(netns.id, (netns.outlook.state, tick.time.monotonic_ns));
             } else if let Some(before) = before {
                 said.insert(netns.id, before);
             }
@@ -146,17 +146,25 @@ impl Table {
     }
 }
 
-/// Whether the forecast is to be said in words: when what becomes of the table has changed, and every now and then as
-/// long as it fills or is full. `before`: what was said last, and when.
-fn is_to_be_said(netns: &NetnsTick, before: Option<(State, u64)>, now_ns: u64) -> bool {
-    let state = forecast::state(netns);
-    if state == State::Unknown {
+/// Whether forecast or facts are to be said in words: when what becomes of the table has changed, and every now and then as
+/// long as it fills or is full. A table that is high and has no forecast yet has its level and growth said each second.
+/// `before`: what was said last, and when.
+fn is_to_be_said(
+    netns: &NetnsTick,
+    thresholds: &Thresholds,
+    before: Option<(State, u64)>,
+    now_ns: u64,
+) -> bool {
+    let state = netns.outlook.state;
+    let is_unknown = state == State::Unknown;
+    let severity = |fill| thresholds.severity_of_fill(fill);
+    if is_unknown && netns.fill_ratio().is_none_or(|fill| severity(fill) < Severity::Warning) {
         return false;
     }
     let Some((said, said_ns)) = before else { return true };
     let passed_ns = now_ns.saturating_sub(said_ns);
     let is_urgent = matches!(state, State::Filling | State::Full);
-    (state != said && passed_ns >= APART_NS) || (is_urgent && passed_ns >= AGAIN_NS)
+    ((state != said || is_unknown) && passed_ns >= APART_NS) || (is_urgent && passed_ns >= AGAIN_NS)
 }
 
 /// The namespaces that get a line: all, or the fullest and those that lose packets.
@@ -285,14 +293,6 @@ fn limit(limit: Limit) -> String {
         Limit::Unlimited => "none".into(),
         Limit::Unavailable => "?".into(),
     }
-}
-
-/// `2026-11-23 10:04:08`, in UTC.
-#[must_use]
-pub fn clock(unix_ns: u64) -> String {
-    let time = std::time::UNIX_EPOCH + Duration::from_nanos(unix_ns);
-    let text = humantime::format_rfc3339_seconds(time).to_string();
-    text.trim_end_matches('Z').replace('T', " ")
 }
 
 #[cfg(test)]

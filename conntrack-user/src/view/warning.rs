@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{forecast, json::SCHEMA_VERSION};
+use super::{forecast, full, json::SCHEMA_VERSION};
 use crate::{
     daemon::warning::Change,
     model::tick::{Entries, Limit},
@@ -29,6 +29,7 @@ pub fn fields(change: &Change) -> Vec<(&'static str, Value)> {
     };
     let quantiles = change.seconds_to_full;
     let quantile = |of: Option<Option<f64>>| of.flatten().and_then(forecast::rounded);
+    let full = full::json(change.full.as_ref());
     vec![
         ("severity", json!(change.to.name())),
         ("previous_severity", json!(change.from.name())),
@@ -42,6 +43,12 @@ pub fn fields(change: &Change) -> Vec<(&'static str, Value)> {
         ("entries", json!(entries)),
         ("entries_limit", json!(limit)),
         ("fill_ratio", json!(ratio.and_then(forecast::rounded))),
+        ("full_since_ns", json!(full.full_since_ns)),
+        ("full_seconds", json!(full.full_seconds)),
+        ("full_at_start", json!(full.full_at_start)),
+        ("table_full_drop_rate", json!(full.table_full_drop_rate)),
+        ("table_full_drops_since_ns", json!(full.table_full_drops_since_ns)),
+        ("early_drop_rate", json!(full.early_drop_rate)),
         ("seconds_to_full_p10", json!(quantile(quantiles.map(|full| full.low)))),
         ("seconds_to_full_p50", json!(quantile(quantiles.map(|full| full.median)))),
         ("seconds_to_full_p90", json!(quantile(quantiles.map(|full| full.high)))),
@@ -112,6 +119,7 @@ mod tests {
             conditions: vec![Condition::TableFullDrops, Condition::FullSoon],
             entries: Entries::Exact(750),
             limit: Limit::Entries(1000),
+            full: None,
             seconds_to_full: Some(full),
             full_probability: Some([0.9, 1.0, 1.0, 1.0]),
             losses: Losses { table_full_drops: Some(3), early_drops: None },
@@ -125,7 +133,8 @@ mod tests {
              \"severity\":\"critical\",\"previous_severity\":\"warning\",\"previous_severity_seconds\":61.5,\
              \"netns_inode\":4026531840,\"netns_cookie\":null,\"netns_name\":\"a \\\"b\\\"\",\"netns_name_kind\":\"ip_netns\",\
              \"netns_ended\":false,\"conditions\":\"table_full_drops,full_soon\",\"entries\":750,\"entries_limit\":1000,\
-             \"fill_ratio\":0.75,\"seconds_to_full_p10\":25.5,\"seconds_to_full_p50\":40.0,\
+             \"fill_ratio\":0.75,\"full_since_ns\":null,\"full_seconds\":null,\"full_at_start\":null,\"table_full_drop_rate\":null,\
+             \"table_full_drops_since_ns\":null,\"early_drop_rate\":null,\"seconds_to_full_p10\":25.5,\"seconds_to_full_p50\":40.0,\
              \"seconds_to_full_p90\":null,\"full_probability_1m\":0.9,\"full_probability_5m\":1.0,\"full_probability_15m\":1.0,\
              \"full_probability_1h\":1.0,\"table_full_drops\":3,\"early_drops\":null}"
         );
