@@ -27,6 +27,8 @@ use crate::forecast::{
 
 use state::State;
 
+/// Reason for which an idle namespace has no forecast.
+pub const IDLE: &str = "nothing was counted in it lately";
 /// Fill from which on the kernel's count of dropped packets is believed to be of a full table.
 const NEARLY_FULL: f64 = 0.9;
 
@@ -286,7 +288,7 @@ impl Monitor {
             return unknown("it has ended");
         }
         if reading.idle {
-            return unknown("nothing was counted in it lately");
+            return unknown(IDLE);
         }
         let now_ns = snapshot.time_ns;
         // One that was idle at the tick before: when what was counted since happened is not known.

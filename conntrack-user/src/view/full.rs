@@ -75,8 +75,10 @@ pub fn since(full: &Full) -> String {
     };
     let before = if full.at_start { " or before" } else { "" };
     let mut text = format!("full since {}{before}", at(full.since.unix_ns));
-    if let Some(since) = full.table_full_drops.since {
-        text += &format!(", packets dropped since {}", at(since.unix_ns));
+    match full.table_full_drops.since {
+        None => (),
+        Some(since) if since == full.since => text += ", packets dropped since then",
+        Some(since) => text += &format!(", packets dropped since {}", at(since.unix_ns)),
     }
     text
 }
@@ -189,6 +191,9 @@ pub(crate) mod tests {
         let one = full(12.0, 0.0);
         assert_eq!(since(&one), "full since 16:00:00 UTC, packets dropped since 16:00:30 UTC");
         assert_eq!(since(&full(0.0, 3.0)), "full since 16:00:00 UTC");
+        let at_once = Loss { since: Some(one.since), ..loss(12.0) };
+        let at_once = Full { table_full_drops: at_once, ..one };
+        assert_eq!(since(&at_once), "full since 16:00:00 UTC, packets dropped since then");
         let long = Full { seconds: 90_000.0, at_start: true, ..full(0.0, 0.0) };
         assert_eq!(since(&long), "full since 2025-11-24 16:00:00 UTC or before");
     }

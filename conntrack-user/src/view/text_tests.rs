@@ -206,3 +206,22 @@ fn a_table_that_is_nearly_full_is_coloured() {
     assert_eq!(colours(80), (true, false));
     assert_eq!(colours(95), (false, true));
 }
+
+#[test]
+fn the_first_dropped_packet_of_a_full_table_is_told_at_once() {
+    let mut table = Table::default();
+    let mut lines = |ms: u64, drops: f64| {
+        let full = Some(crate::view::full::tests::full(drops, 3.0));
+        let outlook = Outlook::unknown(State::Full, IS_FULL);
+        let mut tick = Tick::example(vec![NetnsTick { outlook, full, ..netns(100, 100) }]);
+        tick.time.monotonic_ns = ms * 1_000_000;
+        let text = plain(&table.tick(&tick));
+        text.lines().find(|line| line.contains("full for")).map(str::to_owned)
+    };
+    let evicts = "  full for 41 s, evicts 3 entries/s, drops nothing";
+    assert_eq!(lines(0, 0.0).as_deref(), Some(evicts));
+    assert_eq!(lines(3000, 0.0), None);
+    let drops = "  full for 41 s, drops 2 packets/s and evicts 3 entries/s";
+    assert_eq!(lines(4000, 2.0).as_deref(), Some(drops));
+    assert_eq!(lines(6000, 2.0), None);
+}

@@ -106,10 +106,10 @@ mod tests {
         severity::{Condition, Severity, facts::Losses},
     };
 
-    #[test]
-    fn what_cannot_be_told_is_null_and_no_variable() {
+    /// A table that drops.
+    fn change() -> Change {
         let full = Quantiles { low: Some(25.5), median: Some(40.0), high: None };
-        let change = Change {
+        Change {
             time: Time { monotonic_ns: 1, unix_ns: 2 },
             id: NetnsId { cookie: None, inode: 4_026_531_840 },
             name: Some(Name { text: "a \"b\"".into(), kind: NameKind::IpNetns }),
@@ -125,8 +125,12 @@ mod tests {
             losses: Losses { table_full_drops: Some(3), early_drops: None },
             ended: false,
             message: "so".into(),
-        };
-        let fields = notification(&change, Some("n1"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_null_and_no_variable() {
+        let fields = notification(&change(), Some("n1"));
         assert_eq!(
             object(&fields),
             "{\"schema_version\":3,\"kind\":\"warning\",\"time_ns\":2,\"node\":\"n1\",\"message\":\"so\",\
@@ -142,5 +146,23 @@ mod tests {
         assert_eq!(value("netns_name").as_deref(), Some("a \"b\""));
         assert_eq!(value("entries").as_deref(), Some("750"));
         assert_eq!(value("early_drops"), None);
+    }
+
+    #[test]
+    fn a_full_table_is_told_by_facts_and_no_forecast() {
+        let full = crate::view::full::tests::full(12.0, 30.0);
+        let change = Change {
+            full: Some(full),
+            seconds_to_full: None,
+            full_probability: Some([1.0; 4]),
+            ..change()
+        };
+        let fields = fields(&change);
+        let value = |key: &str| plain(&fields.iter().find(|(one, _)| *one == key).unwrap().1);
+        assert_eq!(value("full_since_ns").as_deref(), Some("1764000000000000000"));
+        assert_eq!(value("full_seconds").as_deref(), Some("41.3"));
+        assert_eq!(value("table_full_drop_rate").as_deref(), Some("12.0"));
+        assert_eq!(value("early_drop_rate").as_deref(), Some("30.0"));
+        assert_eq!(value("seconds_to_full_p50"), None);
     }
 }
