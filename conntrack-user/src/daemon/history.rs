@@ -53,7 +53,7 @@ pub struct Point {
     pub early_drops: Option<u32>,
     /// Seconds to full as told at its end, the median; 0: it was full; infinite: not within three hours.
     pub seconds_to_full_p50: Option<f32>,
-    /// Entries in 60 s, as forecast at its end, at most the limit: 10, 50 and 90 %; none while it was full.
+    /// Entries in 60 s, as forecast at its end, whatever the limit: 10, 50 and 90 %; none while it was full.
     pub ahead: Option<[f32; 3]>,
 }
 
@@ -139,10 +139,6 @@ impl Series {
             State::Full => Some(0.0),
             _ => netns.outlook.seconds_to_full.map(|full| full.median.unwrap_or(f64::INFINITY)),
         };
-        let most = match netns.limit {
-            Limit::Entries(max) => f64::from(max),
-            Limit::Unlimited | Limit::Unavailable => f64::INFINITY,
-        };
         let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let point = Point {
             time_ns: tick.time.unix_ns,
@@ -156,7 +152,7 @@ impl Series {
             ahead: netns
                 .outlook
                 .entries_in_60s
-                .map(|a| [a.low, a.median, a.high].map(|n| n.min(most) as f32)),
+                .map(|a| [a.low, a.median, a.high].map(|n| n as f32)),
         };
         self.open = None;
         // The clock was set back: what is later by it cannot be told from what is now.
@@ -222,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_beyond_the_limit_is_ahead_and_nothing_of_a_full_table() {
+    fn nothing_is_ahead_of_a_full_table() {
         let mut history = History::default();
         let ahead = Quantiles { low: 800.0, median: 1200.0, high: 3800.0 };
         let filling = Outlook {
@@ -237,7 +233,7 @@ mod tests {
         }
         let all = points(&history, 0);
         let [first, second] = all[0][..] else { panic!("{all:?}") };
-        assert_eq!(first.ahead, Some([800.0, 1000.0, 1000.0]));
+        assert_eq!(first.ahead, Some([800.0, 1200.0, 3800.0]));
         assert_eq!(first.seconds_to_full_p50, Some(f32::INFINITY));
         assert_eq!((second.ahead, second.seconds_to_full_p50), (None, Some(0.0)));
     }

@@ -18,6 +18,9 @@ use crate::{
 const WIDTH: usize = 80;
 const INDENT: &str = "  ";
 
+/// Entries a second below which a table is not growing.
+const STILL: f64 = 0.05;
+
 /// A forecast in JSON; docs/json.md says what each field means.
 #[derive(Debug, Serialize)]
 pub struct Json<'a> {
@@ -198,8 +201,9 @@ pub fn room(netns: &NetnsTick) -> Option<String> {
     let Limit::Entries(max) = netns.limit else { return None };
     let free = u64::from(max).saturating_sub(netns.entries.at_most()?);
     let growth = netns.growth.map(|growth| match growth {
-        0.0.. => format!(", +{}/s", units::rate(growth)),
-        _ => format!(", -{}/s", units::rate(-growth)),
+        STILL.. => format!(", +{}/s", units::rate(growth)),
+        growth if growth <= -STILL => format!(", -{}/s", units::rate(-growth)),
+        _ => ", not growing".to_owned(),
     });
     Some(format!("{} free{}", units::grouped(free), growth.unwrap_or_default()))
 }

@@ -170,6 +170,8 @@ fn before_a_forecast_exists_level_room_and_growth_are_told() {
     assert_eq!(text(&one), expected);
     one.growth = Some(-0.5);
     assert!(text(&one).contains("50 free, -0.5/s;"), "{}", text(&one));
+    one.growth = Some(-0.01);
+    assert!(text(&one).contains("50 free, not growing;"), "{}", text(&one));
     one.growth = None;
     assert!(text(&one).contains("50 free; no forecast"), "{}", text(&one));
     (one.entries, one.limit) = (Entries::Unavailable, Limit::Entries(5_000));

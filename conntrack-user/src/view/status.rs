@@ -86,7 +86,7 @@ pub fn text(tick: &Tick, start: &Origin, judged: Judged) -> String {
     let mut out = String::new();
     let word = judged.severity.name().to_uppercase();
     let headline = full(tick).or_else(|| soonest(tick, judged.limits));
-    let headline = headline.unwrap_or_else(|| fullest(tick));
+    let headline = headline.unwrap_or_else(|| fullest(tick, judged.severity));
     let _ = writeln!(out, "{word}: {headline}");
     let _ = writeln!(out, "kernel {}, source {}", start.kernel_release, start.source);
     for lost in &start.unavailable {
@@ -149,8 +149,8 @@ fn name(netns: &NetnsTick) -> String {
     netns.name.as_ref().map_or_else(|| netns.id.inode.to_string(), |name| name.text.clone())
 }
 
-/// The fullest table in a sentence.
-fn fullest(tick: &Tick) -> String {
+/// The fullest table in a sentence; with its free room and growth where `severity` says that somebody may have to act.
+fn fullest(tick: &Tick, severity: Severity) -> String {
     let ratios = tick.netns.iter().filter_map(|netns| Some((netns.fill_ratio()?, netns)));
     let Some((ratio, netns)) = ratios.max_by(|(a, _), (b, _)| a.total_cmp(b)) else {
         return match tick.netns.first() {
@@ -159,7 +159,8 @@ fn fullest(tick: &Tick) -> String {
             None => "no network namespace tracks connections".into(),
         };
     };
-    let parts = [full::level(netns.entries, netns.limit), forecast::room(netns)];
+    let room = forecast::room(netns).filter(|_| severity >= Severity::Warning);
+    let parts = [full::level(netns.entries, netns.limit), room];
     let level = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     format!("{} full in netns {}: {level}", units::percent(ratio), name(netns))
 }
@@ -297,6 +298,7 @@ no forecast of 2 tables: not enough is known yet
             first(&[at(10), at(850)]),
             "WARNING: 85% full in netns blue: 850 of 1,000 entries, 150 free"
         );
+        assert_eq!(first(&[at(10)]), "OK: 1% full in netns blue: 10 of 1,000 entries");
         assert_eq!(first(&[]), "UNKNOWN: no network namespace tracks connections");
         assert_eq!(first(&[(Entries::Exact(5), Limit::Unlimited)]), "OK: the tables have no limit");
     }

@@ -191,6 +191,14 @@ function fullAt(point, isForecast) {
   return at === 0 ? "full" : time(at);
 }
 
+// Entries a minute later, as told at a point: no more than the limit of now.
+function inAMinute(point, isForecast) {
+  if (!isForecast) return point?.seconds_to_full_p50 === 0 ? "–" : null;
+  const [low, high] = [point.entries_in_60s_p10, point.entries_in_60s_p90];
+  const limit = plot.series.limit ?? Infinity;
+  return low >= limit ? "full" : `${short(low)} to ${short(Math.min(high, limit))}`;
+}
+
 // One second of the plot in numbers.
 function readOut(point, isChosen) {
   const rate = (value) => (value == null ? null : short(value));
@@ -205,7 +213,7 @@ function readOut(point, isChosen) {
     ["Drops", whole(point?.table_full_drops)],
     ["Evictions", whole(point?.early_drops)],
     ["Full in", fullAt(point, ahead)],
-    ["60 s later", ahead ? `${short(point.entries_in_60s_p10)} to ${short(point.entries_in_60s_p90)}` : point?.seconds_to_full_p50 === 0 ? "–" : null],
+    ["60 s later", inAMinute(point, ahead)],
   ]);
   const texts = [...$("readout").children].map((pair) => pair.innerText.replace("\n", " "));
   // Not every second, lest it is read out all the time.

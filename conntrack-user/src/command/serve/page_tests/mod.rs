@@ -55,7 +55,7 @@ const CASES: [Case; 6] = [
         change: among_others,
         says: &[
             "■ full",
-            "full for 2",
+            "full for 3",
             "drops ",
             "and evicts 2",
             "packets dropped since",
@@ -70,7 +70,7 @@ const CASES: [Case; 6] = [
         recording: "page/drops",
         seconds: 80.0,
         change: |_| (),
-        says: &["■ full", "full for 2", "packets dropped", "Dropped last"],
+        says: &["■ full", "full for 3", "packets dropped", "Dropped last"],
     },
     Case {
         name: "procfs",
