@@ -361,3 +361,7 @@ mod tests;
 #[cfg(test)]
 #[path = "monitor/heard_tests.rs"]
 mod heard_tests;
+
+#[cfg(test)]
+#[path = "monitor/full_tests.rs"]
+mod full_tests;
