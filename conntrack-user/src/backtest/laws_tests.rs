@@ -94,7 +94,9 @@ impl Laws {
         let growth = SPANS.map(|span| {
             let from = self.levels.partition_point(|(time, _)| *time < now - span - 0.5);
             let (time, level) = self.levels[from];
-            (entries - level) / (now - time).max(1.0)
+            // A burst is no growth: at least half of each span must be known.
+            let is_known = now - time >= 0.5 * span;
+            if is_known { (entries - level) / (now - time) } else { 0.0 }
         });
         let growth = growth.into_iter().fold(f64::INFINITY, f64::min);
         for (within, probability) in WITHIN.into_iter().zip(probability) {

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::model::{
-    reading::NetnsId,
-    tick::{Limit, NetnsTick, Tick},
+use crate::{
+    forecast::outlook::State,
+    model::{
+        reading::NetnsId,
+        tick::{Limit, NetnsTick, Tick},
+    },
 };
 
 /// Seconds that are kept.
@@ -48,9 +51,9 @@ pub struct Point {
     pub table_full_drops: Option<u32>,
     /// Entries evicted; none where nobody counts them.
     pub early_drops: Option<u32>,
-    /// Seconds to full as told at its end, the median; infinite: not within three hours.
+    /// Seconds to full as told at its end, the median; 0: it was full; infinite: not within three hours.
     pub seconds_to_full_p50: Option<f32>,
-    /// Entries in 60 s, as forecast at its end: 10, 50 and 90 %.
+    /// Entries in 60 s, as forecast at its end, whatever the limit: 10, 50 and 90 %; none while it was full.
     pub ahead: Option<[f32; 3]>,
 }
 
@@ -132,7 +135,10 @@ impl Series {
             sum.filter(|_| open.nanoseconds > 0)
                 .map(|sum| (sum * 1e9 / open.nanoseconds as f64) as f32)
         };
-        let full = netns.outlook.seconds_to_full.map(|full| full.median.unwrap_or(f64::INFINITY));
+        let full = match netns.outlook.state {
+            State::Full => Some(0.0),
+            _ => netns.outlook.seconds_to_full.map(|full| full.median.unwrap_or(f64::INFINITY)),
+        };
         let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let point = Point {
             time_ns: tick.time.unix_ns,
@@ -163,7 +169,10 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{counts::Totals, reading::Time, tick::Rates};
+    use crate::{
+        forecast::outlook::{Outlook, Quantiles},
+        model::{counts::Totals, reading::Time, tick::Rates},
+    };
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -206,6 +215,27 @@ mod tests {
         history.take(&tick(100 * SECOND, SECOND, vec![polled]));
         let point = points(&history, 0)[0][0];
         assert_eq!((point.table_full_drops, point.early_drops), (None, None));
+    }
+
+    #[test]
+    fn nothing_is_ahead_of_a_full_table() {
+        let mut history = History::default();
+        let ahead = Quantiles { low: 800.0, median: 1200.0, high: 3800.0 };
+        let filling = Outlook {
+            entries_in_60s: Some(ahead),
+            seconds_to_full: Some(Quantiles { low: None, median: None, high: None }),
+            ..Outlook::unknown(State::Filling, "")
+        };
+        let full = Outlook::unknown(State::Full, "");
+        for (second, outlook) in (1..).zip([filling, full]) {
+            let netns = NetnsTick { outlook, ..rated(1, 700, None) };
+            history.take(&tick(second * SECOND, SECOND, vec![netns]));
+        }
+        let all = points(&history, 0);
+        let [first, second] = all[0][..] else { panic!("{all:?}") };
+        assert_eq!(first.ahead, Some([800.0, 1200.0, 3800.0]));
+        assert_eq!(first.seconds_to_full_p50, Some(f32::INFINITY));
+        assert_eq!((second.ahead, second.seconds_to_full_p50), (None, Some(0.0)));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::alerts::Told;
 use crate::{
+    forecast::outlook::{Outlook, State},
     model::{
         counts::Totals,
+        monitor::IDLE,
         reading::{NetnsId, Reading},
         tick::{Limit, NetnsTick, Tick},
     },
@@ -79,13 +81,20 @@ impl Latest {
     /// What became of it.
     pub fn take(&mut self, mut tick: Tick) {
         let now_ns = tick.time.monotonic_ns;
+        let mut told = BTreeSet::new();
         for netns in std::mem::take(&mut tick.netns) {
+            told.insert(netns.id);
             if netns.ended {
                 self.end(netns.id, now_ns, Some(netns));
             } else {
                 self.make_room(netns.id);
                 self.netns.insert(netns.id, netns);
             }
+        }
+        // Where none is left out as idle, those that are missing are not known to be.
+        if tick.idle > 0 {
+            let idle = self.netns.iter_mut().filter(|(id, _)| !told.contains(id));
+            idle.for_each(|(_, netns)| rest(netns));
         }
         let is_old = |ended_ns: u64| now_ns.saturating_sub(ended_ns) >= KEPT_NS;
         let old: Vec<NetnsId> =
@@ -196,6 +205,17 @@ impl Latest {
     pub fn whole(&self) -> Option<Tick> {
         let netns = self.netns.values().cloned().collect();
         self.tick.as_ref().map(|tick| Tick { netns, ..tick.clone() })
+    }
+}
+
+/// Nothing comes: the forecast of when something did holds no longer. A table at its limit stays full.
+fn rest(netns: &mut NetnsTick) {
+    if netns.full.is_some() && netns.limit.is_reached(netns.entries) {
+        return;
+    }
+    netns.full = None;
+    if !matches!(netns.outlook.state, State::Unknown) {
+        netns.outlook = Outlook::unknown(State::Unknown, IDLE);
     }
 }
 

@@ -38,6 +38,25 @@ fn a_namespace_that_a_tick_leaves_out_stays_as_it_was() {
 }
 
 #[test]
+fn one_that_is_idle_has_no_forecast_and_is_full_only_at_its_limit() {
+    let full = |inode, entries| NetnsTick {
+        full: Some(crate::view::full::tests::full(1.0, 1.0)),
+        outlook: Outlook::unknown(State::Full, ""),
+        ..counted(inode, entries)
+    };
+    let mut latest = Latest::new(10);
+    take(&mut latest, 1, vec![full(1, 1000), full(2, 999)]);
+    let is_full = |latest: &Latest| {
+        let state = |netns: &NetnsTick| (netns.full.is_some(), netns.outlook.state == State::Full);
+        latest.netns().map(state).collect::<Vec<_>>()
+    };
+    take(&mut latest, 2, vec![]);
+    assert_eq!(is_full(&latest), [(true, true); 2], "they are not known to be idle");
+    latest.take(Tick { time: time(3), idle: 2, ..Tick::example(vec![]) });
+    assert_eq!(is_full(&latest), [(true, true), (false, false)]);
+}
+
+#[test]
 fn the_last_counts_of_one_that_ended_are_kept_for_a_while() {
     let mut latest = Latest::new(10);
     take(&mut latest, 1, vec![counted(1, 5)]);

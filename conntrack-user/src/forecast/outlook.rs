@@ -14,7 +14,8 @@ pub struct Outlook {
     pub full_probability: Option<[f64; 4]>,
     /// Seconds until the first packet is dropped for want of room, where that is not when it is full: as `seconds_to_full`.
     pub seconds_to_first_drop: Option<Quantiles<Option<f64>>>,
-    /// Entries that the kernel can evict at the limit: those that are not assured.
+    /// Entries that the kernel can evict at the limit, as the forecaster supposes for the first drop, those of unknown status
+    /// among them. What is known is in [`crate::model::evictable::Evictable`].
     pub evictable_entries: Option<f64>,
     /// Where it settles if arrivals and lifetimes stay as they are, and after how many seconds it is within 5 %
     /// of that; the level without regard to the limit.
@@ -75,6 +76,8 @@ impl Outlook {
     }
 }
 
+/// Reason of [`State::Full`] where nothing more is known.
+pub const IS_FULL: &str = "the table is full";
 /// Seconds up to which a forecast looks.
 pub const HORIZON: f64 = 3.0 * 3600.0;
 /// Seconds of [`Outlook::full_probability`].

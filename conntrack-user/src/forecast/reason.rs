@@ -3,7 +3,7 @@
 use super::{
     arrivals::Rate,
     coming::Coming,
-    outlook::{State, SteadyState},
+    outlook::{IS_FULL, State, SteadyState},
 };
 use crate::model::class::Protocol;
 
@@ -18,7 +18,12 @@ pub(super) fn text(
     coming: &Coming,
     steady_state: Option<SteadyState>,
 ) -> String {
-    let mut text = arrivals(coming);
+    let arrivals = arrivals(coming);
+    if state == State::Full {
+        // Where it would settle is no matter of a full table.
+        return arrivals.unwrap_or_else(|| IS_FULL.to_owned());
+    }
+    let mut text = arrivals.unwrap_or_else(|| "arrivals stay as they are".to_owned());
     if let Some(steady_state) = steady_state {
         let verb = if max.is_some_and(|max| steady_state.level >= max) {
             "would settle"
@@ -36,8 +41,8 @@ pub(super) fn text(
     text
 }
 
-/// What is new of arrivals, or recurs.
-fn arrivals(coming: &Coming) -> String {
+/// What is new of arrivals, or recurs; none where they stay as they are.
+fn arrivals(coming: &Coming) -> Option<String> {
     let of_each = Protocol::ALL.into_iter().zip(&coming.rates).zip(&coming.recurring);
     let changed = of_each
         .filter_map(|((protocol, rate), recurring)| {
@@ -45,12 +50,10 @@ fn arrivals(coming: &Coming) -> String {
             Some((change(rate)?, protocol.name(), rate, recurring.as_ref()))
         })
         .max_by(|(one, ..), (other, ..)| one.abs().total_cmp(&other.abs()));
-    let Some((by, name, rate, recurring)) = changed else {
-        return "arrivals stay as they are".to_owned();
-    };
+    let (by, name, rate, recurring) = changed?;
     let level = number(rate.level);
     let since = rate.since.round();
-    if let Some(recurring) = recurring {
+    Some(if let Some(recurring) = recurring {
         format!("{name} arrivals come and go every {} s, now {level}/s", recurring.every)
     } else if rate.slope == 0.0 {
         let verb = if by > 0.0 { "rose" } else { "fell" };
@@ -60,7 +63,7 @@ fn arrivals(coming: &Coming) -> String {
         let verb = if rate.slope > 0.0 { "rise" } else { "fall" };
         let slope = number(rate.slope.abs() * 60.0);
         format!("{name} arrivals {verb} by {slope}/s each minute since {since} s, to {level}/s")
-    }
+    })
 }
 
 /// By how many a second arrivals are more than they were; none where they are about the same.

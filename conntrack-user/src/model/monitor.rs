@@ -11,10 +11,13 @@ use super::{
     baseline::{Baseline, Known},
     counts::{Counted, Totals},
     detail::Detail,
+    evictable::Evictable,
     flow::FlowEvent,
     flows::Flows,
     forecasts::{self, Forecasts},
+    full::Observation,
     reading::{NetnsId, NetnsReading, Reading, Time},
+    reconcile::{TableFacts, is_full_at_once, reconcile},
     tick::{Entries, Limit, NetnsTick, Rates, Tick},
 };
 use crate::forecast::{
@@ -23,6 +26,11 @@ use crate::forecast::{
 };
 
 use state::State;
+
+/// Reason for which an idle namespace has no forecast.
+pub const IDLE: &str = "nothing was counted in it lately";
+/// Fill from which on the kernel's count of dropped packets is believed to be of a full table.
+const NEARLY_FULL: f64 = 0.9;
 
 /// Remembers each namespace from tick to tick.
 pub struct Monitor {
@@ -198,6 +206,11 @@ impl Monitor {
         let rates = rates(change.as_ref(), &all.counted, state.entries, entries, interval_ns);
         let count_drift = state.count_drift(&reading.counts, &all.counted);
         let baseline = state.before(&all.counted);
+        let now_ns = all.time.monotonic_ns;
+        let seconds = interval_ns.map(|interval| interval as f64 / 1e9);
+        let growth = state.growth(now_ns, seconds, rates.net);
+        let is_nearly_full = limit.fill(entries).is_some_and(|fill| fill >= NEARLY_FULL);
+        let losses = state.losses(change.as_ref(), &all.counted, reading.kernel, is_nearly_full);
         let entries_before = std::mem::replace(&mut state.entries, entries);
         state.totals = reading.totals;
         state.max = reading.max.or(state.max);
@@ -205,16 +218,38 @@ impl Monitor {
         let timeouts = state.timeouts;
         let may_be_full = [entries_before, entries].iter().any(|of| limit.is_reached(*of));
         let snapshot = Snapshot {
-            time_ns: all.time.monotonic_ns,
+            time_ns: now_ns,
             // Until the baseline is settled, a few too many at the most.
             entries: entries.at_most(),
             limit,
             change: change.and_then(|counts| forecasts::change(&counts, &all.counted, may_be_full)),
-            live: None,
+            live: self.detail.as_ref().and_then(|detail| detail.live(reading.id, now_ns)),
             ended: None,
             timeouts: timeouts.unwrap_or_default(),
         };
+        let unseen_max = baseline.map(|before| {
+            before.max(0) as u64 + reading.totals.map_or(0, |totals| totals.events_lost)
+        });
+        let evictable = Evictable::of(entries.at_most(), snapshot.live.as_ref(), unseen_max);
         let outlook = self.outlook(reading, snapshot, before_ns);
+        let full = self.state(reading.id).full.observe(&Observation {
+            time: all.time,
+            seconds,
+            entries,
+            limit,
+            table_full_drops: losses[0],
+            early_drops: losses[1],
+            is_counted: reading.totals.is_some() && all.counted.early_drops,
+            is_full_at_once: is_full_at_once(&outlook),
+        });
+        let full = full.filter(|_| !reading.ended);
+        let facts = TableFacts {
+            entries: entries.at_most(),
+            full: full.as_ref(),
+            evictable: &evictable,
+            is_dropping: losses[0].is_some_and(|drops| drops > 0),
+        };
+        let outlook = reconcile(outlook, &facts);
         if reading.ended {
             self.netns.remove(&reading.id);
             self.forecasts.forget(reading.id);
@@ -232,13 +267,16 @@ impl Monitor {
             baseline,
             count_drift,
             outlook,
+            full,
+            growth,
+            evictable,
             timeouts_known: timeouts.is_some(),
             count,
             kernel: reading.kernel,
         }
     }
 
-    /// What becomes of a namespace's table, which is now as in `snapshot`. That says nothing of single flows yet.
+    /// What becomes of a namespace's table, which is now as in `snapshot`.
     fn outlook(
         &mut self,
         reading: &NetnsReading,
@@ -250,17 +288,12 @@ impl Monitor {
             return unknown("it has ended");
         }
         if reading.idle {
-            return unknown("nothing was counted in it lately");
+            return unknown(IDLE);
         }
         let now_ns = snapshot.time_ns;
         // One that was idle at the tick before: when what was counted since happened is not known.
         let is_next = self.state(reading.id).snapshot_ns.replace(now_ns) == before_ns;
-        let detail = self.detail.as_ref();
-        let snapshot = Snapshot {
-            change: snapshot.change.filter(|_| is_next),
-            live: detail.and_then(|detail| detail.live(reading.id, now_ns)),
-            ..snapshot
-        };
+        let snapshot = Snapshot { change: snapshot.change.filter(|_| is_next), ..snapshot };
         self.forecasts.observe(reading.id, snapshot, self.detail.is_some())
     }
 }
@@ -328,3 +361,7 @@ mod tests;
 #[cfg(test)]
 #[path = "monitor/heard_tests.rs"]
 mod heard_tests;
+
+#[cfg(test)]
+#[path = "monitor/full_tests.rs"]
+mod full_tests;

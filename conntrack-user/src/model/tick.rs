@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     counts::{Counted, Totals},
+    evictable::Evictable,
     flow_summary::FlowSummary,
+    full::Full,
     name::Name,
     probe::Probe,
     reading::{Events, KernelStat, NetnsId, Time, Victim},
@@ -73,6 +75,12 @@ pub struct NetnsTick {
     pub count_drift: Option<i64>,
     /// What becomes of it.
     pub outlook: Outlook,
+    /// Facts about a full table; none while it is not full.
+    pub full: Option<Full>,
+    /// Entries a second by which it grew over the last 10 s, or since it was first read; none where that is not known.
+    pub growth: Option<f64>,
+    /// Entries that can be evicted.
+    pub evictable: Evictable,
     /// Whether the forecast knows the timeouts of its entries; else it begins with the kernel's defaults.
     pub timeouts_known: bool,
     /// The kernel's count as read.
@@ -119,6 +127,15 @@ impl Limit {
     #[must_use]
     pub const fn of(max: u32) -> Self {
         if max == 0 { Self::Unlimited } else { Self::Entries(max) }
+    }
+
+    /// Entries (at most) as a share of the limit; none where either is unknown or there is no limit.
+    #[must_use]
+    pub fn fill(self, entries: Entries) -> Option<f64> {
+        match self {
+            Self::Entries(max) => Some(entries.at_most()? as f64 / f64::from(max)),
+            Self::Unlimited | Self::Unavailable => None,
+        }
     }
 
     /// Whether a table with so many entries may be at the limit.
@@ -183,6 +200,9 @@ impl NetnsTick {
             baseline: None,
             count_drift: None,
             outlook: Outlook::unknown(crate::forecast::outlook::State::Unknown, "nothing is known"),
+            full: None,
+            growth: None,
+            evictable: Evictable::default(),
             timeouts_known: false,
             count: None,
             kernel: None,
@@ -205,9 +225,6 @@ impl NetnsTick {
     /// Entries as a share of the limit; none where either is unknown or there is no limit.
     #[must_use]
     pub fn fill_ratio(&self) -> Option<f64> {
-        match self.limit {
-            Limit::Entries(max) => Some(self.entries.at_most()? as f64 / f64::from(max)),
-            Limit::Unlimited | Limit::Unavailable => None,
-        }
+        self.limit.fill(self.entries)
     }
 }

@@ -7,6 +7,8 @@ use super::{Severity, Thresholds, facts::Facts};
 pub enum Condition {
     /// Packets are dropped because the table is full and nothing could be evicted.
     TableFullDrops,
+    /// The table is full: it refuses new entries, or makes room by eviction.
+    Full,
     /// Fill at or above [`Thresholds::critical_fill`].
     AlmostFull,
     /// Likely to be full within [`Thresholds::critical_within_seconds`].
@@ -23,8 +25,9 @@ pub enum Condition {
 
 impl Condition {
     /// All of them, the worst first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TableFullDrops,
+        Self::Full,
         Self::AlmostFull,
         Self::FullSoon,
         Self::EarlyDrops,
@@ -38,6 +41,7 @@ impl Condition {
     pub const fn name(self) -> &'static str {
         match self {
             Self::TableFullDrops => "table_full_drops",
+            Self::Full => "full",
             Self::AlmostFull => "almost_full",
             Self::FullSoon => "full_soon",
             Self::EarlyDrops => "early_drops",
@@ -51,7 +55,9 @@ impl Condition {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::TableFullDrops | Self::AlmostFull | Self::FullSoon => Severity::Critical,
+            Self::TableFullDrops | Self::Full | Self::AlmostFull | Self::FullSoon => {
+                Severity::Critical
+            }
             Self::EarlyDrops | Self::High | Self::FullLater | Self::HighAndFilling => {
                 Severity::Warning
             }
@@ -68,6 +74,8 @@ impl Condition {
     #[must_use]
     pub fn verdict(self, facts: &Facts, thresholds: &Thresholds) -> Verdict {
         let likely = |within: f64| match facts.full_by(within) {
+            // Nothing is forecast of a full table: what was raised before it was full stays so.
+            _ if facts.is_full == Some(true) => Verdict::Stay,
             None => Verdict::Unknown,
             Some(probability) if probability >= thresholds.probability => Verdict::Raise,
             Some(probability) if probability >= thresholds.probability_clear => Verdict::Stay,
@@ -86,6 +94,11 @@ impl Condition {
         };
         match self {
             Self::TableFullDrops => counted(facts.losses.table_full_drops),
+            Self::Full => match facts.is_full {
+                None => Verdict::Unknown,
+                Some(true) => Verdict::Raise,
+                Some(false) => Verdict::Clear,
+            },
             Self::AlmostFull => fuller(thresholds.critical_fill, thresholds.critical_fill_clear),
             Self::FullSoon => likely(thresholds.critical_within_seconds),
             Self::EarlyDrops => counted(facts.losses.early_drops),

@@ -4,6 +4,7 @@ use super::Thresholds;
 use crate::{
     forecast::outlook::Outlook,
     model::{
+        full::losses_by_kernel,
         reading::KernelStat,
         tick::{Entries, Limit, NetnsTick, Tick},
     },
@@ -14,6 +15,8 @@ use crate::{
 pub struct Facts<'a> {
     /// Entries by limit: at least and at most; 0 without a limit.
     pub fill: Option<(f64, f64)>,
+    /// The table is full; none: not available.
+    pub is_full: Option<bool>,
     future: Future<'a>,
     /// Losses in this tick.
     pub losses: Losses,
@@ -70,12 +73,13 @@ impl<'a> Facts<'a> {
                 .as_ref()
                 .zip(before)
                 .map(|(now, before)| losses_by_kernel(now, before, is_full))
+                .map(|[table_full_drops, early_drops]| Losses { table_full_drops, early_drops })
         };
         let losses = if change.is_none() { by_kernel().unwrap_or_default() } else { losses };
         Self { losses, ..facts }
     }
 
-    /// Fill and forecast alone: its losses are not available.
+    /// Fill, whether it is full, and forecast alone: its losses are not available.
     #[must_use]
     pub fn of_forecast(netns: &'a NetnsTick) -> Self {
         let future = match netns.limit {
@@ -83,14 +87,17 @@ impl<'a> Facts<'a> {
             Limit::Entries(_) | Limit::Unavailable => Future::Forecast(&netns.outlook),
         };
         let fill = fill(netns.entries, netns.limit);
-        Self { fill, future, losses: Losses::default() }
+        let is_full = fill.map(|_| netns.full.is_some());
+        Self { fill, is_full, future, losses: Losses::default() }
     }
 
     /// Nothing was counted in it.
     #[must_use]
     pub fn idle(entries: Entries, limit: Limit) -> Self {
         let losses = Losses { table_full_drops: Some(0), early_drops: Some(0) };
-        Self { fill: fill(entries, limit), future: Future::Never, losses }
+        let fill = fill(entries, limit);
+        // Nothing is refused, as nothing comes.
+        Self { fill, is_full: fill.map(|_| false), future: Future::Never, losses }
     }
 
     /// The probability that it is full within so many seconds.
@@ -114,19 +121,5 @@ fn fill(entries: Entries, limit: Limit) -> Option<(f64, f64)> {
         Limit::Entries(max) => Some((low as f64 / f64::from(max), high as f64 / f64::from(max))),
         Limit::Unlimited => Some((0.0, 0.0)),
         Limit::Unavailable => None,
-    }
-}
-
-/// Derives losses from the kernel's own counters, where no program counts. The kernel counts packets dropped by a full table
-/// and by a clash in one number: it is of use only in a full table.
-fn losses_by_kernel(now: &KernelStat, before: &KernelStat, is_full: bool) -> Losses {
-    let since = |of: fn(&KernelStat) -> Option<u64>| {
-        let (now, before) = (of(now)?, of(before)?);
-        // Sums of 32-bit numbers, each of which wraps.
-        Some(u64::from((now as u32).wrapping_sub(before as u32)))
-    };
-    Losses {
-        table_full_drops: since(|stat| stat.drop).filter(|drops| *drops == 0 || is_full),
-        early_drops: since(|stat| stat.early_drop),
     }
 }

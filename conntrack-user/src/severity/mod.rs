@@ -28,11 +28,12 @@ pub fn of_tick(netns: &NetnsTick, tick: &Tick, thresholds: &Thresholds) -> Sever
     raised(&facts, thresholds).map(Condition::severity).fold(known, Severity::max)
 }
 
-/// Judges the forecast of a table alone.
+/// Judges a table by its forecast, or as full; not by its fill.
 #[must_use]
 pub fn of_forecast(netns: &NetnsTick, thresholds: &Thresholds) -> Severity {
     let facts = Facts::of_forecast(netns);
-    let raised = raised(&facts, thresholds).filter(|condition| condition.is_forecast());
+    let raised = raised(&facts, thresholds)
+        .filter(|condition| condition.is_forecast() || *condition == Condition::Full);
     raised.map(Condition::severity).fold(Severity::Ok, Severity::max)
 }
 

@@ -46,7 +46,7 @@ pub(super) fn disagreements(thresholds: &Thresholds) -> Vec<String> {
         let within = within(seconds);
         format!(
             "ctmon_full_probability{{within=\"{within}\"}} >= {probability} and ignoring (within) \
-             netns:ctmon_fill:ratio > {fill}"
+             netns:ctmon_fill:ratio > {fill} unless ignoring (within) ctmon_full_since_timestamp_seconds"
         )
     };
     let fuller = |fill: f64| format!("netns:ctmon_fill:ratio > {fill}");

@@ -4,11 +4,12 @@ use anstyle::Style;
 use serde::Serialize;
 
 use super::{
+    full,
     style::{self, DIM},
     units,
 };
 use crate::{
-    forecast::outlook::{HORIZON, Outlook, Quantiles, State, SteadyState},
+    forecast::outlook::{HORIZON, IS_FULL, Outlook, Quantiles, State, SteadyState},
     model::tick::{Limit, NetnsTick},
     severity::{self, Thresholds},
 };
@@ -16,6 +17,9 @@ use crate::{
 /// Columns that a line may have, and by how many it is indented.
 const WIDTH: usize = 80;
 const INDENT: &str = "  ";
+
+/// Entries a second below which a table is not growing.
+const STILL: f64 = 0.05;
 
 /// A forecast in JSON; docs/json.md says what each field means.
 #[derive(Debug, Serialize)]
@@ -25,6 +29,9 @@ pub struct Json<'a> {
     full_probability: Option<Within>,
     seconds_to_first_drop: Option<Percentiles<Option<f64>>>,
     evictable_entries: Option<u64>,
+    evictable_entries_low: Option<u64>,
+    evictable_entries_high: Option<u64>,
+    evictable_unknown_entries: Option<u64>,
     steady_state: Option<Settled>,
     entries_in_60s: Option<Ahead>,
     timeouts_known: bool,
@@ -81,12 +88,16 @@ pub fn json(netns: &NetnsTick) -> Json<'_> {
         let end = |at: usize| outlook.entries_in_60s_95.and_then(|ends| entries(ends[at]));
         Some(Ahead { least: end(0), percentiles: Percentiles { p10, p50, p90 }, most: end(1) })
     };
+    let evictable = netns.evictable.entries;
     Json {
         state: name(outlook.state),
         seconds_to_full: outlook.seconds_to_full.and_then(times),
         full_probability: outlook.full_probability.and_then(within),
         seconds_to_first_drop: outlook.seconds_to_first_drop.and_then(times),
-        evictable_entries: outlook.evictable_entries.and_then(entries),
+        evictable_entries: evictable.and_then(|of| entries(of.value)),
+        evictable_entries_low: evictable.and_then(|of| entries(of.low)),
+        evictable_entries_high: evictable.and_then(|of| entries(of.high)),
+        evictable_unknown_entries: netns.evictable.unknown,
         steady_state: outlook.steady_state.and_then(settled),
         entries_in_60s: outlook.entries_in_60s.and_then(ahead),
         timeouts_known: netns.timeouts_known,
@@ -148,7 +159,7 @@ pub(super) fn cell(netns: &NetnsTick, thresholds: &Thresholds) -> (String, Style
     let style = style::of(severity::of_forecast(netns, thresholds));
     let text = match (seconds_to_full(&netns.outlook), netns.limit) {
         (_, Limit::Unlimited) => "never".into(),
-        _ if state(netns) == State::Full => "FULL".into(),
+        _ if netns.outlook.state == State::Full => "FULL".into(),
         (Some(seconds), _) => units::span(seconds),
         _ if netns.outlook.seconds_to_full.is_some() => "-".into(),
         _ => "?".into(),
@@ -156,52 +167,66 @@ pub(super) fn cell(netns: &NetnsTick, thresholds: &Thresholds) -> (String, Style
     (text, style)
 }
 
-/// The forecast in words and why, each line indented and at most 80 columns wide.
+/// The forecast in words and why, or the facts about a full table; each line indented and at most 80 columns wide.
 #[must_use]
 pub fn lines(netns: &NetnsTick, thresholds: &Thresholds) -> String {
     let outlook = &netns.outlook;
     if outlook.state == State::Unknown {
-        return folded(&format!("no forecast: {}", outlook.reason), DIM);
+        return folded(&unknown(netns), DIM);
     }
     let style = style::of(severity::of_forecast(netns, thresholds));
-    folded(&sentence(netns), style) + &folded(&outlook.reason, DIM)
+    let Some(full) = &netns.full else {
+        return folded(&sentence(netns), style) + &folded(&outlook.reason, DIM);
+    };
+    let mut below = vec![full::since(full)];
+    below.extend(full::evictable(&netns.evictable));
+    if outlook.reason != IS_FULL {
+        below.push(outlook.reason.clone());
+    }
+    folded(&full::facts(full), style) + &folded(&below.join("; "), DIM)
 }
 
-/// The state as it is said in words: a table that is evicting is full, although it has a few entries less now and then.
+/// Level, free room and growth, and why there is no forecast.
 #[must_use]
-pub fn state(netns: &NetnsTick) -> State {
-    let is_at_limit = netns.change.is_some_and(|tick| tick.early_drops + tick.table_full_drops > 0);
-    match seconds_to_full(&netns.outlook) {
-        Some(seconds) if seconds < 1.0 && is_at_limit => State::Full,
-        _ => netns.outlook.state,
-    }
+pub fn unknown(netns: &NetnsTick) -> String {
+    let mut parts: Vec<String> = full::level(netns.entries, netns.limit).into_iter().collect();
+    parts.extend(room(netns));
+    let reason = format!("no forecast: {}", netns.outlook.reason);
+    if parts.is_empty() { reason } else { format!("{}; {reason}", parts.join(", ")) }
+}
+
+/// Free room and growth: `50 free, +15/s`; none where there is no limit or it is not available.
+#[must_use]
+pub fn room(netns: &NetnsTick) -> Option<String> {
+    let Limit::Entries(max) = netns.limit else { return None };
+    let free = u64::from(max).saturating_sub(netns.entries.at_most()?);
+    let growth = netns.growth.map(|growth| match growth {
+        STILL.. => format!(", +{}/s", units::rate(growth)),
+        growth if growth <= -STILL => format!(", -{}/s", units::rate(-growth)),
+        _ => ", not growing".to_owned(),
+    });
+    Some(format!("{} free{}", units::grouped(free), growth.unwrap_or_default()))
 }
 
 /// What becomes of it, without the reason.
 fn sentence(netns: &NetnsTick) -> String {
-    let (outlook, state) = (&netns.outlook, state(netns));
-    let mut parts = Vec::new();
-    if state != State::Full {
-        parts.extend(outlook.seconds_to_full.map(full));
-    }
+    let outlook = &netns.outlook;
+    let mut parts: Vec<String> = outlook.seconds_to_full.map(time_to_full).into_iter().collect();
     let median = outlook.seconds_to_full.and_then(|full| full.median);
     let drop = outlook.seconds_to_first_drop.and_then(|drop| drop.median);
     if let Some(drop) = drop.filter(|drop| Some(*drop) != median) {
         parts.push(format!("first packets dropped in {}", units::time(drop)));
     }
-    if let Some(evictable_entries) = outlook.evictable_entries
-        && matches!(state, State::Full | State::Filling)
-    {
-        let entries = units::with_noun(&units::about(evictable_entries), "entry", "entries");
-        parts.push(format!("{entries} can be evicted"));
+    if outlook.state == State::Filling && netns.evictable.entries.is_some() {
+        parts.extend(full::evictable(&netns.evictable));
     }
     parts.extend(outlook.steady_state.and_then(|steady_state| settled(steady_state, netns.limit)));
-    let state = name(state);
+    let state = name(outlook.state);
     if parts.is_empty() { state.into() } else { format!("{state}: {}", parts.join("; ")) }
 }
 
 /// When it is full, with the interval that holds it in eight of ten cases.
-pub(crate) fn full(of: Quantiles<Option<f64>>) -> String {
+pub(crate) fn time_to_full(of: Quantiles<Option<f64>>) -> String {
     let horizon = units::time(HORIZON);
     let time = |time: Option<f64>| time.map_or_else(|| format!("beyond {horizon}"), units::time);
     match (of.low, of.median) {

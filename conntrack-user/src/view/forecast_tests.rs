@@ -2,7 +2,9 @@ use super::*;
 use crate::{
     forecast::outlook::Outlook,
     model::{
-        counts::Totals,
+        estimate::Estimate,
+        evictable::Evictable,
+        full::Full,
         reading::NetnsId,
         tick::{Entries, Rates},
     },
@@ -23,11 +25,16 @@ fn netns(outlook: Outlook) -> NetnsTick {
         baseline: None,
         count_drift: None,
         outlook,
+        full: None,
+        growth: None,
+        evictable: Evictable { entries: Some(EVICTABLE), unknown: Some(0) },
         timeouts_known: true,
         count: None,
         kernel: None,
     }
 }
+
+const EVICTABLE: Estimate = Estimate { value: 41_234.0, low: 40_000.0, high: 42_400.0 };
 
 const fn quantiles<T>(low: T, median: T, high: T) -> Quantiles<T> {
     Quantiles { low, median, high }
@@ -39,7 +46,7 @@ fn filling() -> Outlook {
         seconds_to_full: Some(quantiles(Some(31.0), Some(42.3), Some(120.0))),
         full_probability: Some([0.81, 0.93, 0.93, 0.93]),
         seconds_to_first_drop: Some(quantiles(Some(170.0), Some(200.0), None)),
-        evictable_entries: Some(41_234.0),
+        evictable_entries: None,
         steady_state: Some(SteadyState { level: 1_213_000.0, seconds: 180.0 }),
         entries_in_60s: Some(quantiles(250_000.4, 290_000.0, 300_000.0)),
         entries_in_60s_95: Some([200_000.0, 310_000.4]),
@@ -59,8 +66,8 @@ fn plain(text: &str) -> String {
 fn words_say_when_and_why_in_80_columns() {
     let text = plain(&lines(&netns(filling()), &THRESHOLDS));
     let expected = [
-        "  filling: full in 42 s (31 s to 2 min); first packets dropped in 3 min; 41,200",
-        "    entries can be evicted",
+        "  filling: full in 42 s (31 s to 2 min); first packets dropped in 3 min; can be",
+        "    evicted: 41,200 entries (40,000 to 42,400)",
         "  TCP arrivals rose from 900/s to 20,000/s 3 s ago; the table settles at 1.21 M,",
         "    now 180,000, max 262,144",
     ];
@@ -70,12 +77,7 @@ fn words_say_when_and_why_in_80_columns() {
 
 #[test]
 fn each_state_has_its_sentence() {
-    let none = Outlook {
-        seconds_to_first_drop: None,
-        evictable_entries: None,
-        steady_state: None,
-        ..filling()
-    };
+    let none = Outlook { seconds_to_first_drop: None, steady_state: None, ..filling() };
     let steady_state = |level, seconds| Some(SteadyState { level, seconds });
     let cases = [
         (
@@ -99,18 +101,9 @@ fn each_state_has_its_sentence() {
         (
             Outlook {
                 seconds_to_full: Some(quantiles(Some(31.0), Some(42.0), None)),
-                evictable_entries: Some(5.0),
                 ..none.clone()
             },
-            "filling: full in 42 s (31 s to beyond 3 h); 5 entries can be evicted",
-        ),
-        (
-            Outlook { state: State::Full, evictable_entries: Some(0.0), ..none.clone() },
-            "full: 0 entries can be evicted",
-        ),
-        (
-            Outlook { state: State::Full, evictable_entries: Some(1.2), ..none.clone() },
-            "full: 1 entry can be evicted",
+            "filling: full in 42 s (31 s to beyond 3 h)",
         ),
         (
             Outlook {
@@ -122,33 +115,103 @@ fn each_state_has_its_sentence() {
         (Outlook { state: State::Draining, seconds_to_full: None, ..none }, "draining"),
     ];
     for (outlook, expected) in cases {
-        assert_eq!(sentence(&netns(outlook)), expected);
+        let one = NetnsTick { evictable: Evictable::default(), ..netns(outlook) };
+        assert_eq!(sentence(&one), expected);
     }
     let unknown = netns(Outlook::unknown(State::Unknown, "the limit is not known"));
+    let unknown = NetnsTick { limit: Limit::Unavailable, ..unknown };
     assert_eq!(plain(&lines(&unknown, &THRESHOLDS)), "  no forecast: the limit is not known\n");
 }
 
 #[test]
-fn a_table_that_evicts_is_full_in_words() {
-    let soon =
-        Outlook { seconds_to_full: Some(quantiles(Some(0.0), Some(0.01), Some(0.9))), ..filling() };
-    let mut netns = netns(soon);
-    assert_eq!((state(&netns), cell(&netns, &THRESHOLDS).0), (State::Filling, "0.0s".into()));
-    netns.change = Some(Totals { early_drops: 3, ..Totals::default() });
-    assert_eq!((state(&netns), cell(&netns, &THRESHOLDS).0), (State::Full, "FULL".into()));
-    netns.outlook = filling();
-    assert_eq!(state(&netns), State::Filling, "it was full within the tick");
+fn of_a_full_table_facts_are_told() {
+    let full =
+        Outlook { full_probability: Some([1.0; 4]), ..Outlook::unknown(State::Full, IS_FULL) };
+    let evictable = Evictable { unknown: Some(3000), ..netns(filling()).evictable };
+    let mut one = NetnsTick {
+        full: Some(facts_of(12.0, 30.0)),
+        entries: Entries::Exact(262_144),
+        evictable,
+        ..netns(full)
+    };
+    assert_eq!(cell(&one, &THRESHOLDS).0, "FULL");
+    let text = plain(&lines(&one, &THRESHOLDS));
+    let expected = [
+        "  full for 41 s, drops 12 packets/s and evicts 30 entries/s",
+        "  full since 16:00:00 UTC, packets dropped since 16:00:30 UTC; can be evicted:",
+        "    41,200 entries (40,000 to 42,400), unknown for 3,000",
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    // Arrivals that rose say why; that it is full says nothing.
+    one.outlook.reason = "udp arrivals rose from 50/s to 400/s 20 s ago".into();
+    let text = plain(&lines(&one, &THRESHOLDS));
+    assert!(
+        text.ends_with("unknown for 3,000; udp arrivals rose from\n    50/s to 400/s 20 s ago\n"),
+        "{text}"
+    );
+    assert_eq!(seconds_to_full(&one.outlook), Some(0.0));
+}
+
+fn facts_of(drops: f64, evictions: f64) -> Full {
+    full::tests::full(drops, evictions)
+}
+
+#[test]
+fn before_a_forecast_exists_level_room_and_growth_are_told() {
+    let unknown = Outlook::unknown(State::Unknown, "2 s of 3 s seen so far");
+    let mut one = NetnsTick {
+        entries: Entries::Exact(4_950),
+        limit: Limit::Entries(5_000),
+        growth: Some(15.2),
+        ..netns(unknown)
+    };
+    let text = |one: &NetnsTick| plain(&lines(one, &THRESHOLDS));
+    let expected =
+        "  4,950 of 5,000 entries, 50 free, +15/s; no forecast: 2 s of 3 s seen so far\n";
+    assert_eq!(text(&one), expected);
+    one.growth = Some(-0.5);
+    assert!(text(&one).contains("50 free, -0.5/s;"), "{}", text(&one));
+    one.growth = Some(-0.01);
+    assert!(text(&one).contains("50 free, not growing;"), "{}", text(&one));
+    one.growth = None;
+    assert!(text(&one).contains("50 free; no forecast"), "{}", text(&one));
+    (one.entries, one.limit) = (Entries::Unavailable, Limit::Entries(5_000));
+    assert_eq!(text(&one), "  no forecast: 2 s of 3 s seen so far\n");
+}
+
+/// `-` and "not within 3 h" are for what lies beyond the horizon, `?` for what is not known.
+#[test]
+fn beyond_the_horizon_is_not_unknown() {
+    let beyond = Outlook {
+        state: State::Steady,
+        seconds_to_full: Some(quantiles(None, None, None)),
+        ..Outlook::unknown(State::Steady, "arrivals stay as they are")
+    };
+    let cell = |outlook: &Outlook| cell(&netns(outlook.clone()), &THRESHOLDS).0;
+    assert_eq!(cell(&beyond), "-");
+    assert!(sentence(&netns(beyond.clone())).contains("not full within 3 h"));
+    let json =
+        |outlook: &Outlook| serde_json::to_value(super::json(&netns(outlook.clone()))).unwrap();
+    assert!(json(&beyond)["seconds_to_full"].is_object());
+    let unknown = Outlook { seconds_to_full: None, ..beyond };
+    assert_eq!(cell(&unknown), "?");
+    assert!(!sentence(&netns(unknown.clone())).contains("3 h"));
+    assert!(json(&unknown)["seconds_to_full"].is_null());
 }
 
 #[test]
 fn json_has_the_keys_that_the_documentation_lists() {
-    let json = |outlook| serde_json::to_value(super::json(&netns(outlook))).unwrap();
+    let of = |netns: &NetnsTick| serde_json::to_value(super::json(netns)).unwrap();
+    let json = |outlook| of(&netns(outlook));
     let expected = serde_json::json!({
         "state": "filling",
         "seconds_to_full": {"p10": 31.0, "p50": 42.3, "p90": 120.0},
         "full_probability": {"1m": 0.81, "5m": 0.93, "15m": 0.93, "1h": 0.93},
         "seconds_to_first_drop": {"p10": 170.0, "p50": 200.0, "p90": null},
-        "evictable_entries": 41234,
+        "evictable_entries": 41_234,
+        "evictable_entries_low": 40_000,
+        "evictable_entries_high": 42_400,
+        "evictable_unknown_entries": 0,
         "steady_state": {"entries": 1_213_000, "seconds": 180.0},
         "entries_in_60s": {
             "p2_5": 200_000, "p10": 250_000, "p50": 290_000, "p90": 300_000, "p97_5": 310_000,
@@ -163,12 +226,17 @@ fn json_has_the_keys_that_the_documentation_lists() {
         "full_probability": null,
         "seconds_to_first_drop": null,
         "evictable_entries": null,
+        "evictable_entries_low": null,
+        "evictable_entries_high": null,
+        "evictable_unknown_entries": 3000,
         "steady_state": null,
         "entries_in_60s": null,
         "timeouts_known": true,
-        "reason": "not enough is known yet",
+        "reason": "2 s of 3 s seen so far",
     });
-    assert_eq!(json(Outlook::unknown(State::Unknown, "not enough is known yet")), unknown);
+    let outlook = Outlook::unknown(State::Unknown, "2 s of 3 s seen so far");
+    let evictable = Evictable { entries: None, unknown: Some(3000) };
+    assert_eq!(of(&NetnsTick { evictable, ..netns(outlook) }), unknown);
 }
 
 #[test]

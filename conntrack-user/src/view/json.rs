@@ -15,7 +15,7 @@ use crate::{
     source::item::{Hook, Origin, ProbedHook, Start},
     view::{
         flow::{self, Direction},
-        flows, forecast,
+        flows, forecast, full,
     },
 };
 
@@ -144,6 +144,8 @@ struct Netns<'a> {
     insert_rate: Option<f64>,
     delete_rate: Option<f64>,
     net_rate: Option<f64>,
+    #[serde(flatten)]
+    full: full::Json,
     windows: Option<Windows<'a>>,
     forecast: forecast::Json<'a>,
     seconds_to_full_p50: Option<f64>,
@@ -324,6 +326,7 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted, severity: Option<Severity>
         insert_rate: netns.rates.insert,
         delete_rate: netns.rates.delete,
         net_rate: netns.rates.net,
+        full: full::json(netns.full.as_ref()),
         windows: netns.windows.as_ref().map(|windows| Windows {
             windows,
             insert_rate_peak: windows.insert_rate_peak(),

@@ -7,6 +7,7 @@ pub mod export;
 pub mod flow;
 pub mod flows;
 pub mod forecast;
+pub mod full;
 pub mod history;
 pub mod json;
 pub mod metrics;

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{text::Table, units};
+use super::{forecast, full, text::Table, units};
 use crate::{
     forecast::outlook::State,
-    model::tick::{Limit, NetnsTick, Tick},
+    model::{
+        full::{Full, Loss},
+        tick::{Limit, NetnsTick, Tick},
+    },
     severity::{Severity, Thresholds},
     source::item::Origin,
 };
@@ -46,6 +49,9 @@ pub fn judge(tick: &Tick, limits: Limits) -> Judged {
 
 /// Judges one table.
 pub(super) fn judge_one(netns: &NetnsTick, limits: Limits) -> Severity {
+    if netns.full.is_some() {
+        return Severity::Critical;
+    }
     let fill = match (netns.fill_ratio(), netns.limit) {
         (_, Limit::Unlimited) => return Severity::Ok,
         (None, _) => Severity::Unknown,
@@ -79,7 +85,8 @@ pub fn is_decided(tick: &Tick, limits: Limits) -> bool {
 pub fn text(tick: &Tick, start: &Origin, judged: Judged) -> String {
     let mut out = String::new();
     let word = judged.severity.name().to_uppercase();
-    let headline = soonest(tick, judged.limits).unwrap_or_else(|| fullest(tick));
+    let headline = full(tick).or_else(|| soonest(tick, judged.limits));
+    let headline = headline.unwrap_or_else(|| fullest(tick, judged.severity));
     let _ = writeln!(out, "{word}: {headline}");
     let _ = writeln!(out, "kernel {}, source {}", start.kernel_release, start.source);
     for lost in &start.unavailable {
@@ -107,6 +114,25 @@ fn without_forecast(tick: &Tick, limits: Limits) -> String {
     out
 }
 
+/// The full table that drops and evicts most in a sentence, and how many others are full.
+fn full(tick: &Tick) -> Option<String> {
+    let tables = || tick.netns.iter().filter_map(|netns| Some((netns.full?, netns)));
+    let losses = |full: &Full| {
+        let rate = |loss: Loss| loss.rate.unwrap_or(0.0);
+        (rate(full.table_full_drops), rate(full.early_drops))
+    };
+    let (worst, netns) = tables().max_by(|(one, _), (other, _)| {
+        let (one, other) = (losses(one), losses(other));
+        one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))
+    })?;
+    let text = full::with_level(&worst, netns.entries, netns.limit);
+    let others = match tables().count().saturating_sub(1) {
+        0 => String::new(),
+        others => format!(" ({others} more full)"),
+    };
+    Some(format!("{text} in netns {}{others}", name(netns)))
+}
+
 /// The table that will be full too soon in a sentence; of several the most likely one.
 fn soonest(tick: &Tick, limits: Limits) -> Option<String> {
     let within = limits.full_within?;
@@ -123,8 +149,8 @@ fn name(netns: &NetnsTick) -> String {
     netns.name.as_ref().map_or_else(|| netns.id.inode.to_string(), |name| name.text.clone())
 }
 
-/// The fullest table in a sentence.
-fn fullest(tick: &Tick) -> String {
+/// The fullest table in a sentence; with its free room and growth where `severity` says that somebody may have to act.
+fn fullest(tick: &Tick, severity: Severity) -> String {
     let ratios = tick.netns.iter().filter_map(|netns| Some((netns.fill_ratio()?, netns)));
     let Some((ratio, netns)) = ratios.max_by(|(a, _), (b, _)| a.total_cmp(b)) else {
         return match tick.netns.first() {
@@ -133,13 +159,10 @@ fn fullest(tick: &Tick) -> String {
             None => "no network namespace tracks connections".into(),
         };
     };
-    let name = name(netns);
-    let entries = netns.entries.at_most().unwrap_or_default();
-    let max = match netns.limit {
-        Limit::Entries(max) => max,
-        Limit::Unlimited | Limit::Unavailable => 0,
-    };
-    format!("{} of the table in use in netns {name} ({entries} of {max})", units::percent(ratio))
+    let room = forecast::room(netns).filter(|_| severity >= Severity::Warning);
+    let parts = [full::level(netns.entries, netns.limit), room];
+    let level = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    format!("{} full in netns {}: {level}", units::percent(ratio), name(netns))
 }
 
 #[cfg(test)]
@@ -148,6 +171,7 @@ mod tests {
     use crate::{
         forecast::outlook::{Outlook, Quantiles},
         model::{
+            evictable::Evictable,
             name::{Name, NameKind},
             reading::NetnsId,
             tick::{Entries, Rates},
@@ -169,6 +193,9 @@ mod tests {
             baseline: None,
             count_drift: None,
             outlook: Outlook::unknown(State::Unknown, "not enough is known yet"),
+            full: None,
+            growth: None,
+            evictable: Evictable::default(),
             timeouts_known: false,
             count: None,
             kernel: None,
@@ -269,9 +296,34 @@ no forecast of 2 tables: not enough is known yet
         };
         assert_eq!(
             first(&[at(10), at(850)]),
-            "WARNING: 85% of the table in use in netns blue (850 of 1000)"
+            "WARNING: 85% full in netns blue: 850 of 1,000 entries, 150 free"
         );
+        assert_eq!(first(&[at(10)]), "OK: 1% full in netns blue: 10 of 1,000 entries");
         assert_eq!(first(&[]), "UNKNOWN: no network namespace tracks connections");
         assert_eq!(first(&[(Entries::Exact(5), Limit::Unlimited)]), "OK: the tables have no limit");
+    }
+
+    #[test]
+    fn the_first_line_of_a_full_table_has_its_facts() {
+        let within = FullWithin { seconds: 600.0, probability: 0.5 };
+        let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: Some(within) };
+        let at = (Entries::Exact(5000), Limit::Entries(5000));
+        let mut tick = tick(&[at; 2]);
+        let full = |drops, evictions| crate::view::full::tests::full(drops, evictions);
+        tick.netns[0].full = Some(full(12.0, 30.0));
+        let first = |tick: &Tick| {
+            let judged = judge(tick, limits);
+            assert_eq!(judged.severity, Severity::Critical);
+            text(tick, &Origin::example(), judged).lines().next().unwrap_or_default().to_owned()
+        };
+        let line = "CRITICAL: full for 41 s, drops 12 packets/s and evicts 30 entries/s: 5,000 of 5,000 entries in netns blue";
+        assert_eq!(first(&tick), line);
+        tick.netns[1].full = Some(full(3.0, 90.0));
+        assert_eq!(first(&tick), format!("{line} (1 more full)"));
+        // Evictions keep it below the limit: it is critical as well.
+        tick.netns.remove(0);
+        tick.netns[0].entries = Entries::Exact(3900);
+        assert!(is_decided(&tick, limits));
+        assert!(first(&tick).contains("drops 3 packets/s and evicts 90 entries/s: 3,900 of 5,000"));
     }
 }

@@ -1,6 +1,6 @@
 //! `watch` for people: one line a namespace and tick, 80 columns wide.
 
-use std::{collections::HashMap, fmt::Write as _, time::Duration};
+use std::{collections::HashMap, fmt::Write as _};
 
 use anstyle::Style;
 
@@ -17,7 +17,7 @@ use crate::{
         reading::{KernelStat, NetnsId},
         tick::{Entries, Limit, NetnsTick, Tick},
     },
-    severity::{Condition, Thresholds},
+    severity::{Condition, Severity, Thresholds},
 };
 
 /// Lines after which the headings are repeated.
@@ -45,6 +45,22 @@ pub(crate) const COLUMNS: [(&str, usize); 12] = [
 const AGAIN_NS: u64 = 10_000_000_000;
 const APART_NS: u64 = 1_000_000_000;
 
+/// What was last told of a table in words.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    state: State,
+    /// It was full, and dropped packets.
+    is_dropping: bool,
+    time_ns: u64,
+}
+
+impl Told {
+    fn of(netns: &NetnsTick, time_ns: u64) -> Self {
+        let dropped = netns.full.is_some_and(|full| full.table_full_drops.since.is_some());
+        Self { state: netns.outlook.state, is_dropping: dropped, time_ns }
+    }
+}
+
 /// Writes ticks, with headings every now and then.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -54,8 +70,8 @@ pub struct Table {
     /// shown again when they have changed.
     causes: Option<HashMap<NetnsId, KernelStat>>,
     with_flows: bool,
-    /// The forecast of each namespace that is shown, as last said in words, and when.
-    said: HashMap<NetnsId, (State, u64)>,
+    /// What was last told in words of each namespace that is shown.
+    told: HashMap<NetnsId, Told>,
 }
 
 impl Table {
@@ -82,7 +98,7 @@ impl Table {
             };
             let _ = writeln!(out, "{DIM}{text}{DIM:#}");
         }
-        let at = clock(tick.time.unix_ns);
+        let at = units::clock(tick.time.unix_ns);
         if self.lines == 0 || self.lines >= PAGE {
             self.lines = 0;
             let _ = writeln!(out, "{DIM}{at} UTC{DIM:#}");
@@ -90,18 +106,19 @@ impl Table {
             let _ = writeln!(out, "{BOLD}{}{BOLD:#}", cells.join(" "));
         }
         let rows = rows(tick);
-        let (mut shown, mut said) = (HashMap::new(), HashMap::new());
+        let (mut shown, mut told) = (HashMap::new(), HashMap::new());
         for netns in &rows {
             let _ = writeln!(out, "{}", line(netns, &tick.counted, &self.thresholds));
-            let before = self.said.get(&netns.id).copied();
-            let is_due = is_to_be_said(netns, before, tick.time.monotonic_ns);
+            let before = self.told.get(&netns.id).copied();
+            let now = Told::of(netns, tick.time.monotonic_ns);
+            let is_due = is_to_be_told(netns, &self.thresholds, before, now);
             if is_due {
                 let below = forecast::lines(netns, &self.thresholds);
                 self.lines += below.lines().count();
                 out.push_str(&below);
-                said.insert(netns.id, (forecast::state(netns), tick.time.monotonic_ns));
+                told.insert(netns.id, now);
             } else if let Some(before) = before {
-                said.insert(netns.id, before);
+                told.insert(netns.id, before);
             }
             if let Some(before) = &self.causes {
                 let mut below = causes::change(netns, &tick.counted);
@@ -115,7 +132,7 @@ impl Table {
                 out.push_str(&below);
             }
         }
-        self.said = said;
+        self.told = told;
         if let Some(before) = &mut self.causes {
             *before = shown;
         }
@@ -146,17 +163,25 @@ impl Table {
     }
 }
 
-/// Whether the forecast is to be said in words: when what becomes of the table has changed, and every now and then as
-/// long as it fills or is full. `before`: what was said last, and when.
-fn is_to_be_said(netns: &NetnsTick, before: Option<(State, u64)>, now_ns: u64) -> bool {
-    let state = forecast::state(netns);
-    if state == State::Unknown {
+/// Reports whether forecast or facts are to be told in words: when the state of the table has changed, when it begins to
+/// drop packets, and every now and then as long as it fills or is full. Of a table that is high and has no forecast yet,
+/// level and growth are told each second. `before`: what was told last.
+fn is_to_be_told(
+    netns: &NetnsTick,
+    thresholds: &Thresholds,
+    before: Option<Told>,
+    now: Told,
+) -> bool {
+    let is_unknown = now.state == State::Unknown;
+    let severity = |fill| thresholds.severity_of_fill(fill);
+    if is_unknown && netns.fill_ratio().is_none_or(|fill| severity(fill) < Severity::Warning) {
         return false;
     }
-    let Some((said, said_ns)) = before else { return true };
-    let passed_ns = now_ns.saturating_sub(said_ns);
-    let is_urgent = matches!(state, State::Filling | State::Full);
-    (state != said && passed_ns >= APART_NS) || (is_urgent && passed_ns >= AGAIN_NS)
+    let Some(before) = before else { return true };
+    let passed_ns = now.time_ns.saturating_sub(before.time_ns);
+    let is_urgent = matches!(now.state, State::Filling | State::Full);
+    let is_new = now.state != before.state || (now.is_dropping && !before.is_dropping);
+    ((is_new || is_unknown) && passed_ns >= APART_NS) || (is_urgent && passed_ns >= AGAIN_NS)
 }
 
 /// The namespaces that get a line: all, or the fullest and those that lose packets.
@@ -285,14 +310,6 @@ fn limit(limit: Limit) -> String {
         Limit::Unlimited => "none".into(),
         Limit::Unavailable => "?".into(),
     }
-}
-
-/// `2026-11-23 10:04:08`, in UTC.
-#[must_use]
-pub fn clock(unix_ns: u64) -> String {
-    let time = std::time::UNIX_EPOCH + Duration::from_nanos(unix_ns);
-    let text = humantime::format_rfc3339_seconds(time).to_string();
-    text.trim_end_matches('Z').replace('T', " ")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 use super::*;
 use crate::{
-    forecast::outlook::{Outlook, Quantiles},
+    forecast::outlook::{IS_FULL, Outlook, Quantiles},
     model::{
+        evictable::Evictable,
         name::{Name, NameKind},
         reading::{Events, NetnsId},
         tick::Rates,
@@ -36,6 +37,9 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
         baseline: Some(0),
         count_drift: Some(0),
         outlook: filling(),
+        full: None,
+        growth: None,
+        evictable: Evictable::default(),
         timeouts_known: true,
         count: None,
         kernel: None,
@@ -60,7 +64,8 @@ fn a_table_is_aligned_and_80_columns_wide() {
         ..Totals::default()
     };
     worst.change = Some(gone);
-    worst.outlook = Outlook::unknown(State::Full, "nothing leaves");
+    worst.outlook = Outlook::unknown(State::Full, IS_FULL);
+    worst.full = Some(crate::view::full::tests::full(99_999.0, 12_345.0));
     worst.count_drift = Some(-50);
     let text = plain(&Table::default().tick(&Tick::example(vec![netns(12_345, 262_144), worst])));
     let expected = "\
@@ -70,8 +75,8 @@ fn a_table_is_aligned_and_80_columns_wide() {
   filling: full in 10 min (8 min to 15 min)
   UDP arrivals rose
 a-name-th~ 1048576 1048576 100%  123k  6.2k  1.2M -1.1M  100k   12k   FULL   -50
-  full
-  nothing leaves
+  full for 41 s, drops 100k packets/s and evicts 12k entries/s
+  full since 16:00:00 UTC, packets dropped since 16:00:30 UTC
   123 events lost: the ring buffers were full; no count suffers
 ";
     assert_eq!(text, expected);
@@ -158,6 +163,21 @@ fn a_forecast_is_said_when_it_changes_and_now_and_then_while_it_matters() {
 }
 
 #[test]
+fn a_high_table_without_a_forecast_is_told_each_second() {
+    let mut table = Table::new(THRESHOLDS.on_demand(), false, false);
+    let mut is_said = |ms: u64, entries: u64| {
+        let outlook = Outlook::unknown(State::Unknown, "2 s of 3 s seen so far");
+        let mut tick = Tick::example(vec![NetnsTick { outlook, ..netns(entries, 100) }]);
+        tick.time.monotonic_ns = ms * 1_000_000;
+        plain(&table.tick(&tick)).contains("no forecast")
+    };
+    assert!(!is_said(0, 79), "nobody needs it");
+    assert!(is_said(1000, 96));
+    assert!(!is_said(1500, 96));
+    assert!(is_said(2000, 96));
+}
+
+#[test]
 fn headings_come_again_and_notices_once() {
     let mut table = Table::default();
     let mut first = Tick::example(vec![netns(1, 10)]);
@@ -185,4 +205,23 @@ fn a_table_that_is_nearly_full_is_coloured() {
     assert_eq!(colours(79), (false, false));
     assert_eq!(colours(80), (true, false));
     assert_eq!(colours(95), (false, true));
+}
+
+#[test]
+fn the_first_dropped_packet_of_a_full_table_is_told_at_once() {
+    let mut table = Table::default();
+    let mut lines = |ms: u64, drops: f64| {
+        let full = Some(crate::view::full::tests::full(drops, 3.0));
+        let outlook = Outlook::unknown(State::Full, IS_FULL);
+        let mut tick = Tick::example(vec![NetnsTick { outlook, full, ..netns(100, 100) }]);
+        tick.time.monotonic_ns = ms * 1_000_000;
+        let text = plain(&table.tick(&tick));
+        text.lines().find(|line| line.contains("full for")).map(str::to_owned)
+    };
+    let evicts = "  full for 41 s, evicts 3 entries/s, drops nothing";
+    assert_eq!(lines(0, 0.0).as_deref(), Some(evicts));
+    assert_eq!(lines(3000, 0.0), None);
+    let drops = "  full for 41 s, drops 2 packets/s and evicts 3 entries/s";
+    assert_eq!(lines(4000, 2.0).as_deref(), Some(drops));
+    assert_eq!(lines(6000, 2.0), None);
 }

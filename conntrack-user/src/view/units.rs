@@ -95,6 +95,24 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
+/// A rate a second in a sentence, with a decimal below 10: `0.4`, `9.5`, `12`, `1.2k`; a rate above 0 is never `0`.
+#[must_use]
+pub fn rate(value: f64) -> String {
+    if !(0.0..9.95).contains(&value) || value == 0.0 {
+        return short(value);
+    }
+    let text = format!("{:.1}", value.max(0.1));
+    text.trim_end_matches(".0").to_owned()
+}
+
+/// `2026-11-23 10:04:08`, in UTC.
+#[must_use]
+pub fn clock(unix_ns: u64) -> String {
+    let time = std::time::UNIX_EPOCH + Duration::from_nanos(unix_ns);
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    text.trim_end_matches('Z').replace('T', " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +143,22 @@ mod tests {
             (signed(12.0), signed(-12.0), signed(0.1)),
             ("+12".into(), "-12".into(), "0".into())
         );
+    }
+
+    #[test]
+    fn rates_above_0_are_not_0() {
+        let cases = [
+            (0.0, "0"),
+            (0.01, "0.1"),
+            (0.44, "0.4"),
+            (1.0, "1"),
+            (9.94, "9.9"),
+            (9.96, "10"),
+            (1234.0, "1.2k"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(rate(value), expected, "{value}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{forecast, json::SCHEMA_VERSION};
+use super::{forecast, full, json::SCHEMA_VERSION};
 use crate::{
     daemon::warning::Change,
     model::tick::{Entries, Limit},
@@ -29,6 +29,7 @@ pub fn fields(change: &Change) -> Vec<(&'static str, Value)> {
     };
     let quantiles = change.seconds_to_full;
     let quantile = |of: Option<Option<f64>>| of.flatten().and_then(forecast::rounded);
+    let full = full::json(change.full.as_ref());
     vec![
         ("severity", json!(change.to.name())),
         ("previous_severity", json!(change.from.name())),
@@ -42,6 +43,12 @@ pub fn fields(change: &Change) -> Vec<(&'static str, Value)> {
         ("entries", json!(entries)),
         ("entries_limit", json!(limit)),
         ("fill_ratio", json!(ratio.and_then(forecast::rounded))),
+        ("full_since_ns", json!(full.full_since_ns)),
+        ("full_seconds", json!(full.full_seconds)),
+        ("full_at_start", json!(full.full_at_start)),
+        ("table_full_drop_rate", json!(full.table_full_drop_rate)),
+        ("table_full_drops_since_ns", json!(full.table_full_drops_since_ns)),
+        ("early_drop_rate", json!(full.early_drop_rate)),
         ("seconds_to_full_p10", json!(quantile(quantiles.map(|full| full.low)))),
         ("seconds_to_full_p50", json!(quantile(quantiles.map(|full| full.median)))),
         ("seconds_to_full_p90", json!(quantile(quantiles.map(|full| full.high)))),
@@ -99,10 +106,10 @@ mod tests {
         severity::{Condition, Severity, facts::Losses},
     };
 
-    #[test]
-    fn what_cannot_be_told_is_null_and_no_variable() {
+    /// A table that drops.
+    fn change() -> Change {
         let full = Quantiles { low: Some(25.5), median: Some(40.0), high: None };
-        let change = Change {
+        Change {
             time: Time { monotonic_ns: 1, unix_ns: 2 },
             id: NetnsId { cookie: None, inode: 4_026_531_840 },
             name: Some(Name { text: "a \"b\"".into(), kind: NameKind::IpNetns }),
@@ -112,20 +119,26 @@ mod tests {
             conditions: vec![Condition::TableFullDrops, Condition::FullSoon],
             entries: Entries::Exact(750),
             limit: Limit::Entries(1000),
+            full: None,
             seconds_to_full: Some(full),
             full_probability: Some([0.9, 1.0, 1.0, 1.0]),
             losses: Losses { table_full_drops: Some(3), early_drops: None },
             ended: false,
             message: "so".into(),
-        };
-        let fields = notification(&change, Some("n1"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_null_and_no_variable() {
+        let fields = notification(&change(), Some("n1"));
         assert_eq!(
             object(&fields),
             "{\"schema_version\":3,\"kind\":\"warning\",\"time_ns\":2,\"node\":\"n1\",\"message\":\"so\",\
              \"severity\":\"critical\",\"previous_severity\":\"warning\",\"previous_severity_seconds\":61.5,\
              \"netns_inode\":4026531840,\"netns_cookie\":null,\"netns_name\":\"a \\\"b\\\"\",\"netns_name_kind\":\"ip_netns\",\
              \"netns_ended\":false,\"conditions\":\"table_full_drops,full_soon\",\"entries\":750,\"entries_limit\":1000,\
-             \"fill_ratio\":0.75,\"seconds_to_full_p10\":25.5,\"seconds_to_full_p50\":40.0,\
+             \"fill_ratio\":0.75,\"full_since_ns\":null,\"full_seconds\":null,\"full_at_start\":null,\"table_full_drop_rate\":null,\
+             \"table_full_drops_since_ns\":null,\"early_drop_rate\":null,\"seconds_to_full_p10\":25.5,\"seconds_to_full_p50\":40.0,\
              \"seconds_to_full_p90\":null,\"full_probability_1m\":0.9,\"full_probability_5m\":1.0,\"full_probability_15m\":1.0,\
              \"full_probability_1h\":1.0,\"table_full_drops\":3,\"early_drops\":null}"
         );
@@ -133,5 +146,23 @@ mod tests {
         assert_eq!(value("netns_name").as_deref(), Some("a \"b\""));
         assert_eq!(value("entries").as_deref(), Some("750"));
         assert_eq!(value("early_drops"), None);
+    }
+
+    #[test]
+    fn a_full_table_is_told_by_facts_and_no_forecast() {
+        let full = crate::view::full::tests::full(12.0, 30.0);
+        let change = Change {
+            full: Some(full),
+            seconds_to_full: None,
+            full_probability: Some([1.0; 4]),
+            ..change()
+        };
+        let fields = fields(&change);
+        let value = |key: &str| plain(&fields.iter().find(|(one, _)| *one == key).unwrap().1);
+        assert_eq!(value("full_since_ns").as_deref(), Some("1764000000000000000"));
+        assert_eq!(value("full_seconds").as_deref(), Some("41.3"));
+        assert_eq!(value("table_full_drop_rate").as_deref(), Some("12.0"));
+        assert_eq!(value("early_drop_rate").as_deref(), Some("30.0"));
+        assert_eq!(value("seconds_to_full_p50"), None);
     }
 }

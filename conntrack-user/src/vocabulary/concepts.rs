@@ -62,19 +62,29 @@ pub const CONCEPTS: &[Concept] = &[
     },
     Concept { names: &["net_rate"], word: "net", meaning: "Inserts less deletes a second." },
     Concept {
-        names: &["table_full_drops", "table_full_drop"],
+        names: &[
+            "table_full_drops",
+            "table_full_drop",
+            "table_full_drop_rate",
+            "table_full_drops_since",
+        ],
         word: "drops",
         meaning: "Packets that the kernel dropped because the table was full and no entry could be evicted.",
     },
     Concept {
-        names: &["early_drops", "early_drop"],
+        names: &["early_drops", "early_drop", "early_drop_rate"],
         word: "evictions",
         meaning: "Entries that the kernel deleted to make room for new ones in a full table; the kernel says early drop.",
     },
     Concept {
-        names: &["evictable_entries"],
+        names: &["evictable_entries", "evictable_entries_low", "evictable_entries_high"],
         word: "can be evicted",
-        meaning: "Entries that the kernel may evict: those that are not assured.",
+        meaning: "Entries that the kernel may evict: those that are not assured. Estimated from entries that were read again.",
+    },
+    Concept {
+        names: &["evictable_unknown_entries"],
+        word: "unknown for",
+        meaning: "Entries of which it is unknown whether they can be evicted: those from before ctmon, and all where too few were read again.",
     },
     Concept {
         names: &["insert_failed"],
@@ -142,7 +152,12 @@ pub const CONCEPTS: &[Concept] = &[
     Concept {
         names: &["full"],
         word: "full",
-        meaning: "The table has as many entries as it may have.",
+        meaning: "The table has as many entries as it may have, or evicts or drops to stay there. Over after 5 s without either, below the limit.",
+    },
+    Concept {
+        names: &["full_since", "full_at_start"],
+        word: "full since",
+        meaning: "Time since which the table is full; or before, if it was full when ctmon first read it.",
     },
     Concept {
         names: &["not_enough_data"],

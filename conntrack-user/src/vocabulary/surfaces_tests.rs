@@ -119,7 +119,9 @@ fn of_lines() -> (Names, Tick, Start) {
     let mut names = Names::new();
     let drops = include_bytes!("../../../tests/fixtures/page/drops.mcap");
     let (tick, start) = replayed(drops, &mut names);
-    replayed(include_bytes!("../../../tests/fixtures/forecast/plateau.mcap"), &mut names);
+    let plateau = include_bytes!("../../../tests/fixtures/forecast/plateau.mcap");
+    let (calm, _) = replayed(plateau, &mut names);
+    of_metrics(calm, &start, &mut names);
     let limits = crate::view::status::Limits { thresholds: THRESHOLDS, full_within: None };
     let judged = crate::view::status::judge(&tick, limits);
     let mut sampled = Monitor::new(2);

@@ -3,6 +3,7 @@
 use crate::{
     forecast::outlook::Quantiles,
     model::{
+        full::Full,
         name::Name,
         reading::{NetnsId, Time},
         tick::{Entries, Limit},
@@ -31,6 +32,8 @@ pub struct Change {
     pub entries: Entries,
     /// Entries it may have.
     pub limit: Limit,
+    /// Facts, where it is full.
+    pub full: Option<Full>,
     /// Seconds until it is full, as [`crate::forecast::outlook::Outlook::seconds_to_full`].
     pub seconds_to_full: Option<Quantiles<Option<f64>>>,
     /// The probability that it is full, as [`crate::forecast::outlook::Outlook::full_probability`].

@@ -11,7 +11,6 @@ pub use change::Change;
 use hysteresis::Signal;
 
 use crate::{
-    forecast::outlook::Outlook,
     model::{
         name::Name,
         reading::{KernelStat, NetnsId, Time},
@@ -124,10 +123,9 @@ impl Warnings {
         (watched.entries, watched.limit) = (netns.entries, netns.limit);
         let facts = Facts::of(netns, tick, watched.kernel.as_ref(), &self.thresholds);
         watched.kernel = netns.kernel.or(watched.kernel);
-        let outlook = Some(&netns.outlook);
         if let Some(after) = watched.judge(&facts, tick.time, &self.thresholds) {
-            let text = words::of_change(&after, watched, inode, outlook);
-            changes.push(watched.change(after, inode, tick.time, outlook, text));
+            let text = words::of_change(&after, watched, inode, Some(netns));
+            changes.push(watched.change(after, inode, tick.time, Some(netns), text));
         }
         changes
     }
@@ -231,9 +229,10 @@ impl Watched {
         left: Left,
         inode: u64,
         time: Time,
-        outlook: Option<&Outlook>,
+        netns: Option<&NetnsTick>,
         message: String,
     ) -> Change {
+        let outlook = netns.map(|netns| &netns.outlook);
         Change {
             time,
             id: NetnsId { cookie: self.cookie, inode },
@@ -244,6 +243,7 @@ impl Watched {
             conditions: left.conditions,
             entries: self.entries,
             limit: self.limit,
+            full: netns.and_then(|netns| netns.full),
             seconds_to_full: outlook.and_then(|outlook| outlook.seconds_to_full),
             full_probability: outlook.and_then(|outlook| outlook.full_probability),
             losses: left.losses,

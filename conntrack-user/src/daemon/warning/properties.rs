@@ -6,8 +6,8 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    forecast::outlook::{Quantiles, State},
-    model::{counts::Totals, tick::Rates},
+    forecast::outlook::{Outlook, Quantiles, State},
+    model::{counts::Totals, evictable::Evictable, tick::Rates},
 };
 
 /// A second of a table of 1,000: entries, probability to be full within each time, packets dropped, entries evicted.
@@ -39,6 +39,9 @@ fn netns(inode: u64, (entries, probability, dropped, evicted): Second) -> NetnsT
                 ..Outlook::unknown(State::Steady, "")
             },
         },
+        full: None,
+        growth: None,
+        evictable: Evictable::default(),
         timeouts_known: false,
         count: None,
         kernel: None,

@@ -4,9 +4,11 @@ use serde::Deserialize;
 
 use super::*;
 use crate::{
-    forecast::outlook::{Quantiles, State},
+    forecast::outlook::{IS_FULL, Outlook, Quantiles, State},
     model::{
         counts::{Counted, Totals},
+        evictable::Evictable,
+        full::{FullTracker, Observation},
         name::NameKind,
         tick::Rates,
     },
@@ -58,17 +60,18 @@ struct Expected {
     message: String,
 }
 
-/// What was lost in all readings up to this one.
+/// What was lost in all readings up to this one, and whether the table is full by it.
 #[derive(Default)]
 struct Counters {
     table_full_drops: u64,
     early_drops: u64,
+    full: FullTracker,
 }
 
 fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) -> Tick {
     let id = NetnsId { cookie: series.cookie, inode: 4_026_531_840 };
     let outlook = match series.full_probability {
-        None => Outlook::unknown(State::Unknown, "not enough is known yet"),
+        None => Outlook::unknown(State::Unknown, "2 s of 3 s seen so far"),
         Some(within) => Outlook {
             seconds_to_full: Some(Quantiles { low: Some(7200.0), median: None, high: None }),
             full_probability: Some(within),
@@ -88,12 +91,32 @@ fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) 
         ..Totals::default()
     };
     let is_counted = series.table_full_drops.is_some() && !scenario.by_kernel;
+    let time = Time { monotonic_ns: at * 1_000_000_000, unix_ns: at };
+    let entries = series.entries.map_or(Entries::Unavailable, Entries::Exact);
+    let limit = if scenario.max == 0 { Limit::Unlimited } else { Limit::Entries(scenario.max) };
+    let is_nearly_full = limit.fill(entries).is_some_and(|fill| fill >= 0.9);
+    let full = counters.full.observe(&Observation {
+        time,
+        seconds: (at > 0).then_some(1.0),
+        entries,
+        limit,
+        table_full_drops: series.table_full_drops.filter(|_| is_counted || is_nearly_full),
+        early_drops: series.early_drops,
+        is_counted,
+        is_full_at_once: false,
+    });
+    let outlook = match full {
+        None => outlook,
+        Some(_) => {
+            Outlook { full_probability: Some([1.0; 4]), ..Outlook::unknown(State::Full, IS_FULL) }
+        }
+    };
     let netns = NetnsTick {
         id,
         name: Some(Name { text: "host".into(), kind: NameKind::IpNetns }),
         ended: series.has_ended,
-        entries: series.entries.map_or(Entries::Unavailable, Entries::Exact),
-        limit: if scenario.max == 0 { Limit::Unlimited } else { Limit::Entries(scenario.max) },
+        entries,
+        limit,
         change: is_counted.then_some(change),
         rates: Rates::default(),
         windows: None,
@@ -101,13 +124,16 @@ fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) 
         baseline: None,
         count_drift: None,
         outlook,
+        full,
+        growth: None,
+        evictable: Evictable::default(),
         timeouts_known: false,
         count: None,
         kernel: scenario.by_kernel.then_some(kernel),
     };
     let is_there = !series.is_idle && !series.is_gone;
     Tick {
-        time: Time { monotonic_ns: at * 1_000_000_000, unix_ns: at },
+        time,
         idle: u64::from(series.is_idle),
         gone: if series.is_gone { vec![id] } else { vec![] },
         counted: Counted { deletes: series.early_drops.is_some(), ..Counted::ALL },

@@ -2,34 +2,44 @@
 
 use super::{Left, Watched};
 use crate::{
-    forecast::outlook::Outlook,
-    model::tick::Limit,
+    forecast::outlook::State,
+    model::tick::{Limit, NetnsTick},
     severity::facts::Losses,
-    view::{forecast, units},
+    view::{forecast, full, units},
 };
 
-/// `netns 4026531840 (host): critical: 81% full (212,345 of 262,144), full in 40 s (25 s to 70 s): tcp arrivals rose`.
-/// `outlook`: none of one in which nothing was counted lately.
+/// `netns 4026531840 (host): critical: 81% full (212,345 of 262,144), full in 40 s (25 s to 70 s): tcp arrivals rose`; of a
+/// full table facts, and of one without a forecast its free room and growth. `netns`: none of one in which nothing was
+/// counted lately.
 pub(super) fn of_change(
     left: &Left,
     watched: &Watched,
     inode: u64,
-    outlook: Option<&Outlook>,
+    netns: Option<&NetnsTick>,
 ) -> String {
+    let head = head(left, watched, inode);
+    if let Some(full) = netns.and_then(|netns| netns.full) {
+        return format!("{head}: {}", full::with_level(&full, watched.entries, watched.limit));
+    }
+    // A critical table that begins to drop packets, and is not full by its level.
+    let head = if left.to == left.from { head + ", and drops packets now" } else { head };
+    let is_worse = left.to >= left.from;
     let mut parts: Vec<String> = fill(watched).into_iter().collect();
-    let when = outlook.and_then(|outlook| outlook.seconds_to_full).map(forecast::full);
-    match outlook {
+    let mut reason = None;
+    match netns {
         None => parts.push("nothing was counted in it lately".into()),
-        Some(_) => parts.extend(when),
+        Some(netns) if netns.outlook.state == State::Unknown => {
+            parts.extend(forecast::room(netns).filter(|_| is_worse));
+            reason = Some(format!("; no forecast: {}", netns.outlook.reason));
+        }
+        Some(netns) => {
+            parts.extend(netns.outlook.seconds_to_full.map(forecast::time_to_full));
+            reason = Some(format!(": {}", netns.outlook.reason));
+        }
     }
     parts.extend(losses(left.losses));
-    let mut text = format!("{}: {}", head(left, watched, inode), parts.join(", "));
-    if left.to >= left.from
-        && let Some(outlook) = outlook
-    {
-        text += &format!(": {}", outlook.reason);
-    }
-    text
+    let reason = reason.filter(|_| is_worse).unwrap_or_default();
+    format!("{head}: {}{reason}", parts.join(", "))
 }
 
 /// The same of a namespace that is no more.
@@ -39,15 +49,12 @@ pub(super) fn of_end(left: &Left, watched: &Watched, inode: u64) -> String {
     format!("{}: {}", head(left, watched, inode), parts.join(", "))
 }
 
-/// Namespace and severity; with the severity before and its duration if the table got better, with a note if it got worse
-/// within the same severity.
+/// Namespace and severity; with the severity before and its duration if the table got better.
 fn head(left: &Left, watched: &Watched, inode: u64) -> String {
     let name = watched.name.as_ref().map_or_else(String::new, |name| format!(" ({})", name.text));
     let mut text = format!("netns {inode}{name}: {}", left.to.name());
     if left.to < left.from {
         text += &format!(" after {} at {}", units::time(left.seconds), left.from.name());
-    } else if left.to == left.from {
-        text += ", and drops packets now";
     }
     text
 }

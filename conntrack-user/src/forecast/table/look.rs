@@ -5,7 +5,7 @@ use crate::{
     forecast::{
         growth::Projection,
         mixture::{Belief, EXPERTS, Normal, QUEUE, above, quantile},
-        outlook::{AHEAD, Outlook, Quantiles, State, WITHIN},
+        outlook::{AHEAD, IS_FULL, Outlook, Quantiles, State, WITHIN},
         path::{self, ALIKE, Point, Z90, Z975},
         reached::{Reached, passes},
         reason,
@@ -13,6 +13,9 @@ use crate::{
     model::tick::Limit,
 };
 
+/// Seconds to be seen before the first forecast: counted by programs, and of counts alone.
+const COUNTED_SECS: f64 = 3.0;
+const POLLED_SECS: f64 = 15.0;
 /// Seconds by which a pass of the collector comes early or late.
 const JITTER: f64 = 1.5;
 /// Part of the limit from which on a table that evicts is full, and one of which evictions are not seen.
@@ -39,11 +42,11 @@ impl Table {
         }
         let max = self.max();
         let is_full = max.is_some_and(|max| self.is_full(now, max));
-        let is_young =
-            self.counted < 3.0 && self.levels.first().is_none_or(|first| self.now - first < 15.0);
-        if is_young {
-            let state = if is_full { State::Full } else { State::Unknown };
-            return Outlook::unknown(state, "not enough is known yet");
+        if let Some(reason) = self.missing() {
+            return match is_full {
+                true => Outlook::unknown(State::Full, IS_FULL),
+                false => Outlook::unknown(State::Unknown, &reason),
+            };
         }
         let coming = self.coming();
         let path = self.path(&coming);
@@ -95,6 +98,22 @@ impl Table {
             jump,
             reason,
         }
+    }
+
+    /// The time that is missing for a forecast, in words; none where enough has been seen.
+    fn missing(&self) -> Option<String> {
+        let polled = self.levels.first().map_or(0.0, |first| self.now - first);
+        if self.counted >= COUNTED_SECS || polled >= POLLED_SECS {
+            return None;
+        }
+        let [seen, least] = match self.counted > 0.0 {
+            true => [self.counted, COUNTED_SECS],
+            false => [polled, POLLED_SECS],
+        };
+        if seen == 0.0 {
+            return Some("it was read only once so far".to_owned());
+        }
+        Some(format!("{:.0} s of {least:.0} s seen so far", seen.floor()))
     }
 
     /// Predictions of all forecasters for the moment of `point`, which is that of the queue.

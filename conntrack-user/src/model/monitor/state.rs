@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::super::{
     baseline::{Baseline, Known},
     counts::{Counted, Totals},
-    reading::{CountRead, NetnsReading},
+    full::{FullTracker, losses_by_kernel},
+    reading::{CountRead, KernelStat, NetnsReading},
+    recent::Recent,
     tick::Entries,
     unheard::Unheard,
 };
@@ -30,7 +32,17 @@ pub(super) struct State {
     /// Drift at the last few ticks where it could be told.
     drifts: VecDeque<i64>,
     pub(super) max: Option<u32>,
+    /// Fields that older recordings lack begin anew.
+    #[serde(default)]
+    pub(super) kernel: Option<KernelStat>,
+    #[serde(default)]
+    pub(super) full: FullTracker,
+    #[serde(default)]
+    growth: Recent,
 }
+
+/// Nanoseconds over which growth is told.
+const GROWTH_NS: u64 = 10_000_000_000;
 
 /// Ticks over which the lowest drift counts: longer than an entry is in flight, even when the task
 /// that allocates it is pre-empted.
@@ -49,6 +61,9 @@ impl State {
             losing: None,
             drifts: VecDeque::new(),
             max: None,
+            kernel: None,
+            full: FullTracker::default(),
+            growth: Recent::default(),
         }
     }
 
@@ -93,6 +108,41 @@ impl State {
                 ))
             }
             (None, false) | (Some(_), true) => None,
+        }
+    }
+
+    /// Entries a second by which the table has grown lately. `net_rate`: that of a tick of `seconds` until `now_ns`.
+    pub(super) fn growth(
+        &mut self,
+        now_ns: u64,
+        seconds: Option<f64>,
+        net_rate: Option<f64>,
+    ) -> Option<f64> {
+        match seconds.zip(net_rate) {
+            Some((seconds, rate)) => self.growth.push(now_ns, seconds, rate * seconds, GROWTH_NS),
+            None => self.growth.clear(),
+        }
+        self.growth.rate()
+    }
+
+    /// Losses of a tick: packets dropped, and entries evicted; none: not counted. `kernel`: the kernel's own counters.
+    pub(super) fn losses(
+        &mut self,
+        change: Option<&Totals>,
+        counted: &Counted,
+        kernel: Option<KernelStat>,
+        is_nearly_full: bool,
+    ) -> [Option<u64>; 2] {
+        let before = self.kernel;
+        self.kernel = kernel.or(before);
+        match change.filter(|_| counted.early_drops) {
+            Some(change) => {
+                let evicted = counted.deletes.then_some(change.early_drops);
+                [Some(change.table_full_drops), evicted]
+            }
+            None => kernel
+                .zip(before)
+                .map_or([None; 2], |(now, before)| losses_by_kernel(&now, &before, is_nearly_full)),
         }
     }
 

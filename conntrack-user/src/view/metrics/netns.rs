@@ -201,7 +201,7 @@ const GAUGES: &[Metric<NetnsTick>] = &[
         family: Family::gauge(
             "ctmon_seconds_to_full",
             "Seconds until the table is full: in a tenth, a half and nine tenths of all cases it is full by then. \
-             +Inf: not within three hours, or never.",
+             +Inf: not within three hours, or never. Absent while the table is full.",
         ),
         samples: seconds_to_full,
     },
@@ -226,9 +226,24 @@ const GAUGES: &[Metric<NetnsTick>] = &[
     Metric {
         family: Family::gauge(
             "ctmon_evictable_entries",
-            "Entries that the kernel can evict at the limit, estimated: those that are not assured.",
+            "Entries that the kernel can evict at the limit, estimated: those that are not assured. Absent where it is unknown \
+             of all.",
         ),
-        samples: |netns| one(netns.outlook.evictable_entries),
+        samples: |netns| one(netns.evictable.entries.map(|entries| entries.value)),
+    },
+    Metric {
+        family: Family::gauge(
+            "ctmon_evictable_unknown_entries",
+            "Entries of which it is unknown whether the kernel can evict them.",
+        ),
+        samples: |netns| netns.evictable.unknown.map(Sample::of).into_iter().collect(),
+    },
+    Metric {
+        family: Family::gauge(
+            "ctmon_full_since_timestamp_seconds",
+            "Time since which the table is full, since 1970 UTC. Absent while it is not full.",
+        ),
+        samples: |netns| one(netns.full.map(|full| full.since.unix_ns as f64 / 1e9)),
     },
     Metric {
         family: Family::gauge(
@@ -238,7 +253,7 @@ const GAUGES: &[Metric<NetnsTick>] = &[
         samples: |netns| {
             let states =
                 [State::Unknown, State::Steady, State::Filling, State::Draining, State::Full];
-            let is_in = forecast::state(netns);
+            let is_in = netns.outlook.state;
             let sample = |state| Sample::of(u64::from(state == is_in));
             states.map(|state| sample(state).with("state", forecast::name(state))).into()
         },
@@ -281,7 +296,8 @@ fn seconds_to_full(netns: &NetnsTick) -> Vec<Sample<'static>> {
     let times = match (netns.limit, netns.outlook.state, netns.outlook.seconds_to_full) {
         (Limit::Unavailable, ..) => None,
         (Limit::Unlimited, ..) => Some([f64::INFINITY; 3]),
-        (_, State::Full, _) => Some([0.0; 3]),
+        // It is full: that is no forecast.
+        (_, State::Full, _) => None,
         (_, _, full) => full.map(|Quantiles { low, median, high }| {
             [low, median, high].map(|time| time.unwrap_or(f64::INFINITY))
         }),

@@ -4,6 +4,7 @@ use crate::{
     forecast::outlook::{Outlook, Quantiles, State},
     model::{
         counts::{ByProtocol, Counted, Totals},
+        evictable::Evictable,
         name::{Name, NameKind},
         reading::{Events, Time},
         tick::{Limit, NetnsTick, Rates, Tick},
@@ -121,6 +122,44 @@ fn polling_has_no_counters_and_no_limit_no_end() {
     let text = latest(10, Some(Tick::example(vec![polled]))).text(Format::Prometheus).unwrap();
     has(&text, "ctmon_seconds_to_full{netns=\"4026531840\",quantile=\"0.1\"} +Inf");
     assert!(!text.contains("ctmon_allocs") && !text.contains("entries_limit{"));
+}
+
+#[test]
+fn a_full_table_has_the_time_since_and_no_forecast_of_it() {
+    let full = crate::view::full::tests::full(12.0, 30.0);
+    let full = NetnsTick {
+        full: Some(full),
+        evictable: Evictable { entries: None, unknown: Some(100) },
+        outlook: Outlook {
+            full_probability: Some([1.0; 4]),
+            ..Outlook::unknown(State::Full, "the table is full")
+        },
+        ..NetnsTick::example(7, 100, 100)
+    };
+    let text = latest(10, Some(Tick::example(vec![full]))).text(Format::Prometheus).unwrap();
+    has(&text, "ctmon_full_since_timestamp_seconds{netns=\"7\"} 1764000000.0");
+    has(&text, "ctmon_full_probability{netns=\"7\",within=\"5m\"} 1.0");
+    has(&text, "ctmon_evictable_unknown_entries{netns=\"7\"} 100");
+    for absent in ["ctmon_seconds_to_full{", "ctmon_evictable_entries{"] {
+        assert!(!text.contains(absent), "{absent}");
+    }
+    let text = latest(10, Some(Tick::example(vec![filling()]))).text(Format::Prometheus).unwrap();
+    assert!(!text.contains("ctmon_full_since_timestamp_seconds{"));
+}
+
+#[test]
+fn a_time_to_full_that_is_unknown_is_absent_and_one_beyond_the_horizon_is_infinite() {
+    let with = |outlook| {
+        let one = NetnsTick { outlook, ..NetnsTick::example(7, 60, 100) };
+        latest(10, Some(Tick::example(vec![one]))).text(Format::Prometheus).unwrap()
+    };
+    let steady = Outlook::unknown(State::Steady, "");
+    let full = Quantiles { low: None, median: None, high: None };
+    let beyond = with(Outlook { seconds_to_full: Some(full), ..steady.clone() });
+    has(&beyond, "ctmon_seconds_to_full{netns=\"7\",quantile=\"0.1\"} +Inf");
+    for outlook in [steady, Outlook::unknown(State::Unknown, "")] {
+        assert!(!with(outlook).contains("ctmon_seconds_to_full{"));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 import { Plot } from "./plot.js";
 import { Table, add, write } from "./table.js";
-import { about, clock, count, percent, short, time } from "./units.js";
+import { clock, count, percent, short, time } from "./units.js";
 import * as words from "./words.js";
 
 // Milliseconds: between two questions at least, until one is given up, and until what was told is old.
@@ -140,7 +140,7 @@ function headline(worst) {
   write(part(".badge"), `${icon} ${word}`);
   write(part(".name"), worst ? `${words.name(worst)}:` : "");
   write(part(".what"), worst ? words.sentence(worst) : "No network namespace tracks connections.");
-  write(part(".reason"), worst?.forecast.reason ?? "");
+  write(part(".reason"), worst ? words.reason(worst) : "");
   document.title = worst ? `${icon} ${words.fullIn(worst) ?? word} · ctmon` : "ctmon";
   // For those who listen: changes, not every second.
   write($("said"), worst ? `${words.name(worst)} is ${word}` : "");
@@ -165,16 +165,16 @@ function detail(netns, isGone) {
   write($("chosen-name"), isGone ? `${name} (the chosen one is gone)` : name);
   const limit = words.limit(netns) ?? "not known";
   plot.show(histories.get(words.key(netns)) ?? [], netns.entries_limit, limit, node.time_ns);
-  const { full_probability: within, seconds_to_first_drop: drop, evictable_entries } = netns.forecast;
+  const { full_probability: within, seconds_to_first_drop: drop } = netns.forecast;
   const victim = (kind) => node.victims.findLast((one) => one.kind === kind && one.netns_inode === netns.inode);
   const tuple = ({ original: of }) => `${of.source} port ${of.source_port} to ${of.destination} port ${of.destination_port}`;
   const dropped = victim("table_full_drop");
   const evicted = victim("early_drop");
   facts($("facts"), [
-    ["Full within 1 min, 5 min, 15 min, 1 h", within && ["1m", "5m", "15m", "1h"].map((key) => chance(within[key])).join(", ")],
-    // What was said of a table that is full already is of no use.
-    ...(words.state(netns).word === "full" ? [] : [["First packet dropped", drop && (drop.p50 === null ? "not within 3 h" : `in ${words.interval(drop)}`)]]),
-    ["Entries that can be evicted", evictable_entries === null ? null : about(evictable_entries)],
+    // Of a full table the sentence has the facts, and nothing is forecast.
+    ...(words.isFull(netns) ? [] : [["Full within 1 min, 5 min, 15 min, 1 h", within && ["1m", "5m", "15m", "1h"].map((key) => chance(within[key])).join(", ")]]),
+    ...(words.isFull(netns) || netns.tick?.table_full_drops ? [] : [["First packet dropped", drop && (drop.p50 === null ? "not within 3 h" : `in ${words.interval(drop)}`)]]),
+    ["Entries that can be evicted", words.evictable(netns)],
     ["Count of the kernel", netns.kernel.count === null ? null : count(netns.kernel.count)],
     ...(dropped ? [["Dropped last", tuple(dropped)]] : []),
     ...(evicted ? [["Evicted last", tuple(evicted)]] : []),
@@ -183,6 +183,21 @@ function detail(netns, isGone) {
 
 // A probability that is neither 0 nor 1 is not written as one.
 const chance = (share) => (share > 0 && share < 0.01 ? "<1 %" : percent(share));
+
+// When it is full, as told at a point. A null is beyond three hours where there was a forecast, else not known.
+function fullAt(point, isForecast) {
+  const at = point?.seconds_to_full_p50 ?? null;
+  if (at === null) return isForecast ? "–" : null;
+  return at === 0 ? "full" : time(at);
+}
+
+// Entries a minute later, as told at a point: no more than the limit of now.
+function inAMinute(point, isForecast) {
+  if (!isForecast) return point?.seconds_to_full_p50 === 0 ? "–" : null;
+  const [low, high] = [point.entries_in_60s_p10, point.entries_in_60s_p90];
+  const limit = plot.series.limit ?? Infinity;
+  return low >= limit ? "full" : `${short(low)} to ${short(Math.min(high, limit))}`;
+}
 
 // One second of the plot in numbers.
 function readOut(point, isChosen) {
@@ -197,9 +212,8 @@ function readOut(point, isChosen) {
     ["Deletes/s", rate(point?.delete_rate)],
     ["Drops", whole(point?.table_full_drops)],
     ["Evictions", whole(point?.early_drops)],
-    // Beyond three hours is null, too.
-    ["Full in", point?.seconds_to_full_p50 == null ? "–" : point.seconds_to_full_p50 === 0 ? "full" : time(point.seconds_to_full_p50)],
-    ["60 s later", ahead ? `${short(point.entries_in_60s_p10)} to ${short(point.entries_in_60s_p90)}` : null],
+    ["Full in", fullAt(point, ahead)],
+    ["60 s later", inAMinute(point, ahead)],
   ]);
   const texts = [...$("readout").children].map((pair) => pair.innerText.replace("\n", " "));
   // Not every second, lest it is read out all the time.

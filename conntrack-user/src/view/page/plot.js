@@ -131,10 +131,13 @@ export class Plot {
     this.curve(pane, "level", "entries");
   }
 
-  // What was said last of the minute ahead: a wedge from now to what may be then.
-  fan({ y, clip }, last) {
-    const { seconds } = this.series;
+  // What was said last of the minute ahead: a wedge from now to what may be then, cut off at the limit.
+  fan({ y }, last) {
+    const { seconds, limit } = this.series;
     if (!last || last.entries === null || last.entries_in_60s_p50 === null) return;
+    const { top, height } = PANES.level;
+    const ceiling = Math.min(top + height, Math.max(top, limit === null ? top : y(limit)));
+    const clip = this.clip(ceiling, top + height - ceiling);
     const [from, to] = [this.x(seconds(last)), this.x(seconds(last) + AHEAD)];
     const at = (entries) => `${to.toFixed(1)},${y(entries).toFixed(1)}`;
     const start = `${from.toFixed(1)},${y(last.entries).toFixed(1)}`;
@@ -174,9 +177,13 @@ export class Plot {
       this.text("end", LEFT - 5, y(tick) + 4, short(tick).replace(".0", ""));
     }
     this.text("end", LEFT - 5, pane.top - 2, unit);
-    const clip = this.add("svg", { x: 0, y: pane.top, width: this.width, height: pane.height + 1,
-      viewBox: `0 ${pane.top} ${this.width} ${pane.height + 1}` });
-    return { y, clip };
+    return { y, clip: this.clip(pane.top, pane.height) };
+  }
+
+  // An element that cuts off what is above `top` and what is below that and `height`.
+  clip(top, height) {
+    const box = { x: 0, y: top, width: this.width, height: height + 1 };
+    return this.add("svg", { ...box, viewBox: `0 ${top} ${this.width} ${height + 1}` });
   }
 
   // A line through the points, interrupted where nothing is told for a while.

@@ -14,7 +14,7 @@ const COLUMNS = [
   { label: "State", cell: (netns) => {
     const { icon, word } = words.state(netns);
     const below = words.fullIn(netns) ?? "no forecast";
-    return { text: `${icon} ${word}`, below, look: words.urgency(netns), title: netns.forecast.reason };
+    return { text: `${icon} ${word}`, below, look: words.urgency(netns), title: words.reason(netns) };
   } },
   { label: "Entries", cell: (netns, source) => {
     const fill = netns.fill_ratio === null ? "" : `${percent(netns.fill_ratio)}, `;
@@ -41,6 +41,7 @@ const COLUMNS = [
   { label: "Drops", cell: (netns) => loss(netns, "table_full_drops", "bad") },
   { label: "Evictions", cell: (netns) => loss(netns, "early_drops", "warning") },
   { label: "Settles at", cell: (netns) => {
+    if (words.isFull(netns)) return { text: "–", title: "full: nothing is forecast" };
     const level = words.steadyState(netns);
     const title = level ? "" : "does not settle, or not available";
     return { text: level?.entries ?? null, below: level?.when ?? "", title };

@@ -14,6 +14,12 @@ export function short(value) {
   return (size < 0.5 ? 0 : value).toFixed(0);
 }
 
+// A rate a second in a sentence, with a decimal below 10; one above 0 is never 0.
+export function rate(value) {
+  if (value <= 0 || value >= 9.95) return short(value);
+  return Math.max(value, 0.1).toFixed(1).replace(/\.0$/, "");
+}
+
 // As short, with a sign.
 export function signed(value) {
   const text = short(value);

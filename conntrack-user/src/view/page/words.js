@@ -1,6 +1,6 @@
 // What is said of a table, as `ctmon watch` says it: view/forecast.rs.
 
-import { about, count, percent, time } from "./units.js";
+import { about, clock, count, percent, rate, signed, time } from "./units.js";
 
 const HORIZON = "3 h";
 
@@ -21,13 +21,9 @@ export const kind = (netns) => netns.name_kind.replace("_", " ");
 // Tells one namespace from another that had its number before.
 export const key = (netns) => `${netns.inode}/${netns.cookie ?? ""}`;
 
-// A table that is evicting is full, although it has a few entries less now and then.
-export function state(netns) {
-  const lost = (netns.tick?.early_drops ?? 0) + (netns.tick?.table_full_drops ?? 0);
-  const at = netns.seconds_to_full_p50;
-  const isFull = at !== null && at < 1 && lost > 0;
-  return STATES[isFull ? "full" : netns.forecast.state];
-}
+export const state = (netns) => STATES[netns.forecast.state];
+
+export const isFull = (netns) => netns.forecast.state === "full";
 
 // Class of style.css for the severity of a table.
 const LOOKS = { critical: "bad", warning: "warning" };
@@ -67,7 +63,7 @@ export function exactness(netns, source) {
 // When it is full, with the interval that holds it in eight of ten cases; null where nothing can be said.
 export function fullIn(netns) {
   if (netns.unlimited) return "never full: no limit";
-  if (state(netns).word === "full") return "full now";
+  if (isFull(netns)) return fullFor(netns);
   const at = netns.forecast.seconds_to_full;
   if (at === null) return null;
   if (at.p50 === null) {
@@ -75,6 +71,45 @@ export function fullIn(netns) {
     return `may be full in ${time(at.p10)}, but probably not within ${HORIZON}`;
   }
   return `full in ${interval(at)}`;
+}
+
+// How long it is full.
+function fullFor({ full_seconds: seconds, full_at_start }) {
+  if (seconds === null || seconds < 1) return "full now";
+  return `full for ${full_at_start ? "at least " : ""}${time(seconds)}`;
+}
+
+// What a full table loses.
+function losses({ table_full_drop_rate: dropped, early_drop_rate: evicted }) {
+  const drops = dropped > 0 ? `drops ${noun(rate(dropped), "packet/s", "packets/s")}` : "";
+  const evicts = evicted > 0 ? `evicts ${noun(rate(evicted), "entry/s", "entries/s")}` : "";
+  if (drops && evicts) return `${drops} and ${evicts}`;
+  if (drops) return evicted === 0 ? `${drops}, evicts nothing` : drops;
+  if (evicts) return dropped === 0 ? `${evicts}, drops nothing` : evicts;
+  return dropped === 0 ? "nothing dropped or evicted" : "drops and evictions are not counted";
+}
+
+const noun = (number, one, many) => `${number} ${number === "1" ? one : many}`;
+
+// Why, in a line: since when of a full table, else the reason of its forecast.
+export function reason(netns) {
+  const { full_since_ns: since, table_full_drops_since_ns: dropped, full_at_start } = netns;
+  if (since === null) return netns.forecast.reason;
+  const begin = `Full since ${clock(since)}${full_at_start ? " or before" : ""}`;
+  const drops = dropped === null ? "" : `, packets dropped since ${dropped === since ? "then" : clock(dropped)}`;
+  const why = netns.forecast.reason === "the table is full" ? "" : ` ${netns.forecast.reason}.`;
+  return `${begin}${drops}.${why}`;
+}
+
+// What is known of entries that can be evicted; null where nothing is.
+export function evictable({ forecast }) {
+  const { evictable_entries: value, evictable_entries_low: low, evictable_entries_high: high } = forecast;
+  const { evictable_unknown_entries: unknown } = forecast;
+  if (unknown === null) return null;
+  if (value === null) return `unknown for ${count(unknown)}`;
+  const [at, from, to] = [value, low, high].map(about);
+  const interval = from === at && to === at ? "" : ` (${from} to ${to})`;
+  return `${at}${interval}${unknown > 0 ? `, unknown for ${count(unknown)}` : ""}`;
 }
 
 // A median and its interval, where that says more.
@@ -99,12 +134,19 @@ export function sentence(netns) {
   const fill = netns.fill_ratio === null ? "" : ` (${percent(netns.fill_ratio)})`;
   const parts = [`${now ?? "?"} of ${of ?? "?"} entries${fill}`];
   const full = fullIn(netns);
-  if (full !== null && full !== "full now") parts.push(full);
-  const lost = (field) => netns.tick?.[field] ?? null;
-  const [dropped, evicted] = [lost("table_full_drops"), lost("early_drops")];
-  if (full === "full now" || dropped || evicted) {
+  if (full !== null) parts.push(full);
+  else if (now !== null && of !== null) parts.push(...room(netns), "no forecast yet");
+  const [dropped, evicted] = ["table_full_drops", "early_drops"].map((field) => netns.tick?.[field] ?? null);
+  if (isFull(netns)) parts.push(losses(netns));
+  else if (dropped || evicted) {
     const told = (value) => (value === null ? "?" : count(value));
     parts.push(`${told(dropped)} packets dropped and ${told(evicted)} entries evicted just now`);
   }
   return `${parts.join(", ")}.`;
+}
+
+// Free room and growth, as long as there is no forecast.
+function room({ entries_high, entries_limit, net_rate }) {
+  const free = `${count(Math.max(0, entries_limit - entries_high))} free`;
+  return net_rate === null ? [free] : [free, `${signed(net_rate)}/s`];
 }

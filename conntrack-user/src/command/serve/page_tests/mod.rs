@@ -55,8 +55,11 @@ const CASES: [Case; 6] = [
         change: among_others,
         says: &[
             "■ full",
-            "packets dropped and",
-            "entries evicted just now",
+            "full for 3",
+            "drops ",
+            "and evicts 2",
+            "packets dropped since",
+            "unknown for ",
             MARKUP,
             "Dropped last",
         ],
@@ -67,7 +70,7 @@ const CASES: [Case; 6] = [
         recording: "page/drops",
         seconds: 80.0,
         change: |_| (),
-        says: &["■ full", "packets dropped", "Dropped last"],
+        says: &["■ full", "full for 3", "packets dropped", "Dropped last"],
     },
     Case {
         name: "procfs",
@@ -261,8 +264,9 @@ fn numbers_are_written_as_in_a_terminal() {
     chromium.open(&served.url, LOOKS[0]);
     chromium.wait_for("document.querySelector('main')?.hidden === false");
     type Write = fn(f64) -> String;
-    let writers: [(&str, Write); 4] = [
+    let writers: [(&str, Write); 5] = [
         ("short", units::short),
+        ("rate", units::rate),
         ("signed", units::signed),
         ("time", units::time),
         ("about", units::about),
