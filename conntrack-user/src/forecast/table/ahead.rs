@@ -3,11 +3,17 @@
 use super::Table;
 use crate::forecast::{
     coming::Coming,
+    law::COLLECTOR,
     levels::Trend,
     passes::Work,
     path::{GRID, Path, Saw},
 };
 
+/// Seconds for which a reading of live entries counts.
+const FRESH: f64 = 3.0;
+/// By how many times what live entries show may be off what their ages tell.
+const LEAST: f64 = 0.5;
+const MOST: f64 = 1.5;
 /// A rate that changes is taken to do so for this part of the time for which it has.
 const LASTS: f64 = 0.5;
 /// How far a forecast of a change is off, as part of it, besides what chance does.
@@ -32,6 +38,9 @@ impl Table {
             .stocks
             .each_ref()
             .map(|stock| stock.as_ref().map(|stock| stock.survivors(self.now, &GRID, &collection)));
+        let unexpired: f64 = survivors.iter().flatten().flat_map(|of| of[0]).sum();
+        let seen = self.expired_part().map(|part| (now - self.rest).max(0.0) * (1.0 - part));
+        let scale = seen.map_or(1.0, |seen| (seen / unexpired.max(1.0)).clamp(LEAST, MOST));
         // Before it has seen what lives and dies for a while, the laws are guessed.
         let guessed = 0.15 * (-self.counted / 90.0).exp();
         // Of what nothing is known, as many go on as have lately.
@@ -47,8 +56,8 @@ impl Table {
                 let (Some(stock), Some(rate), Some(survivors)) = (stock, rate, survivors) else {
                     continue;
                 };
-                let here: f64 = survivors[0].iter().sum();
-                let stay = survivors[at];
+                let here: f64 = survivors[0].iter().sum::<f64>() * scale;
+                let stay = survivors[at].map(|stay| stay * scale);
                 let stayed: f64 = stay.iter().sum();
                 let (come, more, uncertain) = if let Some(recurring) = recurring {
                     let come = stock.recurring(ahead, recurring);
@@ -94,10 +103,19 @@ impl Table {
                 interval: self.passes.interval(),
             });
         } else {
-            path.level.iter_mut().for_each(|level| *level = (*level + off).max(0.0));
+            // What has expired goes when the collector passes, which it does by then.
+            let waits =
+                |ahead: f64| if seen.is_some() { (1.0 - ahead / COLLECTOR).max(0.0) } else { 1.0 };
+            let levels = path.level.iter_mut().zip(GRID);
+            levels.for_each(|(level, ahead)| *level = (*level + off * waits(ahead)).max(0.0));
         }
         path.error[0] = 0.0;
         path
+    }
+
+    /// Part of the entries that has expired, by live ones that were read within the last seconds.
+    fn expired_part(&self) -> Option<f64> {
+        self.expired.filter(|(_, at)| self.now - at < FRESH).map(|(part, _)| part)
     }
 
     /// A trend that arrivals do not explain; none where they have changed lately.

@@ -74,6 +74,8 @@ pub struct Table {
     replied_unassured: f64,
     /// Entries were evicted or packets dropped since the snapshot before: it is at its limit, if a little below.
     is_evicting: bool,
+    /// Part of the live entries that has expired and waits for the collector, and when that was seen.
+    expired: Option<(f64, f64)>,
     /// Entries that come lately, a second.
     arriving: f64,
     /// Inserts and deletes have been counted for so many seconds.
@@ -282,7 +284,10 @@ impl Table {
                 stock.see_lasting(reads >= ENOUGH && live.lasting >= ALL_LAST * answered);
             }
         }
-        if all >= MOST_ARE * self.entries.unwrap_or(0.0) {
+        let are_most = all > 0.0 && all >= MOST_ARE * self.entries.unwrap_or(0.0);
+        let tells = are_most && f64::from(live.reads) >= ENOUGH;
+        self.expired = tells.then(|| ((live.expired / all).clamp(0.0, 1.0), now));
+        if are_most {
             self.believe(&live.entries, f64::from(live.reads), now, seconds);
             return;
         }
