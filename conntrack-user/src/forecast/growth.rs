@@ -52,6 +52,16 @@ impl Growth {
         }
     }
 
+    /// Level that was pushed last.
+    pub(super) fn last(&self) -> Option<f64> {
+        self.levels.back().map(|(_, level)| *level)
+    }
+
+    /// Forgets all levels.
+    pub(super) fn clear(&mut self) {
+        self.levels.clear();
+    }
+
     /// Starts a prediction from `entries` at `now`.
     pub(super) fn project(&self, now: f64, entries: f64) -> Projection {
         let growth = GROWTH_SECS.map(|span| {
@@ -103,9 +113,28 @@ impl Projection {
 
     /// Level after so many seconds if the growth over the span `at` of [`GROWTH_SECS`] goes on. An unknown growth counts as 0.
     pub(super) fn grows(&self, at: usize, ahead: f64) -> Normal {
-        let Some(Measured { slope, seconds }) = self.growth.get(at).copied().flatten() else {
-            return self.stays(ahead);
-        };
+        self.known(at).map_or_else(|| self.stays(ahead), |known| known.after(ahead))
+    }
+
+    /// Growth over the span `at`; none where it is not known yet.
+    pub(super) fn known(&self, at: usize) -> Option<Known> {
+        let measured = self.growth.get(at).copied().flatten()?;
+        Some(Known { now: self.now, variance: self.variance, measured })
+    }
+}
+
+/// A growth that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    now: f64,
+    variance: f64,
+    measured: Measured,
+}
+
+impl Known {
+    /// Level after so many seconds if it goes on.
+    pub(super) fn after(&self, ahead: f64) -> Normal {
+        let Measured { slope, seconds } = self.measured;
         let of_slope = self.variance / seconds * ahead * ahead;
         let changes = CHANGES * slope * ahead * ahead / (ahead + seconds);
         let error = (self.variance * ahead + of_slope + changes * changes).sqrt();

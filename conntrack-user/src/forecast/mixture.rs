@@ -8,16 +8,17 @@ use std::collections::VecDeque;
 
 use super::path::normal;
 
-/// Forecasters: the queue of entries by age, the level that stays, and net growth over each of [`GROWTH_SECS`].
-pub(super) const EXPERTS: usize = 2 + GROWTH_SECS.len();
+/// Forecasters: the queue of entries by age, the same if what it takes for likely is not so, the level that stays, and net growth
+/// over each of [`GROWTH_SECS`].
+pub(super) const EXPERTS: usize = 3 + GROWTH_SECS.len();
 /// Place of the queue among them.
 pub(super) const QUEUE: usize = 0;
 /// Spans over which growth is measured, in seconds.
 pub(super) const GROWTH_SECS: [f64; 3] = [8.0, 30.0, 120.0];
 
 /// Weights before anything was judged: where all inserts were seen, and where nothing is known of the entries.
-const PRIOR: [f64; EXPERTS] = [0.96, 0.01, 0.01, 0.01, 0.01];
-const PRIOR_IN_DOUBT: [f64; EXPERTS] = [0.3, 0.2, 0.3, 0.1, 0.1];
+const PRIOR: [f64; EXPERTS] = [0.94, 0.02, 0.01, 0.01, 0.01, 0.01];
+const PRIOR_IN_DOUBT: [f64; EXPERTS] = [0.29, 0.02, 0.2, 0.29, 0.1, 0.1];
 /// Seconds ahead that are judged.
 pub(super) const HORIZONS: [f64; 3] = [10.0, 30.0, 60.0];
 /// Seconds in which a score fades to a third.
@@ -185,7 +186,7 @@ mod tests {
                 now,
                 HORIZONS.map(|ahead| {
                     let law = |growth: f64| Normal { mean: level + growth * ahead, error: 40.0 };
-                    [law(0.0), law(0.0), law(15.0), law(15.0), law(15.0)]
+                    [law(0.0), law(0.0), law(0.0), law(15.0), law(15.0), law(15.0)]
                 }),
             );
         }
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn quantiles_are_those_of_the_law() {
         let laws = [Normal { mean: 100.0, error: 10.0 }; EXPERTS];
-        let weights = [0.2; EXPERTS];
+        let weights = [1.0 / EXPERTS as f64; EXPERTS];
         assert!((quantile(&laws, &weights, 0.0) - 100.0).abs() < 0.1);
         assert!((quantile(&laws, &weights, 1.2816) - 112.816).abs() < 0.1);
         assert!((above(&laws, &weights, 100.0) - 0.5).abs() < 1e-6);

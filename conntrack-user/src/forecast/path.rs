@@ -24,10 +24,14 @@ pub(super) struct Path {
     pub(super) error: [f64; GRID.len()],
     /// Of it, entries that cannot be evicted.
     pub(super) assured: [f64; GRID.len()],
+    /// Of it, TCP entries.
+    pub(super) tcp: [f64; GRID.len()],
     /// All that will have come by then.
     pub(super) come: [f64; GRID.len()],
     /// What has expired waits for the collector; none where the level is no saw.
     pub(super) saw: Option<Saw>,
+    /// The same if what is taken for likely is not so; none where that makes no difference.
+    pub(super) otherwise: Option<Box<Path>>,
 }
 
 /// When the collector passes.
@@ -53,6 +57,8 @@ pub(super) struct Point {
     pub(super) error: f64,
     /// Entries that cannot be evicted.
     pub(super) assured: f64,
+    /// Level and standard error of [`Path::otherwise`].
+    pub(super) otherwise: [f64; 2],
 }
 
 /// Levels are the same if they differ by no more than this part.
@@ -66,6 +72,18 @@ const TEETH: usize = 10;
 impl Path {
     /// The level from now to the horizon: in between it is on straight lines.
     pub(super) fn points(&self) -> Vec<Point> {
+        let mut points = self.line();
+        if let Some(otherwise) = &self.otherwise {
+            let line = otherwise.line();
+            for point in &mut points {
+                let there = |of: fn(&Point) -> f64| at(&line, point.ahead, of);
+                point.otherwise = [there(|point| point.level), there(|point| point.error)];
+            }
+        }
+        points
+    }
+
+    fn line(&self) -> Vec<Point> {
         let Some(saw) = self.saw else {
             return GRID
                 .into_iter()
@@ -123,7 +141,8 @@ impl Path {
 
     fn point(&self, ahead: f64, level: f64) -> Point {
         let assured = value(&self.assured, ahead) / value(&self.level, ahead).max(1.0);
-        Point { ahead, level, error: value(&self.error, ahead), assured: assured * level }
+        let error = value(&self.error, ahead);
+        Point { ahead, level, error, assured: assured * level, otherwise: [level, error] }
     }
 }
 
@@ -134,6 +153,7 @@ pub(super) fn between(points: &[Point], ahead: f64) -> Point {
         level: at(points, ahead, |point| point.level),
         error: at(points, ahead, |point| point.error),
         assured: at(points, ahead, |point| point.assured),
+        otherwise: [0, 1].map(|of| at(points, ahead, |point| point.otherwise[of])),
     }
 }
 

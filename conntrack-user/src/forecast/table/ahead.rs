@@ -3,12 +3,20 @@
 use super::Table;
 use crate::forecast::{
     coming::Coming,
+    growth::Known,
     law::COLLECTOR,
     levels::Trend,
     passes::Work,
     path::{GRID, Path, Saw},
 };
+use crate::model::class::Protocol;
 
+/// Part of the entries below which open connections do not matter.
+const FEW: f64 = 0.02;
+/// Place of the span, among those of growth, over which open connections are looked at.
+const OPEN_SPAN: usize = 1;
+/// Seconds by which the next pass is not known better.
+const ABOUT: f64 = 2.0;
 /// Seconds for which a reading of live entries counts.
 const FRESH: f64 = 3.0;
 /// By how many times what live entries show may be off what their ages tell.
@@ -26,6 +34,7 @@ impl Table {
         if let Some(trend) = self.trend(coming) {
             self.follow(&mut path, &trend);
         }
+        path.otherwise = self.otherwise(&path).map(Box::new);
         path
     }
 
@@ -52,7 +61,9 @@ impl Table {
             let mut all = 0.0;
             let of_protocol =
                 self.stocks.iter().zip(&coming.rates).zip(&survivors).zip(&coming.recurring);
-            for (((stock, rate), survivors), recurring) in of_protocol {
+            for ((((stock, rate), survivors), recurring), protocol) in
+                of_protocol.zip(Protocol::ALL)
+            {
                 let (Some(stock), Some(rate), Some(survivors)) = (stock, rate, survivors) else {
                     continue;
                 };
@@ -79,6 +90,9 @@ impl Table {
                 };
                 let came: f64 = come.iter().sum();
                 level += stayed + came;
+                if protocol == Protocol::Tcp {
+                    path.tcp[at] = stayed + came;
+                }
                 all += more;
                 assured += (stay[1] + come[1]) * (1.0 - self.replied_unassured);
                 turned += (here - stayed) + came;
@@ -111,6 +125,42 @@ impl Table {
         }
         path.error[0] = 0.0;
         path
+    }
+
+    /// The queue if what it takes for likely is not so: the collector passes as late as it may, and open connections go on to
+    /// become more or less. None where neither makes a difference.
+    fn otherwise(&self, queue: &Path) -> Option<Path> {
+        let late = queue.saw.and_then(|saw| self.late(&saw));
+        let open = self.open_growth();
+        if late.is_none() && open.is_none() {
+            return None;
+        }
+        let mut path = queue.clone();
+        path.saw = late.or(queue.saw);
+        if let Some((open, growth)) = open {
+            let lines = path.level.iter_mut().zip(&mut path.assured).zip(&mut path.error);
+            let times = queue.tcp.into_iter().zip(GRID);
+            for (((level, assured), error), (tcp, ahead)) in lines.zip(times) {
+                let law = growth.after(ahead);
+                let more = (queue.tcp[0] + law.mean - open).max(0.0) - tcp;
+                *level += more;
+                *assured = (*assured + more).max(0.0);
+                *error = error.hypot(law.error);
+            }
+        }
+        Some(path)
+    }
+
+    /// The collector passes as late as it may; none where it is expected about then.
+    fn late(&self, saw: &Saw) -> Option<Saw> {
+        let next = COLLECTOR - (self.now - self.passes.last()?);
+        (next > saw.next + ABOUT).then_some(Saw { next, interval: COLLECTOR, ..*saw })
+    }
+
+    /// Number of open connections, and how it grows; none where that is not known, or they are few.
+    fn open_growth(&self) -> Option<(f64, Known)> {
+        let open = self.open.last().filter(|open| *open >= FEW * self.entries.unwrap_or(0.0))?;
+        Some((open, self.open.project(self.now, open).known(OPEN_SPAN)?))
     }
 
     /// Part of the entries that has expired, by live ones that were read within the last seconds.

@@ -121,8 +121,10 @@ impl Table {
         let ahead = point.ahead;
         let error = self.calibration.width.mean() * point.error;
         let queue = Normal { mean: point.level, error };
+        let [level, spread] = point.otherwise;
+        let otherwise = Normal { mean: level, error: self.calibration.width.mean() * spread };
         let [short, middle, long] = [0, 1, 2].map(|at| projection.grows(at, ahead));
-        [queue, projection.stays(ahead), short, middle, long]
+        [queue, otherwise, projection.stays(ahead), short, middle, long]
     }
 
     /// Evidence for the forecasters. Entries from before ctmon count as unknown until deletes have shown how long they live.

@@ -84,6 +84,8 @@ pub struct Table {
     stale: f64,
     calibration: Calibration,
     growth: Growth,
+    /// Open TCP connections, by live entries.
+    open: Growth,
     mixture: Mixture,
     /// What was told of the time to full at the last snapshot; none where nothing was.
     told: Option<Told>,
@@ -286,6 +288,11 @@ impl Table {
         }
         let are_most = all > 0.0 && all >= MOST_ARE * self.entries.unwrap_or(0.0);
         let tells = are_most && f64::from(live.reads) >= ENOUGH;
+        if tells {
+            self.open.push(now, live.established / all * self.entries.unwrap_or(all));
+        } else {
+            self.open.clear();
+        }
         self.expired = tells.then(|| ((live.expired / all).clamp(0.0, 1.0), now));
         if are_most {
             self.believe(&live.entries, f64::from(live.reads), now, seconds);
