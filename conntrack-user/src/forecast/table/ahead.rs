@@ -117,11 +117,12 @@ impl Table {
                 interval: self.passes.interval(),
             });
         } else {
-            // What has expired goes when the collector passes, which it does by then.
-            let waits =
-                |ahead: f64| if seen.is_some() { (1.0 - ahead / COLLECTOR).max(0.0) } else { 1.0 };
+            // Entries that were read again and have expired go when the collector passes, which it does by then.
+            let goes = if seen.is_some() { COLLECTOR } else { f64::INFINITY };
             let levels = path.level.iter_mut().zip(GRID);
-            levels.for_each(|(level, ahead)| *level = (*level + off * waits(ahead)).max(0.0));
+            levels.for_each(|(level, ahead)| {
+                *level = (*level + if ahead < goes { off } else { 0.0 }).max(0.0);
+            });
         }
         path.error[0] = 0.0;
         path

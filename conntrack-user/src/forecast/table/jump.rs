@@ -8,8 +8,9 @@ use crate::forecast::{coming::Coming, outlook::HORIZON};
 pub const FACTOR: f64 = 2.0;
 /// Differences below this one, in seconds, are no jump.
 const LEAST_SECS: f64 = 30.0;
-/// Probabilities between which a quantile may be told as the median, where the median itself is a jump away.
-pub(super) const AROUND: [f64; 2] = [0.45, 0.55];
+/// Probabilities between which a quantile may be told as the median, where the median itself is a jump away: a table that was told
+/// to be full soon stays so for a little longer, and none waits to be told so.
+pub(super) const AROUND: [f64; 2] = [0.45, 0.5];
 /// Seconds in which a new rate of arrivals explains a jump.
 const NEW_RATE_SECS: f64 = 15.0;
 
