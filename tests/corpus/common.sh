@@ -36,14 +36,32 @@ record() {
     sleep 3
     phase "recording"
 }
-# Packets that the kernel dropped because the table was full: the sum over the processors.
-dropped() {
-    column=$(head -n 1 /proc/net/stat/nf_conntrack | tr -s ' ' '\n' | grep -n '^drop$' | cut -d: -f1)
+# statistic NAME: a counter of the kernel, the sum over the processors.
+statistic() {
+    column=$(head -n 1 /proc/net/stat/nf_conntrack | tr -s ' ' '\n' | grep -n "^$1\$" | cut -d: -f1)
     sum=0
     for value in $(tail -n +2 /proc/net/stat/nf_conntrack | tr -s ' ' | sed 's/^ //' | cut -d' ' -f"$column"); do
         sum=$((sum + 0x$value))
     done
     echo "$sum"
+}
+# Packets that the kernel dropped because the table was full.
+dropped() { statistic drop; }
+# never_full: a recording of a table that was full is no recording of a kind that does not fill.
+never_full() {
+    if [ "$(dropped)" = 0 ] && [ "$(statistic early_drop)" = 0 ]; then return; fi
+    echo "FAILED: the table was full"
+    exit 1
+}
+# highest SECONDS: waits so long; HIGHEST is then the highest number of entries, looked at each half second.
+highest() {
+    HIGHEST=0
+    for _ in $(seq $((2 * $1))); do
+        read -r entries </proc/sys/net/netfilter/nf_conntrack_count
+        if [ "$entries" -gt "$HIGHEST" ]; then HIGHEST=$entries; fi
+        sleep 0.5
+    done
+    phase "at most $HIGHEST entries"
 }
 # until_dropped SECONDS: waits for the first dropped packet, at most so long, and 8 s more.
 until_dropped() {

@@ -13,3 +13,4 @@ kill $half
 phase "half is closed"
 ctmon-traffic tcp --hold --from 127.0.0.6 --to 127.0.0.2 --flows 1500 --rate 100 >/tmp/moved 2>&1 &
 sleep 315
+never_full

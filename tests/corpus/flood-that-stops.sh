@@ -10,3 +10,4 @@ send udp 127.0.0.5 3000 150
 sleep 20
 phase "the flood is over"
 sleep 300
+never_full

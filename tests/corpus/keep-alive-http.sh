@@ -11,3 +11,4 @@ for round in $(seq 12); do
 done
 phase "all closed"
 sleep 300
+never_full

@@ -9,3 +9,4 @@ for job in 1 2 3; do
     sleep 60
 done
 sleep 260
+never_full

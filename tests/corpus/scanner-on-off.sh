@@ -9,3 +9,4 @@ for on in 1 2 3; do
     sleep 80
 done
 sleep 260
+never_full

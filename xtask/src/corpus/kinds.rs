@@ -175,6 +175,21 @@ line = "growth"
     }
 
     #[test]
+    fn the_recordings_of_the_tree_are_known_and_small() {
+        let known: Vec<String> =
+            recordings().unwrap().iter().map(|one| format!("{}.mcap", one.name)).collect();
+        let mut bytes = 0;
+        for file in fs::read_dir(folder()).unwrap().map(Result::unwrap) {
+            let name = file.file_name().into_string().unwrap();
+            if name.ends_with(".mcap") {
+                bytes += file.metadata().unwrap().len();
+                assert!(known.contains(&name), "{name}");
+            }
+        }
+        assert!(bytes <= 12_000_000, "{bytes} bytes");
+    }
+
+    #[test]
     fn each_kind_of_the_tree_has_its_script() {
         for recording in recordings().unwrap() {
             let script = folder().join(format!("{}.sh", recording.kind.name));
