@@ -10,6 +10,6 @@ for burst in $(seq $BURSTS); do
     sleep 10
 done
 sleep 10
-hold 127.0.0.3 $MAX $RATE
+hold 127.0.0.3 $((MAX + 500)) $RATE
 if [ "$LATE" != 0 ]; then sleep $LATE; record; fi
 until_dropped 300
