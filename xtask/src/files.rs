@@ -36,6 +36,11 @@ impl Files {
         std::mem::take(&mut self.line)
     }
 
+    /// Content of a file so far.
+    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
+        self.by_name.get(name).map(Vec::as_slice)
+    }
+
     /// Writes the files into a folder; their names with their sizes.
     pub(crate) fn keep(&self, folder: &Path) -> Result<Vec<String>> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -4,6 +4,7 @@ mod arch;
 mod bench;
 mod build;
 mod check;
+mod corpus;
 mod emulator;
 mod files;
 mod incident;
@@ -49,6 +50,8 @@ enum Task {
     Prometheus,
     /// Let a table fill in a VM that Prometheus scrapes: which warnings come in time, and what a straight line says.
     Incident(incident::Args),
+    /// Record real tables that fill or nearly fill in VMs, as tests/corpus has them.
+    Corpus(corpus::Args),
     /// Measure what ctmon costs, and write docs/performance.md; takes 15 minutes on two cores.
     Bench(bench::Args),
     /// Kernels and virtual machines.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Prometheus => prometheus::run(),
         Task::Incident(args) => incident::run(&args),
+        Task::Corpus(args) => corpus::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Page(args) => page::run(&args),
         Task::Vm(task) => vm::run(task),

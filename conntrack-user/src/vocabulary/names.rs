@@ -306,5 +306,6 @@ pub(super) const GROUPS: &[&[&str]] = &[
         "short_leads",
         "steady_state_told",
         "title",
+        "undecided_min",
     ],
 ];

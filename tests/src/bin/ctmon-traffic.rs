@@ -73,6 +73,8 @@ enum Say {
     Stream,
     /// TCP: to a port that nobody listens on; the answer, a reset, deletes the entry.
     Closed,
+    /// TCP: a first packet alone, to a port that nobody listens on. Needs CAP_NET_RAW.
+    Syn,
     /// The same packet from two threads at the same instant, so that entries clash.
     Twins,
 }
@@ -84,6 +86,7 @@ impl From<Say> for Exchange {
             Say::Answered => Self::Answered,
             Say::Stream => Self::Stream,
             Say::Closed => Self::Closed,
+            Say::Syn => Self::Syn,
             Say::Twins => Self::Twins,
         }
     }

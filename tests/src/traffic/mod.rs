@@ -45,6 +45,9 @@ pub enum Exchange {
     Stream,
     /// TCP: to a port that nobody listens on. The answer, a reset, deletes the entry.
     Closed,
+    /// TCP: a first packet alone, from a raw socket, to a port that nobody listens on. Where a rule
+    /// drops it before the answer, the entry stays unreplied.
+    Syn,
     /// Two threads send the same packet at the same instant, so that both may find no entry
     /// and make one. Each packet is counted: two a flow. TCP: a SYN from a raw socket each.
     Twins,
@@ -228,7 +231,9 @@ pub fn run(plan: &Plan, progress: &Progress, listen: &Listen<'_>) -> io::Result<
         (Protocol::Udp, Exchange::Answered | Exchange::Stream) => echo::run(plan, progress)?,
         (Protocol::Tcp, Exchange::Plain) => tcp::run(plan, progress, listen)?,
         (Protocol::Tcp, Exchange::Closed) => tcp::closed(plan, progress)?,
-        (Protocol::Icmp, Exchange::Plain) => raw::run(plan, progress)?,
+        (Protocol::Icmp, Exchange::Plain) | (Protocol::Tcp, Exchange::Syn) => {
+            raw::run(plan, progress)?
+        }
         (_, Exchange::Twins) => twins::run(plan, progress)?,
         (protocol, exchange) => {
             return Err(io::Error::other(format!("{protocol:?} has no exchange {exchange:?}")));

@@ -25,7 +25,11 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> io::Result<(Sockets, Opti
             break;
         }
         pace.wait(flow);
-        let result = send(&socket, plan, ports::icmp_identifier());
+        let port = match plan.protocol {
+            Protocol::Tcp => ports::tcp_source(),
+            _ => ports::icmp_identifier(),
+        };
+        let result = send(&socket, plan, port);
         first_error = first_error.or(progress.count(result));
     }
     Ok((Sockets { raw: vec![socket], ..Sockets::default() }, first_error))

@@ -32,7 +32,7 @@ pub struct Metric {
 }
 
 /// How many there are.
-pub const METRICS: usize = 28;
+pub const METRICS: usize = 29;
 
 const fn metric(name: &'static str, heading: &'static str, decimals: usize) -> Metric {
     Metric { name, heading, decimals }
@@ -66,6 +66,8 @@ const fn metric(name: &'static str, heading: &'static str, decimals: usize) -> M
 /// - `alarmable`: fills of which the clairvoyant gave the alarm; `short_leads`: those of which the share of its lead
 ///   was below [`SHORT`].
 /// - `forecasts`: ticks that count for `covers_60s`.
+/// - `undecided_min`: minutes of alarm that `false_min` leaves out because the recording ends less than 900 s later, before
+///   a fill that would excuse them; 0 of a simulated table.
 pub const ALL: [Metric; METRICS] = [
     metric("lead_s", "LEAD", 0),
     metric("lead_share", "SHARE", 2),
@@ -95,6 +97,7 @@ pub const ALL: [Metric; METRICS] = [
     metric("alarmable", "ALARM", 1),
     metric("short_leads", "SHORT", 1),
     metric("forecasts", "TICKS", 0),
+    metric("undecided_min", "UNDEC", 1),
 ];
 
 /// One number for each of [`ALL`].
@@ -144,11 +147,12 @@ impl<'a> Judge<'a> {
         let ahead = ahead::score(self.run, &said[..known]);
         let settled = settled::score(self.run, said);
         let likely = likely::score(self, said);
+        let minutes = false_minutes(alarms, &self.fills, truth);
         [
             leads.seconds.get(),
             leads.shares.get(),
             leads.missed.get(),
-            false_minutes(alarms, &self.fills, truth),
+            minutes.known,
             errors.before[0],
             errors.before[1],
             errors.before[2],
@@ -173,6 +177,7 @@ impl<'a> Judge<'a> {
             self.best.as_ref().map(|_| leads.seconds.count),
             self.best.as_ref().map(|_| leads.short),
             Some(ahead.covers.count),
+            Some(minutes.undecided),
         ]
     }
 }
@@ -195,13 +200,26 @@ impl Mean {
     }
 }
 
-/// Of the ticks of which it is known what came within 900 s; none where there are none.
-fn false_minutes(alarms: &[bool], fills: &[Fill], truth: &Truth) -> Option<f64> {
+/// Minutes of alarm that no fill excuses.
+struct FalseMinutes {
+    /// At ticks after which 900 s are known; none where there are none.
+    known: Option<f64>,
+    /// At the ticks after those.
+    undecided: f64,
+}
+
+fn false_minutes(alarms: &[bool], fills: &[Fill], truth: &Truth) -> FalseMinutes {
     let before = truth.ticks(AFTER);
     let known = truth.level.len().saturating_sub(before).min(alarms.len());
     let excused = |at: usize| fills.iter().any(|fill| at + before >= fill.start && at < fill.end);
-    let ticks = alarms[..known].iter().enumerate().filter(|(at, on)| **on && !excused(*at)).count();
-    (known > 0).then(|| ticks as f64 * truth.tick / 60.0)
+    let minutes = |ticks: std::ops::Range<usize>| {
+        let count = ticks.filter(|at| alarms[*at] && !excused(*at)).count();
+        count as f64 * truth.tick / 60.0
+    };
+    FalseMinutes {
+        known: (known > 0).then(|| minutes(0..known)),
+        undecided: minutes(known..alarms.len()),
+    }
 }
 
 #[cfg(test)]
@@ -304,6 +322,7 @@ mod tests {
             ("alarmable", 1.0),
             ("short_leads", 0.0),
             ("forecasts", 1000.0),
+            ("undecided_min", 0.0),
         ] {
             assert_eq!(named(&scores, name), Some(expected), "{name}");
         }
@@ -374,6 +393,9 @@ mod tests {
         // A recording that ends within 900 s of its begin cannot tell a false alarm.
         run.truth.level.truncate(900);
         run.snapshots.truncate(900);
-        assert_eq!(named(&score(&run, &said[..900]), "false_min"), None);
+        let scores = score(&run, &said[..900]);
+        assert_eq!(named(&scores, "false_min"), None);
+        // The alarm is on from the second 401 on, and no fill is recorded.
+        assert_eq!(named(&scores, "undecided_min"), Some(499.0 / 60.0));
     }
 }

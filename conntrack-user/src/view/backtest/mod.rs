@@ -95,12 +95,12 @@ mod tests {
         }
         let text = anstream::adapter::strip_str(&verdict::text(&outcomes)).to_string();
         let expected = [
-            "Is ctmon good enough on 1 written scenario?\n",
-            "  yes missed fills: 0 of 2\n",
+            "ctmon beside the clairvoyant, 1 written scenario:\n",
+            "  met     false alarms: 0.0 min, clairvoyant 0.0 min, no ratio, at most 1.5; missed fills: 0 of 2,",
             // A fixed share of the limit says no time.
-            "  NO  worse than the best line in 1 of 1 scenarios",
-            "\n        leak: 9.",
-            "Is ctmon good enough on 1 drawn scenario?\n",
+            "  NOT MET error of the time to full above 1 where the clairvoyant's is below 0.5: 1 of 1 scenarios",
+            "\n          leak: 10.00, clairvoyant 0.0",
+            "ctmon beside the clairvoyant, 1 drawn scenario:\n",
         ];
         for expected in expected {
             assert!(text.contains(expected), "{expected} in {text}");
