@@ -34,6 +34,9 @@ const FREEDOM: f64 = 4.0;
 /// Entries and part of the level by which any prediction may be off.
 const FLOOR: f64 = 1.5;
 const FLOOR_PART: f64 = 0.001;
+/// Entries, and part of the level, by which a quantile may be off.
+const ENOUGH: f64 = 0.2;
+const ENOUGH_PART: f64 = 1e-4;
 /// Weights below this one do not change any result.
 const NEGLIGIBLE: f64 = 1e-5;
 /// No score takes more than this from a weight, as a logarithm.
@@ -156,7 +159,7 @@ pub(super) fn quantile(laws: &[Normal; EXPERTS], weights: &[f64; EXPERTS], z: f6
     };
     let mut low = ends().fold(f64::INFINITY, f64::min);
     let mut high = ends().fold(f64::NEG_INFINITY, f64::max);
-    let enough = 0.05 + 1e-5 * high.abs();
+    let enough = ENOUGH + ENOUGH_PART * high.abs();
     while high - low > enough {
         let middle = f64::midpoint(low, high);
         if above(laws, weights, middle) > 1.0 - part {

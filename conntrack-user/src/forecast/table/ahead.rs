@@ -7,7 +7,7 @@ use crate::forecast::{
     law::COLLECTOR,
     levels::Trend,
     passes::Work,
-    path::{GRID, Path, Saw},
+    path::{GRID, Path, Point, Saw},
 };
 use crate::model::class::Protocol;
 
@@ -27,9 +27,26 @@ const LASTS: f64 = 0.5;
 /// How far a forecast of a change is off, as part of it, besides what chance does.
 const MODEL_ERROR: f64 = 0.08;
 
+/// What the queue expects: worked out once a snapshot, to be judged later and to be told now.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) coming: Coming,
+    pub(super) path: Path,
+    pub(super) points: Vec<Point>,
+}
+
+impl Queue {
+    pub(super) fn of(table: &Table) -> Self {
+        let coming = table.coming();
+        let path = table.path(&coming);
+        let points = path.points();
+        Self { coming, path, points }
+    }
+}
+
 impl Table {
     /// The level to come without regard to the limit.
-    pub(super) fn path(&self, coming: &Coming) -> Path {
+    fn path(&self, coming: &Coming) -> Path {
         let mut path = self.queue(coming);
         if let Some(trend) = self.trend(coming) {
             self.follow(&mut path, &trend);

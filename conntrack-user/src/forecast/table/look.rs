@@ -1,6 +1,6 @@
 //! Derives the outlook from the predicted level.
 
-use super::{Table, jump};
+use super::{Table, ahead::Queue, jump};
 use crate::{
     forecast::{
         growth::Projection,
@@ -33,7 +33,7 @@ const FEW: f64 = 0.01;
 const STEADY_SECS: f64 = 600.0;
 
 impl Table {
-    pub(super) fn look(&self) -> Outlook {
+    pub(super) fn look(&self, queue: &Queue) -> Outlook {
         let Some(now) = self.entries else {
             return Outlook::unknown(State::Unknown, "the number of entries is not known");
         };
@@ -48,26 +48,24 @@ impl Table {
                 false => Outlook::unknown(State::Unknown, &reason),
             };
         }
-        let coming = self.coming();
-        let path = self.path(&coming);
-        let points = path.points();
+        let Queue { coming, path, points } = queue;
         let future = Future {
             table: self,
             is_full,
             keeps: self.keeps(),
             belief: self.belief(),
             projection: self.growth.project(self.now, now),
-            points: &points,
+            points,
         };
         let is_known = self.counted > 0.0 && self.rest < 0.5 * now;
         let (times, full_probability) = max.map(|max| future.reaches(max)).unzip();
         let medians = max.zip(times).map(|(max, [full, _]): (f64, [_; 2])| (max, full.median));
-        let jump = medians.and_then(|(max, median)| self.jump(max, median, &coming));
+        let jump = medians.and_then(|(max, median)| self.jump(max, median, coming));
         let seconds_to_full = times.map(|[full, _]| full);
         let seconds_to_first_drop = times.filter(|_| is_known).map(|[_, drop]| drop);
         let assured = points.first().map_or(0.0, |point| point.assured);
         let evictable_entries = is_known.then(|| (now - assured).clamp(0.0, now));
-        let steady_state = path.steady_state(&points).filter(|_| future.is_queue());
+        let steady_state = path.steady_state(points).filter(|_| future.is_queue());
         let (ahead, entries_in_60s_95) = future.in_a_minute();
         let least = 0.01 * now;
         let state = if is_full {
@@ -81,7 +79,7 @@ impl Table {
         } else {
             State::Steady
         };
-        let mut reason = reason::text(state, now, max, &coming, steady_state);
+        let mut reason = reason::text(state, now, max, coming, steady_state);
         if let Some(jump) = jump {
             reason += "; time to full: ";
             reason += jump.text();

@@ -12,7 +12,7 @@ mod look;
 
 pub use jump::{FACTOR as JUMP_FACTOR, Jump};
 
-use self::jump::Told;
+use self::{ahead::Queue, jump::Told};
 use super::{
     Forecaster, arrivals,
     calibration::Calibration,
@@ -129,10 +129,11 @@ impl Forecaster for Table {
         let judges = self.counted > 3.0 && self.calibration.is_due(now);
         let is_known = self.counted > 1.0 || snapshot.change.is_none();
         let predicts = is_known && self.mixture.is_due(now);
+        let queue = Queue::of(self);
         if judges || predicts {
-            self.predict(now, judges, predicts);
+            self.predict(&queue, judges, predicts);
         }
-        let outlook = self.look();
+        let outlook = self.look(&queue);
         let full = self.max().zip(outlook.seconds_to_full);
         self.told = full.map(|(max, full)| Told { at: now, median: full.median, max });
         self.outlook = Some(outlook);
@@ -146,16 +147,16 @@ impl Forecaster for Table {
 
 impl Table {
     /// Keeps the predictions of now, to judge them when they are due.
-    fn predict(&mut self, now: f64, is_for_width: bool, is_for_weights: bool) {
-        let points = self.path(&self.coming()).points();
+    fn predict(&mut self, queue: &Queue, is_for_width: bool, is_for_weights: bool) {
+        let now = self.now;
         if is_for_width {
-            let there = path::between(&points, AHEAD);
+            let there = path::between(&queue.points, AHEAD);
             self.calibration.expect(now, there.level, there.error);
         }
         if is_for_weights {
             let projection = self.growth.project(now, self.entries.unwrap_or(0.0));
             let laws = mixture::HORIZONS
-                .map(|ahead| self.laws(&path::between(&points, ahead), &projection));
+                .map(|ahead| self.laws(&path::between(&queue.points, ahead), &projection));
             self.mixture.expect(now, laws);
         }
     }
