@@ -18,7 +18,7 @@ pub(super) const GROWTH_SECS: [f64; 3] = [8.0, 30.0, 120.0];
 
 /// Weights before anything was judged: where all inserts were seen, and where nothing is known of the entries.
 const PRIOR: [f64; EXPERTS] = [0.94, 0.02, 0.01, 0.01, 0.01, 0.01];
-const PRIOR_IN_DOUBT: [f64; EXPERTS] = [0.29, 0.02, 0.2, 0.29, 0.1, 0.1];
+const PRIOR_IN_DOUBT: [f64; EXPERTS] = [0.28, 0.02, 0.14, 0.36, 0.1, 0.1];
 /// Seconds ahead that are judged.
 pub(super) const HORIZONS: [f64; 3] = [10.0, 30.0, 60.0];
 /// Seconds in which a score fades to a third.
