@@ -57,7 +57,7 @@ never_full() {
 highest() {
     HIGHEST=0
     for _ in $(seq $((2 * $1))); do
-        read -r entries </proc/sys/net/netfilter/nf_conntrack_count
+        entries=$(cat /proc/sys/net/netfilter/nf_conntrack_count)
         if [ "$entries" -gt "$HIGHEST" ]; then HIGHEST=$entries; fi
         sleep 0.5
     done

@@ -1,6 +1,6 @@
 # 800 UDP datagrams without an answer at 400/s, once each 40 s, five times; 10 of them a second all the time. Then 300 s
-# of only these. Limit 1800.
-limit 1800
+# of only these. Limit 3000.
+limit 3000
 record
 send udp 127.0.0.5 5150 10
 sleep 15
