@@ -135,7 +135,7 @@ impl Table {
             });
         } else {
             // Entries that were read again and have expired go when the collector passes, which it does by then.
-            let goes = if seen.is_some() { COLLECTOR } else { f64::INFINITY };
+            let goes = if seen.is_some() && off > 0.0 { COLLECTOR } else { f64::INFINITY };
             let levels = path.level.iter_mut().zip(GRID);
             levels.for_each(|(level, ahead)| {
                 *level = (*level + if ahead < goes { off } else { 0.0 }).max(0.0);
