@@ -1,5 +1,5 @@
 //! Makes a recording smaller: chunks of a second become chunks of a minute, compressed as well as zstd can. The records in
-//! them stay as they are, and so does all that ctmon reads from them (https://mcap.dev/spec).
+//! them stay as they are, and so does all that ctmon reads from them (<https://mcap.dev/spec>).
 
 use anyhow::{Context as _, Result, bail, ensure};
 
