@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     let Ok(scenario) = Scenario::parse(text) else { return };
     let Some(scenario) = bounds::shortened(scenario) else { return };
+    // A panic is how a fuzz target reports that `parse` let through what cannot be simulated.
     let simulator = Simulator::new(scenario).expect("what was checked can be simulated");
     let run = simulator.run(1);
     assert_eq!(run.snapshots.len(), simulator.ticks + 1);

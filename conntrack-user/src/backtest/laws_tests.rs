@@ -40,10 +40,10 @@ const NEXT_SECS: f64 = 2.5;
 /// Scenarios that take longer have nothing that the others have not, in seconds.
 const LONGEST: f64 = 1000.0;
 
-/// What was told before, and what is known of the table.
+/// History of one table: what the forecaster told last, levels, and the last delete.
 #[derive(Default)]
 struct Laws {
-    /// When the first entry came.
+    /// Second at which the first entry came.
     begin: Option<f64>,
     last_delete: f64,
     levels: Vec<(f64, f64)>,
@@ -206,7 +206,7 @@ struct Leak {
     rate: u64,
     from: u64,
     max: u32,
-    /// Whether live entries are read again.
+    /// Flag: live entries are read again.
     is_read: bool,
 }
 

@@ -1,5 +1,7 @@
 //! How long entries of a class live: the hazard by age, from a prior and from what was observed.
 
+use super::passes::COLLECTOR;
+
 /// Ages below this are told apart by the second, later ones by an eighth of an octave.
 const LINEAR: usize = 8;
 const OCTAVES: usize = 12;
@@ -27,8 +29,6 @@ fn fine_age(place: usize) -> f64 {
 
 /// Entries' worth of observation that the prior stands for.
 const PRIOR: f64 = 30.0;
-/// Longest time between two passes of the collector, in seconds (`GC_SCAN_INTERVAL_MAX`, net/netfilter/nf_conntrack_core.c).
-pub(super) const COLLECTOR: f64 = 60.0;
 /// Seconds after which an observation counts half.
 const HALF_LIFE: f64 = 900.0;
 

@@ -24,7 +24,7 @@ pub struct Outlook {
     pub entries_in_60s: Option<Quantiles<f64>>,
     /// The ends of the 95 % interval of that; none where a forecaster has none.
     pub entries_in_60s_95: Option<[f64; 2]>,
-    /// Why the median of `seconds_to_full` is another one than a tick before, where it is by more than
+    /// Cause of a jump: the median of `seconds_to_full` differs from that of the tick before by more than
     /// [`JUMP_FACTOR`](super::table::JUMP_FACTOR).
     pub jump: Option<Jump>,
     /// Why, in one line.
@@ -115,7 +115,7 @@ pub struct Quantiles<T> {
 }
 
 impl Quantiles<Option<f64>> {
-    /// The same times, but none before that of `first`; none is beyond the horizon.
+    /// Delays each quantile to that of `first` where it is earlier; none is beyond the horizon.
     #[must_use]
     pub fn no_earlier_than(self, first: Self) -> Self {
         let later = |one: Option<f64>, first: Option<f64>| Some(one?.max(first?));

@@ -13,9 +13,9 @@ const LONGEST: f64 = 6.0;
 /// For so many seconds after a pass hardly anything waits.
 const EARLY: f64 = 4.0;
 /// Seconds between two passes at the most (`GC_SCAN_INTERVAL_MAX`), and what the timer adds.
-const MOST: f64 = 60.0;
+pub(super) const COLLECTOR: f64 = 60.0;
 const LATE: f64 = 8.0;
-/// Where causes are not told: no pass takes so large a part of a table; a user does who flushes it.
+/// Largest part of a table that a pass takes where causes are not told; deletes of more are a user's flush.
 const FLUSHED: f64 = 0.7;
 /// A pass within so many ticks of when it was due has come when it was; how far it moves when the next is due, and
 /// the time between two.
@@ -189,9 +189,9 @@ impl Passes {
         self.before = (self.begin, self.wait);
         let mut begin = now - 0.5 * seconds;
         if let Some(before) = self.begin
-            && begin - before < MOST + LATE
+            && begin - before < COLLECTOR + LATE
         {
-            let wait = (begin - before).clamp(1.0, MOST + LATE);
+            let wait = (begin - before).clamp(1.0, COLLECTOR + LATE);
             // Ticks are coarse: many passes tell better than one when the next is due.
             let known = self.wait.filter(|known| (wait - known).abs() < NEAR * seconds);
             if let Some(known) = known {
@@ -208,7 +208,7 @@ impl Passes {
     /// Whether what has ended was a pass: a few deletes long before one is due are none, and then nothing of it stays.
     fn is_pass(&mut self) -> bool {
         let (Some(begin), (Some(before), wait)) = (self.begin, self.before) else { return true };
-        let usual = wait.unwrap_or(MOST);
+        let usual = wait.unwrap_or(COLLECTOR);
         let is_pass = self.in_pass > SMALL * self.took || begin - before > EARLIEST * usual;
         if !is_pass {
             (self.begin, self.wait) = self.before;
@@ -248,7 +248,7 @@ impl Passes {
 
     /// Seconds from pass to pass.
     pub(super) fn interval(&self) -> f64 {
-        self.wait.unwrap_or(MOST)
+        self.wait.unwrap_or(COLLECTOR)
     }
 
     /// The part of what expires that waits for a pass; 0 where the level is no saw.

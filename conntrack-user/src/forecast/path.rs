@@ -24,13 +24,13 @@ pub(super) struct Path {
     pub(super) error: [f64; GRID.len()],
     /// Of it, entries that cannot be evicted.
     pub(super) assured: [f64; GRID.len()],
-    /// Of it, TCP entries.
+    /// TCP entries of `level`.
     pub(super) tcp: [f64; GRID.len()],
     /// All that will have come by then.
     pub(super) come: [f64; GRID.len()],
     /// What has expired waits for the collector; none where the level is no saw.
     pub(super) saw: Option<Saw>,
-    /// The same if what is taken for likely is not so; none where that makes no difference.
+    /// Path with a late pass of the collector and growing open connections; none where neither differs.
     pub(super) otherwise: Option<Box<Path>>,
 }
 

@@ -192,9 +192,9 @@ struct NetnsReads {
     weights: ByClass<f64>,
     /// Sum of 1/ratio of the established TCP entries.
     established: f64,
-    /// The same of TCP entries that last for more than [`LASTING_SECS`].
+    /// Sum of 1/ratio of TCP entries that last for more than [`LASTING_SECS`].
     lasting: f64,
-    /// Of all entries that have no second left, and of those that have one to two.
+    /// Sums of 1/ratio of entries without a whole second left, and of those with one left.
     expired: f64,
     expires_next: f64,
     reads: u32,

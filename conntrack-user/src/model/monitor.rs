@@ -29,7 +29,7 @@ use state::State;
 
 /// Reason for which an idle namespace has no forecast.
 pub const IDLE: &str = "nothing was counted in it lately";
-/// Fill from which on the kernel's count of dropped packets is believed to be of a full table.
+/// Fill from which on the kernel's count of dropped packets counts as that of a full table.
 const NEARLY_FULL: f64 = 0.9;
 
 /// Remembers each namespace from tick to tick.

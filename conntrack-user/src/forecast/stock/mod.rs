@@ -238,7 +238,7 @@ impl Stock {
         (level, slope)
     }
 
-    /// What is there of arrivals of one a second after so many seconds.
+    /// Entries alive after so many seconds of one arrival a second.
     fn stays_of(&self, kind: usize, seconds: f64) -> f64 {
         if self.keeps(kind, true) { seconds } else { self.laws[kind].stock(seconds) }
     }

@@ -2,7 +2,7 @@
 
 use super::{REPLIED, Span, Stock, UNREPLIED};
 use crate::{
-    forecast::{history::KINDS, law::COLLECTOR},
+    forecast::{history::KINDS, passes::COLLECTOR},
     model::class::Protocol,
 };
 
@@ -39,7 +39,7 @@ impl Stock {
         self.quiet.advance(deaths, self.history.alive(), seconds);
     }
 
-    /// What happened is not known.
+    /// Starts anew after a gap in the data.
     pub(in crate::forecast) fn wait_anew(&mut self) {
         self.quiet = Quiet::default();
     }

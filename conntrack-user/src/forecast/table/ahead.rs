@@ -4,9 +4,8 @@ use super::Table;
 use crate::forecast::{
     coming::Coming,
     growth::Known,
-    law::COLLECTOR,
     levels::Trend,
-    passes::Work,
+    passes::{COLLECTOR, Work},
     path::{GRID, Path, Point, Saw},
 };
 use crate::model::class::Protocol;
@@ -19,7 +18,7 @@ const OPEN_SPAN: usize = 1;
 const ABOUT: f64 = 2.0;
 /// Seconds for which a reading of live entries counts.
 const FRESH: f64 = 3.0;
-/// By how many times what live entries show may be off what their ages tell.
+/// Bounds of the unexpired entries that live ones show, by those that ages tell.
 const LEAST: f64 = 0.5;
 const MOST: f64 = 1.5;
 /// A rate that changes is taken to do so for this part of the time for which it has.
@@ -27,7 +26,7 @@ const LASTS: f64 = 0.5;
 /// How far a forecast of a change is off, as part of it, besides what chance does.
 const MODEL_ERROR: f64 = 0.08;
 
-/// What the queue expects: worked out once a snapshot, to be judged later and to be told now.
+/// Expectation of the queue, computed once a snapshot: it is judged later and told now.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) coming: Coming,
@@ -145,8 +144,8 @@ impl Table {
         path
     }
 
-    /// The queue if what it takes for likely is not so: the collector passes as late as it may, and open connections go on to
-    /// become more or less. None where neither makes a difference.
+    /// Path of the queue if the collector passes as late as it may and the number of open connections goes on to grow or shrink.
+    /// None where neither makes a difference.
     fn otherwise(&self, queue: &Path) -> Option<Path> {
         let late = queue.saw.and_then(|saw| self.late(&saw));
         let open = self.open_growth();

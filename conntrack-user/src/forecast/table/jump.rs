@@ -14,7 +14,7 @@ pub(super) const AROUND: [f64; 2] = [0.45, 0.5];
 /// Seconds in which a new rate of arrivals explains a jump.
 const NEW_RATE_SECS: f64 = 15.0;
 
-/// Why the time to full is another one than a tick before.
+/// Cause of a jump of the time to full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jump {
     /// The limit changed.
@@ -40,7 +40,7 @@ impl Jump {
     }
 }
 
-/// What was told at the tick before.
+/// Time to full that the outlook of the tick before told.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Told {
     /// Seconds on the source's clock.
@@ -69,7 +69,7 @@ impl Told {
 }
 
 impl Table {
-    /// Names why `median` is another one than that of the tick before; none where it is not, or nothing was told then.
+    /// Names the cause if `median` jumps from that of the tick before; none where it does not, or nothing was told then.
     pub(super) fn jump(&self, max: f64, median: Option<f64>, coming: &Coming) -> Option<Jump> {
         let told = self.told.filter(|told| told.is_far_from(median))?;
         Some(match () {

@@ -211,7 +211,7 @@ impl Future<'_> {
         (times, WITHIN.map(within))
     }
 
-    /// Reports whether the queue is believed after [`STEADY_SECS`], or the others predict the same level.
+    /// Reports whether the queue has most weight after [`STEADY_SECS`], or the others predict the same level.
     fn is_queue(&self) -> bool {
         let (laws, weights) = (self.laws_at(STEADY_SECS), self.belief.weights(STEADY_SECS));
         let mean: f64 = laws.iter().zip(weights).map(|(law, weight)| weight * law.mean).sum();

@@ -87,7 +87,7 @@ pub struct Table {
     /// Open TCP connections, by live entries.
     open: Growth,
     mixture: Mixture,
-    /// What was told of the time to full at the last snapshot; none where nothing was.
+    /// Time to full that was told at the last snapshot; none where nothing was.
     told: Option<Told>,
     outlook: Option<Outlook>,
 }

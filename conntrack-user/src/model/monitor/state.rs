@@ -41,7 +41,7 @@ pub(super) struct State {
     growth: Recent,
 }
 
-/// Nanoseconds over which growth is told.
+/// Nanoseconds over which growth is measured.
 const GROWTH_NS: u64 = 10_000_000_000;
 
 /// Ticks over which the lowest drift counts: longer than an entry is in flight, even when the task
