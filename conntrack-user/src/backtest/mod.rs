@@ -6,6 +6,8 @@ pub mod baselines;
 pub mod bounds;
 pub mod class;
 pub mod collector;
+#[cfg(test)]
+mod corpus_tests;
 mod draw;
 pub mod drawn;
 pub mod estimate;

@@ -44,7 +44,7 @@ pub(super) struct Prior {
 }
 
 impl Prior {
-    /// Deaths a second of an entry that is `age` seconds old.
+    /// Deaths a second of an entry that is `age` seconds old and not open.
     fn hazard(self, age: f64) -> f64 {
         let timeout = self.timeout.max(1.0);
         // Closed, reset, or taken out by a user.
@@ -55,9 +55,16 @@ impl Prior {
             (true, _) => early,
             (false, false) => late,
             // The longer it has gone on, the longer it will.
-            (false, true) if age < 2.0 * timeout => 4.0 / timeout * (1.0 - self.open),
-            (false, true) => (1.0 - self.open) / age,
+            (false, true) if age < 2.0 * timeout => 4.0 / timeout,
+            (false, true) => 1.0 / age,
         }
+    }
+
+    /// The same of all together, if of those that are not open `left` are still there: the others are open.
+    fn hazard_of_all(self, age: f64, left: f64) -> f64 {
+        let others = (1.0 - self.open) * left;
+        let all = self.open + others;
+        if all > 0.0 { self.hazard(age) * others / all } else { 0.0 }
     }
 
     /// Deaths a second of such as are open, of which the longer they have been the fewer close.
@@ -198,12 +205,15 @@ impl Law {
         // Deaths at younger ages by those that a law without any knowledge has: entries that have lived for long without one
         // are no such as die then. So long as the collector may just not have passed, they may have expired.
         let (mut died, mut supposed) = (1.0_f64, [1.0_f64; 2]);
+        // Part that is left, by the prior, of the entries that are not open.
+        let mut others = 1.0_f64;
         let collected = self.prior.timeout + COLLECTOR;
         for bin in 0..BINS {
             let (from, width) = (start(bin), start(bin + 1) - start(bin));
             let middle = from + 0.5 * width;
             let [lasts, stays] = supposed.map(|supposed| (died / supposed).min(1.0));
-            let mut prior = self.prior.hazard(middle);
+            let mut prior = self.prior.hazard_of_all(middle, others);
+            others *= (-self.prior.hazard(middle) * width).exp();
             supposed[0] += self.exposure[bin] / (middle + 1.0);
             supposed[1] += if middle > collected { self.exposure[bin] * prior } else { 0.0 };
             died += self.deaths[bin];

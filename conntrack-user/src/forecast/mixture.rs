@@ -17,8 +17,8 @@ pub(super) const QUEUE: usize = 0;
 pub(super) const GROWTH_SECS: [f64; 3] = [8.0, 30.0, 120.0];
 
 /// Weights before anything was judged: where all inserts were seen, and where nothing is known of the entries.
-const PRIOR: [f64; EXPERTS] = [0.94, 0.02, 0.01, 0.01, 0.01, 0.01];
-const PRIOR_IN_DOUBT: [f64; EXPERTS] = [0.28, 0.02, 0.14, 0.36, 0.1, 0.1];
+const PRIOR: [f64; EXPERTS] = [0.55, 0.41, 0.01, 0.01, 0.01, 0.01];
+const PRIOR_IN_DOUBT: [f64; EXPERTS] = [0.16, 0.14, 0.1, 0.44, 0.08, 0.08];
 /// Seconds ahead that are judged.
 pub(super) const HORIZONS: [f64; 3] = [10.0, 30.0, 60.0];
 /// Seconds in which a score fades to a third.
@@ -29,6 +29,14 @@ const APART_SECS: f64 = 0.95;
 const LAST: f64 = 60.0;
 /// Part of its horizon for which one prediction counts: predictions that overlap are not independent.
 const OVERLAP: f64 = 0.5;
+/// Least probability that a forecaster is taken to have given to a table that is full now.
+const LEAST_FULL: f64 = 1e-3;
+/// Part by which predictions count that were made before arrivals became others, by horizon.
+const BEFORE_CHANGE: [f64; HORIZONS.len()] = [1.0, 0.2, 0.2];
+/// Part of the scores that is kept when arrivals become others.
+const KEEPS_AT_CHANGE: f64 = 0.5;
+/// Changes of arrivals within so many seconds are one.
+const SAME_CHANGE_SECS: f64 = 3.0;
 /// Degrees of freedom of the law that scores: one surprise does not decide.
 const FREEDOM: f64 = 4.0;
 /// Entries and part of the level by which any prediction may be off.
@@ -53,6 +61,7 @@ pub(super) struct Normal {
 #[derive(Debug, Clone, Copy)]
 struct Due {
     at: f64,
+    made: f64,
     laws: [Normal; EXPERTS],
 }
 
@@ -65,12 +74,19 @@ pub(super) struct Mixture {
     scores: [[f64; EXPERTS]; HORIZONS.len()],
     judged: [Option<f64>; HORIZONS.len()],
     last: Option<f64>,
+    /// When arrivals last became others, as far as is known.
+    changed: f64,
 }
 
 impl Mixture {
-    /// Judges what was predicted for now. `limit`: no level is above it, whatever was predicted.
-    pub(super) fn judge(&mut self, now: f64, entries: f64, limit: Option<f64>) {
-        let most = limit.map_or(f64::INFINITY, |limit| limit.max(entries));
+    /// Judges what was predicted for now. `full`: the limit, where the table is full, so that more could not come. `changed`:
+    /// when arrivals became others: what was predicted before that says little of a forecaster.
+    pub(super) fn judge(&mut self, now: f64, entries: f64, full: Option<f64>, changed: f64) {
+        // The estimate of that moment moves a little from one tick to the next.
+        if changed > self.changed + SAME_CHANGE_SECS {
+            self.scores.iter_mut().flatten().for_each(|score| *score *= KEEPS_AT_CHANGE);
+        }
+        self.changed = changed.max(self.changed);
         for (at, due) in self.due.iter_mut().enumerate() {
             while let Some(was) = due.front().copied().filter(|was| was.at <= now) {
                 due.pop_front();
@@ -80,9 +96,10 @@ impl Mixture {
                 let passed = self.judged[at].map_or(APART_SECS, |before| (now - before).max(0.0));
                 self.judged[at] = Some(now);
                 let keep = (-passed / FADES_SECS[at]).exp();
-                let weight = (passed / (OVERLAP * HORIZONS[at])).min(1.0);
+                let part = if was.made < changed { BEFORE_CHANGE[at] } else { 1.0 };
+                let weight = part * (passed / (OVERLAP * HORIZONS[at])).min(1.0);
                 let floor = FLOOR + FLOOR_PART * entries;
-                let scores = was.laws.map(|law| score(law, entries, most, floor));
+                let scores = was.laws.map(|law| score(law, entries, full, floor));
                 let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 for (sum, score) in self.scores[at].iter_mut().zip(scores) {
                     *sum = (*sum * keep + weight * (score - best)).max(LEAST);
@@ -100,7 +117,7 @@ impl Mixture {
     pub(super) fn expect(&mut self, now: f64, laws: [[Normal; EXPERTS]; HORIZONS.len()]) {
         self.last = Some(now);
         for ((due, ahead), laws) in self.due.iter_mut().zip(HORIZONS).zip(laws) {
-            due.push_back(Due { at: now + ahead, laws });
+            due.push_back(Due { at: now + ahead, made: now, laws });
         }
     }
 
@@ -137,10 +154,14 @@ impl Belief {
     }
 }
 
-/// Log density of what came, by a law with heavy tails. Levels are cut at `most`: a prediction beyond it is right at it.
-fn score(law: Normal, entries: f64, most: f64, floor: f64) -> f64 {
+/// Log density of what came, by a law with heavy tails; of a full table the logarithm of the probability of that (Tobin 1958,
+/// doi 10.2307/1907382).
+fn score(law: Normal, entries: f64, full: Option<f64>, floor: f64) -> f64 {
     let scale = law.error.hypot(floor);
-    let off = (entries - law.mean.min(most)) / scale;
+    if let Some(limit) = full {
+        return normal((law.mean - limit) / scale).max(LEAST_FULL).ln();
+    }
+    let off = (entries - law.mean) / scale;
     -scale.ln() - 0.5 * (FREEDOM + 1.0) * (off * off / FREEDOM).ln_1p()
 }
 
@@ -184,7 +205,7 @@ mod tests {
         let mut mixture = Mixture::default();
         for second in 0..40 {
             let (now, level) = (f64::from(second), 3000.0 + 15.0 * f64::from(second));
-            mixture.judge(now, level, None);
+            mixture.judge(now, level, None, 0.0);
             mixture.expect(
                 now,
                 HORIZONS.map(|ahead| {

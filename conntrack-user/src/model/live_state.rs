@@ -192,6 +192,12 @@ struct NetnsReads {
     weights: ByClass<f64>,
     /// Sum of 1/ratio of the established TCP entries.
     established: f64,
+    /// Sum of 1/ratio of the answered TCP entries, and the same times the moment of their insert in ns.
+    answered: f64,
+    answered_inserted: f64,
+    /// Sums of 1/ratio of those that are older than their mean, and of the established ones among these.
+    old: f64,
+    old_established: f64,
     /// Sum of 1/ratio of TCP entries that last for more than [`LASTING_SECS`].
     lasting: f64,
     /// Sums of 1/ratio of entries without a whole second left, and of those with one left.
@@ -251,14 +257,18 @@ impl LiveState {
     /// Sums up what the reads say of each namespace.
     fn tell_apart(&mut self) {
         self.by_netns.clear();
-        for (cookie, (protocol, found, ratio)) in latest(self.reads.iter()).into_values() {
+        let latest = latest(self.reads.iter());
+        for (&(inserted_ns, _), &(cookie, (protocol, found, ratio))) in &latest {
             let Some(cookie) = cookie else { continue };
             let netns = self.by_netns.entry(cookie).or_default();
             let status = EntryStatus::of(Status(found.status));
             netns.weights[status as usize][protocol as usize] += 1.0 / ratio;
-            let state = (protocol == Protocol::Tcp).then(|| TcpState::of(found.tcp_state));
-            if state == Some(TcpState::Established) {
+            if is_established(protocol, found) {
                 netns.established += 1.0 / ratio;
+            }
+            if is_answered(protocol, found) {
+                netns.answered += 1.0 / ratio;
+                netns.answered_inserted += inserted_ns as f64 / ratio;
             }
             if protocol == Protocol::Tcp && found.timeout_seconds > LASTING_SECS {
                 netns.lasting += 1.0 / ratio;
@@ -269,6 +279,17 @@ impl LiveState {
                 _ => (),
             }
             netns.reads += 1;
+        }
+        for (&(inserted_ns, _), &(cookie, (protocol, found, ratio))) in &latest {
+            let Some(netns) = cookie.and_then(|cookie| self.by_netns.get_mut(&cookie)) else {
+                continue;
+            };
+            let is_old = inserted_ns as f64 * netns.answered <= netns.answered_inserted;
+            if is_answered(protocol, found) && is_old {
+                netns.old += 1.0 / ratio;
+                netns.old_established +=
+                    if is_established(protocol, found) { 1.0 / ratio } else { 0.0 };
+            }
         }
     }
 
@@ -289,6 +310,7 @@ impl LiveState {
         Some(Live {
             entries,
             established: netns.established * each,
+            old_established: (netns.old > 0.0).then(|| netns.old_established / netns.old),
             lasting: netns.lasting * each,
             expired: expired * each,
             reads: netns.reads,
@@ -338,6 +360,14 @@ fn latest<'a>(reads: impl Iterator<Item = &'a Read>) -> Latest {
         };
     }
     latest
+}
+
+fn is_established(protocol: Protocol, found: Found) -> bool {
+    protocol == Protocol::Tcp && TcpState::of(found.tcp_state) == TcpState::Established
+}
+
+fn is_answered(protocol: Protocol, found: Found) -> bool {
+    protocol == Protocol::Tcp && EntryStatus::of(Status(found.status)) != EntryStatus::Unreplied
 }
 
 /// None if there are no reads.

@@ -153,3 +153,23 @@ fn what_was_read_of_a_namespace_speaks_for_its_flows() {
     assert_eq!(live.of_netns(6, &flows, read_ns), None, "too few");
     assert_eq!(live.of_netns(7, &flows, long), None, "too long ago");
 }
+
+#[test]
+fn of_short_connections_the_old_ones_are_closed() {
+    // Each was open for the first half of the time that the table has been watched.
+    const FLOWS: u64 = 200;
+    let mut flows = flows(FLOWS, 1, EVERY_FLOW);
+    let mut live = LiveState::default();
+    let [established, time_wait] = [3, 7];
+    let rereads = flows.choose(FLOWS as usize, 1).into_iter().map(|choice| {
+        let is_young = choice.inserted_ns >= FLOWS / 2 * 1000;
+        let tcp_state = if is_young { established } else { time_wait };
+        let status = IPS_SEEN_REPLY | IPS_ASSURED;
+        let found = Some(Found { status, tcp_state, timeout_seconds: 60 });
+        Reread { entry: choice.entry, inserted_ns: choice.inserted_ns, found }
+    });
+    let batch = Batch { time_ns: SECOND, cost_ns: None, rereads: rereads.collect() };
+    live.observe(&batch, &mut flows);
+    let netns = live.of_netns(FlowEvent::example(0, 6).netns_cookie, &flows, SECOND).unwrap();
+    assert_eq!((netns.established, netns.old_established), (FLOWS as f64 / 2.0, Some(0.0)));
+}

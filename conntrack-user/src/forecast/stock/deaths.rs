@@ -39,13 +39,15 @@ struct Told {
 
 impl Stock {
     /// Takes in what has died, by kind, in the `seconds` before `now`; returns how many of them were not here.
-    /// `ended`: how old those were whose insert was seen; without it all ages are supposed.
+    /// `ended`: how old those were whose insert was seen; without it all ages are supposed. `may_flush`: some may have been
+    /// deleted by a user.
     pub(in crate::forecast) fn die(
         &mut self,
         deaths: [f64; KINDS],
         now: f64,
         seconds: f64,
         is_learning: bool,
+        may_flush: bool,
         ended: Option<&[Ended]>,
         collection: &Collection,
     ) -> f64 {
@@ -60,7 +62,7 @@ impl Stock {
                 + 0.03 * there;
             // Where ages are told, more than were expected are news of the law, unless it is a good part of all.
             let most = if ended.is_some() { flush.max(FLUSHED * there) } else { flush };
-            let is_learning = is_learning && all <= most;
+            let is_learning = is_learning && (all <= most || !may_flush);
             let is_saw = collection.last.is_some();
             let left = if let Some(ended) = ended {
                 let told = self.hear(kind, ended, now, seconds, is_learning, collection);

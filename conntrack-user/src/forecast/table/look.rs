@@ -138,7 +138,7 @@ impl Table {
     }
 
     /// Evictions keep a full table a little below its limit.
-    fn is_full(&self, now: f64, max: f64) -> bool {
+    pub(super) fn is_full(&self, now: f64, max: f64) -> bool {
         let least = match self.counted > 0.0 {
             true if self.is_evicting => EVICTS * max,
             true => max,

@@ -123,13 +123,16 @@ impl Forecaster for Table {
                 self.levels.push(now, entries);
             }
             self.calibration.judge(now, entries, self.max());
-            self.mixture.judge(now, entries, self.max());
             self.growth.push(now, entries);
         }
         let judges = self.counted > 3.0 && self.calibration.is_due(now);
         let is_known = self.counted > 1.0 || snapshot.change.is_none();
         let predicts = is_known && self.mixture.is_due(now);
         let queue = Queue::of(self);
+        if let Some(entries) = entries {
+            let full = self.max().filter(|max| self.is_full(entries, *max));
+            self.mixture.judge(now, entries, full, now - queue.coming.changed());
+        }
         if judges || predicts {
             self.predict(&queue, judges, predicts);
         }
@@ -198,6 +201,7 @@ impl Table {
                 now,
                 seconds,
                 !is_evicting,
+                change.removed.is_none(),
                 snapshot.ended.as_deref().filter(|_| !is_evicting),
                 &collection,
             );
@@ -282,7 +286,8 @@ impl Table {
         if let Some(stock) = &mut self.stocks[Protocol::Tcp as usize] {
             let answered: f64 = of_protocol(Protocol::Tcp as usize)[1..].iter().sum();
             if answered > 0.0 {
-                stock.see_open(live.established / answered, seconds);
+                let open = live.old_established.unwrap_or(live.established / answered);
+                stock.see_open(open, seconds);
                 let reads = f64::from(live.reads) * answered / all;
                 stock.see_lasting(reads >= ENOUGH && live.lasting >= ALL_LAST * answered);
             }

@@ -189,6 +189,7 @@ fn any_snapshot(random: &mut SplitMix64, before_ns: u64) -> Snapshot {
     let live = Live {
         entries: [(); 4].map(|()| [(); PROTOCOLS].map(|()| number(size) as f64)),
         established: number(size) as f64,
+        old_established: Some(number(size) as f64),
         lasting: number(size) as f64,
         expired: number(size) as f64,
         reads: number(1280) as u32,
