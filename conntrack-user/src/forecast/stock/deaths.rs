@@ -71,12 +71,14 @@ impl Stock {
                 self.untold[kind] += all - told.number;
                 let of_old = self.untold[kind].clamp(0.0, all);
                 self.untold[kind] -= of_old;
+                self.see_old_gone(kind, of_old);
                 if is_learning && is_saw == collection.passes {
                     keep_pace(&mut self.old_pace[kind], of_old, old, seconds);
                 }
                 let left = self.die_supposed(kind, of_old, |span| !span.is_counted);
                 left + self.die_told(kind, all - of_old, &told, counted)
             } else {
+                self.see_old_gone(kind, all);
                 let turned = if self.share.is_known { 0.0 } else { self.turn(kind, all, expected) };
                 if is_learning && is_saw == collection.passes {
                     keep_pace(&mut self.pace[kind], all - turned, expected, seconds);

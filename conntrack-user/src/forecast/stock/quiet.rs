@@ -14,6 +14,8 @@ const FRESH: f64 = 5.0;
 pub(super) struct Quiet {
     /// Seconds since the last delete, or since there are any.
     seconds: [f64; KINDS],
+    /// Entries from before were deleted since they were supposed to be of this kind.
+    has_old_gone: [bool; KINDS],
     /// Seconds left in which live entries count as such that the kernel keeps for longer than any forecast looks.
     lasts: f64,
 }
@@ -41,7 +43,12 @@ impl Stock {
 
     /// Starts anew after a gap in the data.
     pub(in crate::forecast) fn wait_anew(&mut self) {
-        self.quiet = Quiet::default();
+        self.quiet = Quiet { has_old_gone: self.quiet.has_old_gone, ..Quiet::default() };
+    }
+
+    /// Takes in how many of the entries from before were deleted.
+    pub(super) fn see_old_gone(&mut self, kind: usize, deaths: f64) {
+        self.quiet.has_old_gone[kind] |= deaths >= 1.0;
     }
 
     /// Live entries show whether the kernel keeps all answered ones for longer than any forecast looks.
@@ -49,12 +56,14 @@ impl Stock {
         self.quiet.lasts = if all_last { FRESH } else { 0.0 };
     }
 
-    /// Reports whether entries of a kind are known not to expire: none was deleted for longer than the time-out and the
-    /// collector take together; or, of those whose insert was counted, live ones have their time left.
+    /// Reports whether entries of a kind count as such that do not expire: none was deleted for longer than the time-out and the
+    /// collector take together; of those whose insert was counted, live ones have their time left; of those from before, none
+    /// was deleted yet.
     pub(in crate::forecast) fn keeps(&self, kind: usize, is_counted: bool) -> bool {
         let is_tcp = kind == REPLIED && self.protocol == Protocol::Tcp;
         let lasts = is_counted && is_tcp && self.quiet.lasts > 0.0;
-        lasts || self.quiet.seconds[kind] > COLLECTOR + self.laws[kind].timeout()
+        let is_unknown = !is_counted && !self.quiet.has_old_gone[kind];
+        lasts || is_unknown || self.quiet.seconds[kind] > COLLECTOR + self.laws[kind].timeout()
     }
 
     /// Entries that may expire.

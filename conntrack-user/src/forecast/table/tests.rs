@@ -322,3 +322,39 @@ fn cost() {
     let observe = begin.elapsed() / 2000;
     println!("outlook {look:?}, observe {observe:?}");
 }
+
+/// Of 1,960 entries from before nothing is known; none is deleted, and 3 a second come that are held.
+#[test]
+fn entries_from_before_of_which_none_is_deleted_stay() {
+    const MAX: u32 = 2250;
+    let mut forecaster = Table::default();
+    for second in 0..60 {
+        let came = 3 * second;
+        let mut entries = ByClass::default();
+        entries[EntryStatus::Assured as usize][Protocol::Tcp as usize] = came as f64;
+        let held = came as f64;
+        let live = Live {
+            entries,
+            established: held,
+            lasting: held,
+            reads: came as u32,
+            ..Live::default()
+        };
+        let change = Change { inserts: [3, 0, 0, 0], removed: Some(0), ..Change::default() };
+        forecaster.observe(&Snapshot {
+            time_ns: second * 1_000_000_000,
+            entries: Some(1960 + came),
+            limit: Limit::Entries(MAX),
+            change: (second > 0).then_some(change),
+            live: (came >= 16).then_some(live),
+            ended: Some(vec![]),
+            timeouts: Timeouts::default(),
+        });
+        if second >= 10 {
+            let left = (f64::from(MAX) - 1960.0 - came as f64) / 3.0;
+            let median = forecaster.outlook().seconds_to_full.and_then(|full| full.median);
+            let off = (median.unwrap_or(f64::INFINITY) - left).abs();
+            assert!(off <= 0.25 * left, "{second} s: {median:?} of {left}");
+        }
+    }
+}
