@@ -132,6 +132,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Entries a second.
+    pub(super) const fn slope(&self) -> f64 {
+        self.measured.slope
+    }
+
     /// Level after so many seconds if it goes on.
     pub(super) fn after(&self, ahead: f64) -> Normal {
         let Measured { slope, seconds } = self.measured;

@@ -31,10 +31,10 @@ const LAST: f64 = 60.0;
 const OVERLAP: f64 = 0.5;
 /// Least probability that a forecaster is taken to have given to a table that is full now.
 const LEAST_FULL: f64 = 1e-3;
-/// Part by which predictions count that were made before arrivals became others, by horizon.
-const BEFORE_CHANGE: [f64; HORIZONS.len()] = [1.0, 0.2, 0.2];
+/// Part by which predictions count that were made before arrivals became others.
+const BEFORE_CHANGE: f64 = 0.05;
 /// Part of the scores that is kept when arrivals become others.
-const KEEPS_AT_CHANGE: f64 = 0.5;
+const KEEPS_AT_CHANGE: f64 = 0.3;
 /// Changes of arrivals within so many seconds are one.
 const SAME_CHANGE_SECS: f64 = 3.0;
 /// Degrees of freedom of the law that scores: one surprise does not decide.
@@ -96,7 +96,7 @@ impl Mixture {
                 let passed = self.judged[at].map_or(APART_SECS, |before| (now - before).max(0.0));
                 self.judged[at] = Some(now);
                 let keep = (-passed / FADES_SECS[at]).exp();
-                let part = if was.made < changed { BEFORE_CHANGE[at] } else { 1.0 };
+                let part = if was.made < changed { BEFORE_CHANGE } else { 1.0 };
                 let weight = part * (passed / (OVERLAP * HORIZONS[at])).min(1.0);
                 let floor = FLOOR + FLOOR_PART * entries;
                 let scores = was.laws.map(|law| score(law, entries, full, floor));

@@ -5,6 +5,7 @@ use crate::forecast::{
     coming::Coming,
     growth::Known,
     levels::Trend,
+    mixture::GROWTH_SECS,
     passes::{COLLECTOR, Work},
     path::{GRID, Path, Point, Saw},
 };
@@ -12,8 +13,9 @@ use crate::model::class::Protocol;
 
 /// Part of the entries below which open connections do not matter.
 const FEW: f64 = 0.02;
-/// Place of the span, among those of growth, over which open connections are looked at.
-const OPEN_SPAN: usize = 1;
+/// Places of the spans, among those of growth, over which open connections are looked at. The short one counts where arrivals
+/// have changed within the long one and it shows more growth.
+const OPEN_SPANS: [usize; 2] = [0, 1];
 /// Seconds by which the next pass is not known better.
 const ABOUT: f64 = 2.0;
 /// Seconds for which a reading of live entries counts.
@@ -50,7 +52,7 @@ impl Table {
         if let Some(trend) = self.trend(coming) {
             self.follow(&mut path, &trend);
         }
-        path.otherwise = self.otherwise(&path).map(Box::new);
+        path.otherwise = self.otherwise(&path, coming).map(Box::new);
         path
     }
 
@@ -146,9 +148,9 @@ impl Table {
 
     /// Path of the queue if the collector passes as late as it may and the number of open connections goes on to grow or shrink.
     /// None where neither makes a difference.
-    fn otherwise(&self, queue: &Path) -> Option<Path> {
+    fn otherwise(&self, queue: &Path, coming: &Coming) -> Option<Path> {
         let late = queue.saw.and_then(|saw| self.late(&saw));
-        let open = self.open_growth();
+        let open = self.open_growth(coming);
         if late.is_none() && open.is_none() {
             return None;
         }
@@ -175,9 +177,14 @@ impl Table {
     }
 
     /// Number of open connections, and how it grows; none where that is not known, or they are few.
-    fn open_growth(&self) -> Option<(f64, Known)> {
+    fn open_growth(&self, coming: &Coming) -> Option<(f64, Known)> {
         let open = self.open.last().filter(|open| *open >= FEW * self.entries.unwrap_or(0.0))?;
-        Some((open, self.open.project(self.now, open).known(OPEN_SPAN)?))
+        let [short, long] = OPEN_SPANS;
+        let projection = self.open.project(self.now, open);
+        let slow = projection.known(long)?;
+        let fast = projection.known(short).filter(|fast| fast.slope() > slow.slope());
+        let is_new = coming.changed() < GROWTH_SECS[long];
+        Some((open, fast.filter(|_| is_new).unwrap_or(slow)))
     }
 
     /// Part of the entries that has expired, by live ones that were read within the last seconds.
