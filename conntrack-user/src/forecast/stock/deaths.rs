@@ -28,6 +28,17 @@ fn keep_pace(pace: &mut f64, deaths: f64, expected: f64, seconds: f64) {
     *pace = (*pace * ratio.powf(weight)).clamp(0.4, 2.5);
 }
 
+/// Deaths from which laws are learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::forecast) enum Learns {
+    /// None: entries are evicted.
+    Nothing,
+    /// As many as are no flush by a user.
+    NoFlush,
+    /// All: those deleted by a user are not among them.
+    All,
+}
+
 /// Entries whose end is told of.
 #[derive(Debug, Clone, Copy, Default)]
 struct Told {
@@ -39,15 +50,13 @@ struct Told {
 
 impl Stock {
     /// Takes in what has died, by kind, in the `seconds` before `now`; returns how many of them were not here.
-    /// `ended`: how old those were whose insert was seen; without it all ages are supposed. `may_flush`: some may have been
-    /// deleted by a user.
+    /// `ended`: how old those were whose insert was seen; without it all ages are supposed.
     pub(in crate::forecast) fn die(
         &mut self,
         deaths: [f64; KINDS],
         now: f64,
         seconds: f64,
-        is_learning: bool,
-        may_flush: bool,
+        learns: Learns,
         ended: Option<&[Ended]>,
         collection: &Collection,
     ) -> f64 {
@@ -62,7 +71,11 @@ impl Stock {
                 + 0.03 * there;
             // Where ages are told, more than were expected are news of the law, unless it is a good part of all.
             let most = if ended.is_some() { flush.max(FLUSHED * there) } else { flush };
-            let is_learning = is_learning && (all <= most || !may_flush);
+            let is_learning = match learns {
+                Learns::Nothing => false,
+                Learns::NoFlush => all <= most,
+                Learns::All => true,
+            };
             let is_saw = collection.last.is_some();
             let left = if let Some(ended) = ended {
                 let told = self.hear(kind, ended, now, seconds, is_learning, collection);
@@ -96,7 +109,7 @@ impl Stock {
             missing -= self.die_alike(kind, missing);
         }
         if collection.last.is_none() || collection.has_passed.is_some() {
-            self.look_back(now, ended.is_some(), is_learning, collection);
+            self.look_back(now, ended.is_some(), learns != Learns::Nothing, collection);
         }
         missing
     }

@@ -6,6 +6,7 @@ mod quiet;
 mod share;
 
 pub(super) use collection::Collection;
+pub(super) use deaths::Learns;
 
 use self::{quiet::Quiet, share::Share};
 use super::{

@@ -26,7 +26,7 @@ use super::{
     path,
     season::Season,
     snapshot::{ByClass, Live, Snapshot, Timeouts},
-    stock::{Collection, Stock},
+    stock::{Collection, Learns, Stock},
 };
 use crate::model::{
     class::{PROTOCOLS, Protocol},
@@ -183,6 +183,11 @@ impl Table {
         let work = self.passes.observe(now, seconds, [came, gone], before);
         let collection = self.collection(work);
         self.rest_lived += self.rest * seconds;
+        let learns = match change.removed {
+            _ if is_evicting => Learns::Nothing,
+            None => Learns::NoFlush,
+            Some(_) => Learns::All,
+        };
         for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
             let inserts = change.inserts[index] as f64;
             let by_status = change.deletes.map(|of| of[index] as f64);
@@ -200,8 +205,7 @@ impl Table {
                 deaths,
                 now,
                 seconds,
-                !is_evicting,
-                change.removed.is_none(),
+                learns,
                 snapshot.ended.as_deref().filter(|_| !is_evicting),
                 &collection,
             );
