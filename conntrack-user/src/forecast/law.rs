@@ -60,7 +60,7 @@ impl Prior {
         }
     }
 
-    /// The same of all together, if of those that are not open `left` are still there: the others are open.
+    /// Hazard of open and other entries together, deaths a second. `left`: part of the others that is alive, 0 to 1.
     fn hazard_of_all(self, age: f64, left: f64) -> f64 {
         let others = (1.0 - self.open) * left;
         let all = self.open + others;
@@ -205,7 +205,7 @@ impl Law {
         // Deaths at younger ages by those that a law without any knowledge has: entries that have lived for long without one
         // are no such as die then. So long as the collector may just not have passed, they may have expired.
         let (mut died, mut supposed) = (1.0_f64, [1.0_f64; 2]);
-        // Part that is left, by the prior, of the entries that are not open.
+        // Part of the entries without an open connection that is alive by the prior.
         let mut others = 1.0_f64;
         let collected = self.prior.timeout + COLLECTOR;
         for bin in 0..BINS {

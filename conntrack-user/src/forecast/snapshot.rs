@@ -75,8 +75,8 @@ pub struct Live {
     /// TCP entries among them in the state ESTABLISHED: open connections, which the kernel keeps for
     /// [`Timeouts::tcp_established`] after their last packet.
     pub established: f64,
-    /// Part of the answered TCP entries that are older than their mean which is in ESTABLISHED, 0 to 1: of short connections
-    /// the young ones are open as well. None where that is not known.
+    /// Part in ESTABLISHED of the answered TCP entries that are older than the mean, 0 to 1; none where it is not known. Short
+    /// connections are open while they are young.
     pub old_established: Option<f64>,
     /// TCP entries among them that have more than an hour left until they expire.
     pub lasting: f64,

@@ -195,7 +195,7 @@ struct NetnsReads {
     /// Sum of 1/ratio of the answered TCP entries, and the same times the moment of their insert in ns.
     answered: f64,
     answered_inserted: f64,
-    /// Sums of 1/ratio of those that are older than their mean, and of the established ones among these.
+    /// Sums of 1/ratio of the answered TCP entries that are older than the mean, and of the established ones among them.
     old: f64,
     old_established: f64,
     /// Sum of 1/ratio of TCP entries that last for more than [`LASTING_SECS`].

@@ -28,14 +28,14 @@ fn keep_pace(pace: &mut f64, deaths: f64, expected: f64, seconds: f64) {
     *pace = (*pace * ratio.powf(weight)).clamp(0.4, 2.5);
 }
 
-/// Deaths from which laws are learnt.
+/// Deaths that enter the laws of lifetimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::forecast) enum Learns {
-    /// None: entries are evicted.
+    /// No deaths: evictions say nothing of lifetimes.
     Nothing,
-    /// As many as are no flush by a user.
+    /// Deaths below the number that a user's flush has: causes are not counted.
     NoFlush,
-    /// All: those deleted by a user are not among them.
+    /// All deaths: causes are counted, and deletes by a user are left out.
     All,
 }
 

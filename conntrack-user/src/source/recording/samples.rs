@@ -118,6 +118,7 @@ pub(crate) fn item(purpose: Use, reading: Reading) -> Item {
 pub(crate) fn tuple(source: &str, port: u16) -> Tuple {
     let destination = if source.contains(':') { "2001:db8::53" } else { "10.96.0.10" };
     Tuple {
+        // Compiled for tests only, which give addresses as literals.
         source: source.parse().expect("an address in a test"),
         destination: destination.parse().expect("an address"),
         source_port: port,
