@@ -35,8 +35,9 @@ const LEAST_FULL: f64 = 1e-3;
 const BEFORE_CHANGE: f64 = 0.05;
 /// Part of the scores that is kept when arrivals become others.
 const KEEPS_AT_CHANGE: f64 = 0.3;
-/// Changes of arrivals within so many seconds are one.
+/// Difference in seconds, and as part of the time since, below which two estimates of a change of arrivals mean the same one.
 const SAME_CHANGE_SECS: f64 = 3.0;
+const SAME_CHANGE_PART: f64 = 0.25;
 /// Degrees of freedom of the law that scores: one surprise does not decide.
 const FREEDOM: f64 = 4.0;
 /// Entries and part of the level by which any prediction may be off.
@@ -82,8 +83,9 @@ impl Mixture {
     /// Judges what was predicted for now. `full`: the limit, where the table is full, so that more could not come. `changed`:
     /// when arrivals became others: what was predicted before that says little of a forecaster.
     pub(super) fn judge(&mut self, now: f64, entries: f64, full: Option<f64>, changed: f64) {
-        // The estimate of that moment moves a little from one tick to the next.
-        if changed > self.changed + SAME_CHANGE_SECS {
+        // The estimate of that moment moves from one tick to the next, and the more the longer ago it is.
+        let same = SAME_CHANGE_SECS + SAME_CHANGE_PART * (now - changed).max(0.0);
+        if changed > self.changed + same {
             self.scores.iter_mut().flatten().for_each(|score| *score *= KEEPS_AT_CHANGE);
         }
         self.changed = changed.max(self.changed);
@@ -219,6 +221,17 @@ mod tests {
         assert!(
             mixture.belief(0.0).weights(3600.0)[QUEUE] > mixture.belief(0.0).weights(60.0)[QUEUE]
         );
+    }
+
+    #[test]
+    fn only_a_new_change_of_arrivals_takes_from_scores() {
+        let mut mixture = Mixture { changed: 60.0, ..Mixture::default() };
+        mixture.scores[0][0] = -10.0;
+        // The estimate of a change 140 s ago moves by 8 s.
+        mixture.judge(200.0, 0.0, None, 68.0);
+        assert_eq!(mixture.scores[0][0], -10.0);
+        mixture.judge(201.0, 0.0, None, 195.0);
+        assert_eq!(mixture.scores[0][0], -10.0 * KEEPS_AT_CHANGE);
     }
 
     #[test]
