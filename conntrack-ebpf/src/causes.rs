@@ -5,7 +5,6 @@
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::bpf_jiffies64,
     macros::map,
     maps::{Array, LruHashMap},
 };
@@ -14,6 +13,7 @@ use conntrack_ebpf::{CAUSE_EARLY_DROP, CAUSE_KERNEL, CAUSE_NETNS_EXIT, CAUSE_USE
 use crate::{
     config,
     kernel::{Ptr, Read},
+    lately,
 };
 
 /// Stacks on which `early_drop` runs, with 1 where it has evicted something. At most as many as there
@@ -34,41 +34,20 @@ struct Announced {
     cause: u64,
 }
 
-/// When something was last written into either, in jiffies. As long as that is long ago, a delete
-/// costs one look at it.
+/// Time of the last write into either map: see [`mod@lately`].
 #[map]
 static LAST: Array<u64> = Array::with_max_entries(1, 0);
-
-/// Jiffies after which nothing that was noted can still be going on; 10 s at the highest HZ.
-const LONGEST: u64 = 10_000;
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper takes no argument.
-    unsafe { bpf_jiffies64() }
-}
-
-#[inline(always)]
-fn note_time() {
-    if let Some(last) = LAST.get_ptr_mut(0) {
-        // SAFETY: a map value; one aligned store.
-        unsafe { last.write_volatile(now()) };
-    }
-}
 
 /// Whether something was noted lately.
 #[inline(always)]
 pub(crate) fn lately() -> bool {
-    match LAST.get(0) {
-        Some(last) => *last != 0 && now().wrapping_sub(*last) < LONGEST,
-        None => false,
-    }
+    lately::is_lately(&LAST)
 }
 
 /// `early_drop` begins on `stack`.
 #[inline(always)]
 pub(crate) fn begin_early_drop(stack: u64) {
-    note_time();
+    lately::note(&LAST);
     let _ = EVICTING.insert(stack, 0, BPF_ANY.into());
 }
 
@@ -96,7 +75,7 @@ pub(crate) fn is_first_eviction(stack: u64) -> bool {
 #[inline(always)]
 pub(crate) fn announce(stack: u64, ct: u64, cause: u8) {
     if cause != CAUSE_KERNEL {
-        note_time();
+        lately::note(&LAST);
         let announced = Announced { ct, cause: cause.into() };
         let _ = ANNOUNCED.insert(stack, announced, BPF_ANY.into());
     } else if lately() {
@@ -142,5 +121,5 @@ fn noted(stack: u64, ct: u64) -> u8 {
 /// jiffies.
 #[inline(always)]
 fn is_expired(timeout: u32) -> bool {
-    (timeout.wrapping_sub(now() as u32) as i32) <= 0
+    (timeout.wrapping_sub(lately::now() as u32) as i32) <= 0
 }

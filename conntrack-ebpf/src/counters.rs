@@ -44,6 +44,18 @@ macro_rules! add_atomic {
 }
 pub(crate) use add_atomic;
 
+/// Adds one to a counter that the copies of a program share, where it has some.
+macro_rules! add_shared {
+    ($handle:expr, $($field:tt)+) => {
+        if $crate::config::is_shared() == 0 {
+            $crate::counters::add!($handle, $($field)+)
+        } else {
+            $crate::counters::add_atomic!($handle, $($field)+)
+        }
+    };
+}
+pub(crate) use add_shared;
+
 /// `lock *(u64 *)counter += 1`, which every kernel has; the language offers no atomic addition on
 /// this target.
 #[inline(always)]

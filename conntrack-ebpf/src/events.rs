@@ -118,7 +118,7 @@ fn submit(ring: &RingBuf, record: RingBufEntry<FlowEvent>) {
 /// Sends the entry `ct` as a victim of the kind `kind`, unless there was one in this jiffy.
 #[inline(always)]
 pub(crate) fn send_victim<R: Read>(cpu: *mut Cpu, ct: Ptr, netns_cookie: u64, kind: u8, cause: u8) {
-    if !is_first_of_jiffy(cpu) {
+    if config::victims() == 0 || !is_first_of_jiffy(cpu) {
         return;
     }
     if let Some(mut entry) = VICTIMS.reserve::<FlowEvent>(0) {
@@ -136,7 +136,7 @@ pub(crate) fn send_refused<R: Read>(
     zone: u16,
     netns_cookie: u64,
 ) {
-    if !is_first_of_jiffy(cpu) {
+    if config::victims() == 0 || !is_first_of_jiffy(cpu) {
         return;
     }
     let Some(mut entry) = VICTIMS.reserve::<FlowEvent>(0) else {

@@ -43,11 +43,13 @@ pub struct FakeEntry {
     pub status: u64,
     /// `nf_conn.ct_net.net`, as a number
     pub net: u64,
+    /// `nf_conn.tuplehash[1].hnnode.pprev`
+    pub reply_pprev: u64,
     /// `nf_conn.timeout`
     pub timeout: u32,
     /// `nf_conn.zone.id`
     pub zone: u16,
-    unused_too: [u8; 74],
+    unused_too: [u8; 66],
 }
 
 const _: () = assert!(size_of::<FakeEntry>() == 240);
@@ -58,6 +60,7 @@ pub fn layout() -> Config {
     Config {
         nf_conn_original: offset_of!(FakeEntry, original) as u32,
         nf_conn_reply: offset_of!(FakeEntry, reply) as u32,
+        nf_conn_reply_pprev: offset_of!(FakeEntry, reply_pprev) as u32,
         nf_conn_status: offset_of!(FakeEntry, status) as u32,
         nf_conn_timeout: offset_of!(FakeEntry, timeout) as u32,
         nf_conn_net: offset_of!(FakeEntry, net) as u32,

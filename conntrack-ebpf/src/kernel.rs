@@ -130,6 +130,14 @@ pub(crate) fn net<R: Read>(ct: Ptr) -> Ptr {
     R::value::<u64>(ct, config::nf_conn_net()) as Ptr
 }
 
+/// Reports whether the entry `ct` was ever in the hash. `pprev` of the reply's node is a 32-bit hash until then
+/// (`__nf_conntrack_alloc`), and afterwards an address or `LIST_POISON2` (`hlist_nulls_del_rcu`). The confirmed bit does not
+/// tell: ctnetlink sets it before hashing. Nor does the original's node: before 5.19 the list of unconfirmed entries uses it.
+#[inline(always)]
+pub(crate) fn was_hashed<R: Read>(ct: Ptr) -> bool {
+    R::value::<u64>(ct, config::nf_conn_reply_pprev()) > u64::from(u32::MAX)
+}
+
 /// `nf_ct_zone(ct)->id`
 #[inline(always)]
 pub(crate) fn zone<R: Read>(ct: Ptr) -> u16 {
@@ -142,8 +150,16 @@ pub(crate) fn zone<R: Read>(ct: Ptr) -> u16 {
 /// `nf_ct_get(skb)`, and what of a packet that has none is 0.
 #[inline(always)]
 pub(crate) fn entry<R: Read>(skb: Ptr) -> Ptr {
-    // The lowest bits say how the packet relates to the entry (`NFCT_INFOMASK`).
-    (R::value::<u64>(skb, config::skb_nfct()) & !7) as Ptr
+    entry_and_info::<R>(skb).0
+}
+
+/// `nf_ct_get(skb, &ctinfo)`: the entry, and how the packet relates to it.
+#[inline(always)]
+pub(crate) fn entry_and_info<R: Read>(skb: Ptr) -> (Ptr, u64) {
+    /// `NFCT_INFOMASK`
+    const INFO: u64 = 7;
+    let both = R::value::<u64>(skb, config::skb_nfct());
+    ((both & !INFO) as Ptr, both & INFO)
 }
 
 /// `nf_ct_protonum(ct)` as the index of its counters.
@@ -162,10 +178,24 @@ pub(crate) fn protocol<R: Read>(ct: Ptr) -> usize {
 /// one when its memory is an entry's again, unless that has the same tuple.
 #[inline(always)]
 pub(crate) fn hash<R: Read>(ct: Ptr, entry: u64, netns_cookie: u64) -> u32 {
-    FlowHash::new(config::sample_seed())
-        .with(entry ^ netns_cookie)
-        .with_tuple(R::tuple_words(ct, config::nf_conn_original()))
-        .finish()
+    hash_of(R::tuple_words(ct, config::nf_conn_original()), entry, netns_cookie)
+}
+
+/// Hash of an entry by the words of its original tuple.
+#[inline(always)]
+pub(crate) fn hash_of(words: [u64; 5], entry: u64, netns_cookie: u64) -> u32 {
+    FlowHash::new(config::sample_seed()).with(entry ^ netns_cookie).with_tuple(words).finish()
+}
+
+/// The tuple that lies `offset` bytes behind `ct`.
+#[inline(always)]
+pub(crate) fn tuple(ct: Ptr, offset: u32) -> Tuple {
+    let mut tuple = MaybeUninit::<Tuple>::uninit();
+    // SAFETY: `tuple` writes every byte of it, and any bytes are a tuple.
+    unsafe {
+        Probed::tuple(ct, offset, tuple.as_mut_ptr());
+        tuple.assume_init()
+    }
 }
 
 /// `ct->status` as the index of its counters.

@@ -6,14 +6,17 @@
 
 #![no_std]
 
-use core::mem::{offset_of, size_of};
+use core::mem::size_of;
 
 #[cfg(feature = "bench")]
 #[path = "fake.rs"]
 pub mod bench;
+mod flow;
+
+pub use flow::*;
 
 #[cfg(not(target_arch = "bpf"))]
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Network namespaces counted apart at the same time. Slot 0 is not one of them: see
 /// [`OVERFLOW_SLOT`].
@@ -68,6 +71,9 @@ pub const FACTS_BYTES: usize = 16_384;
 /// Live entries that are read again in one call.
 pub const REREADS: u32 = 256;
 
+/// Network namespaces that one call of the program which lists them tells.
+pub const LISTED_NETNS: u32 = 128;
+
 /// An offset in [`Config`] whose member the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -111,6 +117,8 @@ pub struct Counters {
     pub allocs: [u64; COPIES],
     /// Entries freed, hashed before or not: `nf_conntrack_free`. By copy.
     pub frees: [u64; COPIES],
+    /// Entries freed that had never been hashed; part of `frees`. By copy.
+    pub frees_unhashed: [u64; COPIES],
     /// Entries hashed by a packet, by protocol: `__nf_conntrack_insert_prepare`.
     pub inserts_packet: [u64; PROTOCOLS],
     /// Entries taken out of the hash, by status and protocol: `__nf_ct_delete_from_lists`.
@@ -148,7 +156,7 @@ pub struct Counters {
     #[cfg(feature = "fault-injection")]
     pub fault_frees_skipped: u64,
     /// Zero.
-    pub reserved: [u64; if cfg!(feature = "fault-injection") { 3 } else { 4 }],
+    pub reserved: [u64; if cfg!(feature = "fault-injection") { 0 } else { 1 }],
 }
 
 const _: () = assert!(size_of::<Counters>() == 384, "Counters is six cache lines");
@@ -249,7 +257,7 @@ pub struct Reread {
     pub netns_cookie: u64,
     /// [`FlowEvent::sample_hash`]
     pub hash: u32,
-    /// 1: the entry is still there, and what follows is of it.
+    /// Outcome, one of [`reread`]. All fields below are zero unless the entry was found.
     pub found: u8,
     /// `enum tcp_conntrack` (include/uapi/linux/netfilter/nf_conntrack_tcp.h), of a TCP entry.
     pub tcp_state: u8,
@@ -262,6 +270,87 @@ pub struct Reread {
 }
 
 const _: () = assert!(size_of::<Reread>() == 32);
+
+/// Values of [`Reread::found`].
+pub mod reread {
+    /// The entry is there no more.
+    pub const GONE: u8 = 0;
+    /// The entry is there.
+    pub const FOUND: u8 = 1;
+    /// Nothing is said: its namespace has no slot, it is not confirmed yet, or too many places were none of an entry lately.
+    pub const REFUSED: u8 = 2;
+}
+
+/// Places that may be no entry's in one second: twice as many as are read again. Whoever guesses addresses and hashes gets
+/// no further.
+pub const MISSES_PER_SECOND: u32 = 2 * REREADS;
+
+/// Misses of [`Reread`]. User space has no descriptor of its map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misses {
+    /// The second of `CLOCK_MONOTONIC` in which they are counted.
+    pub second: u64,
+    /// Places in it that were no entry's.
+    pub misses: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Places of which nothing was said because there were too many misses, since the start.
+    pub refused: u64,
+}
+
+impl Misses {
+    /// Counts one place in `second`, which is no entry's where `is_miss`. Whether something may be said of it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn admit(&mut self, second: u64, is_miss: bool) -> bool {
+        if self.second != second {
+            self.second = second;
+            self.misses = 0;
+        }
+        if self.misses >= MISSES_PER_SECOND {
+            self.refused += 1;
+            return false;
+        }
+        self.misses += is_miss as u32;
+        true
+    }
+}
+
+/// A network namespace on the kernel's own list.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes))]
+pub struct ListedNetns {
+    /// `net->net_cookie`, or the address of `struct net` where cookies are made on demand.
+    pub cookie: u64,
+    /// `net->ns.inum`
+    pub inode: u32,
+    /// Kind of the element: see [`listed`].
+    pub state: u32,
+    /// Entries in its table; negative: not known.
+    pub entries: i32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<ListedNetns>() == 24);
+
+/// Values of [`ListedNetns::state`].
+pub mod listed {
+    /// In the first element before a call: the list is to be read from its beginning.
+    pub const BEGIN: u32 = 0;
+    /// In the first element before a call: the list is to be read on.
+    pub const CONTINUE: u32 = 1;
+    /// A namespace.
+    pub const NETNS: u32 = 2;
+    /// The head of the list, which is to be passed over.
+    pub const HEAD: u32 = 3;
+    /// The list ends here.
+    pub const END: u32 = 4;
+    /// The place in the list was lost: it is to be read from its beginning.
+    pub const LOST: u32 = 5;
+}
 
 /// What the loader tells the programs, frozen before they are loaded: the verifier takes every
 /// field for a constant, so an offset costs no look-up and a switch that is off costs nothing.
@@ -281,10 +370,14 @@ pub struct Config {
     pub hash_check_insert_len: u64,
     /// What [`FlowHash`] begins with: random.
     pub sample_seed: u64,
+    /// Address of the module's variable of that name; 0: not known.
+    pub nf_conntrack_net_id: u64,
     /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].tuple`
     pub nf_conn_original: u32,
     /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].tuple`
     pub nf_conn_reply: u32,
+    /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].hnnode.pprev`
+    pub nf_conn_reply_pprev: u32,
     /// `nf_conn.status`
     pub nf_conn_status: u32,
     /// `nf_conn.timeout`, in the lower 32 bits of jiffies
@@ -306,6 +399,20 @@ pub struct Config {
     /// The count of references that is 0 once the namespace is being torn down: `net.ns.__ns_ref`,
     /// `net.ns.count` or `net.count`.
     pub net_references: u32,
+    /// `net.list`, or [`ABSENT`] where the list of namespaces cannot be read.
+    pub net_list: u32,
+    /// `net.ns.ops`
+    pub net_ns_ops: u32,
+    /// `net.gen`
+    pub net_gen: u32,
+    /// `net.ct.count`, or [`ABSENT`] from 5.13 on.
+    pub net_ct_count: u32,
+    /// `nf_conntrack_net.count`, or [`ABSENT`] before.
+    pub nf_conntrack_net_count: u32,
+    /// `task_struct.nsproxy`
+    pub task_nsproxy: u32,
+    /// `nsproxy.net_ns`
+    pub nsproxy_net: u32,
     /// 1: cookies are made on demand, so the address of `struct net` takes their place.
     pub cookie_is_address: u32,
     /// Possible CPUs: one more than the highest CPU number.
@@ -313,6 +420,12 @@ pub struct Config {
     /// Copies attached of each program that has some, at most [`COPIES`]: as many as can be running at once
     /// on a CPU. See docs/exactness.md.
     pub copies: u32,
+    /// 1: inserts or deletes are counted on return of the functions that call the inlined ones, by programs with copies.
+    pub is_shared: u32,
+    /// Copies of the programs that count by windows.
+    pub window_copies: u32,
+    /// 1: the tuples of victims are sent.
+    pub victims: u32,
     /// 1: each insert and destroy also goes through the ring buffer.
     pub events: u32,
     /// Ring buffers in use: a power of two, at most [`RINGS`].
@@ -323,171 +436,27 @@ pub struct Config {
     pub window_jiffies: u32,
     /// 1: rare paths write to the log of aya-log.
     pub debug_log: u32,
+    /// Zero.
+    pub padding: u32,
     /// Only for the tests of the drift: of every so many frees the last is left out. 0: none.
     #[cfg(feature = "fault-injection")]
     pub fault_skip_frees: u32,
+    /// Only for the tests of entries in flight: of so many inserts by packets one is left out, at random. 0: none.
+    #[cfg(feature = "fault-injection")]
+    pub fault_skip_inserts: u32,
+    /// Only for the tests of entries in flight: of so many deletes one is left out, at random. 0: none.
+    #[cfg(feature = "fault-injection")]
+    pub fault_skip_deletes: u32,
     /// Zero.
-    pub reserved: [u32; if cfg!(feature = "fault-injection") { 1 } else { 2 }],
+    pub reserved: [u32; if cfg!(feature = "fault-injection") { 1 } else { 0 }],
 }
 
-const _: () = assert!(size_of::<Config>() == 128);
-
-/// `struct nf_conntrack_tuple` (include/net/netfilter/nf_conntrack_tuple.h), the same on all kernels
-/// from 5.10 to 7.3; the loader refuses a kernel on which it is not.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, Immutable, KnownLayout))]
-pub struct Tuple {
-    /// Source address; IPv4 in the first four bytes. Network byte order.
-    pub source: [u8; 16],
-    /// Source port, ICMP id or GRE key. Network byte order.
-    pub source_port: [u8; 2],
-    /// `AF_INET` or `AF_INET6`.
-    pub family: u16,
-    /// Destination address, as `source`.
-    pub destination: [u8; 16],
-    /// Destination port, GRE key, or ICMP type and code. Network byte order.
-    pub destination_port: [u8; 2],
-    /// IP protocol number.
-    pub protocol: u8,
-    /// `IP_CT_DIR_ORIGINAL` (0) or `IP_CT_DIR_REPLY` (1).
-    pub direction: u8,
-}
-
-const _: () = assert!(size_of::<Tuple>() == 40);
-
-impl Tuple {
-    /// The tuple but for its direction, as numbers.
-    #[must_use]
-    #[inline(always)]
-    pub const fn words(&self) -> [u64; 5] {
-        let [s, d] = [&self.source, &self.destination];
-        [
-            u64::from_ne_bytes([s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]]),
-            u64::from_ne_bytes([s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]]),
-            u64::from_ne_bytes([d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]]),
-            u64::from_ne_bytes([d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15]]),
-            Self::ports(
-                u16::from_ne_bytes(self.source_port),
-                u16::from_ne_bytes(self.destination_port),
-                self.protocol,
-            ),
-        ]
-    }
-
-    /// The last of [`Tuple::words`], from ports as they lie in memory.
-    #[must_use]
-    #[inline(always)]
-    pub const fn ports(source: u16, destination: u16, protocol: u8) -> u64 {
-        source as u64 | (destination as u64) << 16 | (protocol as u64) << 32
-    }
-}
-
-/// [`FlowEvent::kind`]: the entry was hashed by a packet.
-pub const EVENT_INSERT_PACKET: u8 = 1;
-/// [`FlowEvent::kind`]: the entry was hashed through ctnetlink or a BPF kfunc.
-pub const EVENT_INSERT_CTNETLINK: u8 = 2;
-/// [`FlowEvent::kind`]: the entry was taken out of the hash.
-pub const EVENT_DESTROY: u8 = 3;
-/// [`FlowEvent::kind`]: a new entry was refused because the table was full, or memory was.
-pub const EVENT_TABLE_FULL_DROP: u8 = 4;
-/// [`FlowEvent::kind`]: the entry was evicted to make room for a new one.
-pub const EVENT_EARLY_DROP: u8 = 5;
-
-/// [`FlowEvent::cause`]: the kernel itself: it expired, was reset, or its device went away.
-pub const CAUSE_KERNEL: u8 = 0;
-/// [`FlowEvent::cause`]: a user asked for it through ctnetlink.
-pub const CAUSE_USER: u8 = 1;
-/// [`FlowEvent::cause`]: its namespace ended.
-pub const CAUSE_NETNS_EXIT: u8 = 2;
-/// [`FlowEvent::cause`]: it had to make room.
-pub const CAUSE_EARLY_DROP: u8 = 3;
-
-/// One record of the ring buffer.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, Immutable, KnownLayout))]
-pub struct FlowEvent {
-    /// `CLOCK_MONOTONIC` in nanoseconds.
-    pub time_ns: u64,
-    /// `net->net_cookie` of the entry's namespace.
-    pub netns_cookie: u64,
-    /// The address of its `struct nf_conn`: no two entries that are there at the same time share one. 0
-    /// where there was no entry ([`EVENT_TABLE_FULL_DROP`]).
-    pub entry: u64,
-    /// The tuple of the first packet.
-    pub original: Tuple,
-    /// The tuple of the answers, final once the entry is hashed (after NAT).
-    pub reply: Tuple,
-    /// `nf_conn.status`: `IPS_*` bits (include/uapi/linux/netfilter/nf_conntrack_common.h).
-    pub status: u32,
-    /// [`FlowHash`] of the entry, the same at its insert and at its destroy.
-    pub sample_hash: u32,
-    /// Entries whose hash is below this were sent at that moment; [`EVERY_FLOW`]: all were.
-    pub sample_threshold: u32,
-    /// Zone id; 0 is the default zone.
-    pub zone: u16,
-    /// `EVENT_*`
-    pub kind: u8,
-    /// `CAUSE_*`, of an [`EVENT_DESTROY`].
-    pub cause: u8,
-}
-
-const _: () = assert!(size_of::<FlowEvent>() == 120);
-const _: () = assert!(offset_of!(FlowEvent, original) == 24);
-const _: () = assert!(offset_of!(FlowEvent, reply) == 64);
-
-/// [`FlowEvent::sample_threshold`] when every entry is in the sample.
-pub const EVERY_FLOW: u32 = u32::MAX;
-
-/// Whether an entry with `hash` is in the sample at `threshold`.
-#[must_use]
-#[inline(always)]
-pub const fn is_sampled(hash: u32, threshold: u32) -> bool {
-    threshold == EVERY_FLOW || hash < threshold
-}
-
-/// The hash of an entry's identity by which it is in the sample or not: a multiplication and a shift a
-/// word, as in MurmurHash3's finalizer, from a seed that nobody outside can guess.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FlowHash(u64);
-
-impl FlowHash {
-    const MULTIPLIER: u64 = 0xff51_afd7_ed55_8ccd;
-
-    /// Begins with the seed.
-    #[must_use]
-    #[inline(always)]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Takes in a word.
-    #[must_use]
-    #[inline(always)]
-    pub const fn with(self, word: u64) -> Self {
-        let mixed = (self.0 ^ word).wrapping_mul(Self::MULTIPLIER);
-        Self(mixed ^ (mixed >> 32))
-    }
-
-    /// Takes in a tuple, as [`Tuple::words`] has it.
-    #[must_use]
-    #[inline(always)]
-    pub const fn with_tuple(self, words: [u64; 5]) -> Self {
-        let [a, b, c, d, e] = words;
-        self.with(a).with(b).with(c).with(d).with(e)
-    }
-
-    /// The hash.
-    #[must_use]
-    #[inline(always)]
-    pub const fn finish(self) -> u32 {
-        (self.with(0).0 >> 32) as u32
-    }
-}
+const _: () = assert!(size_of::<Config>().is_multiple_of(8));
 
 /// `IPS_SEEN_REPLY`: packets have been seen in both directions.
 pub const IPS_SEEN_REPLY: u32 = 1 << 1;
+/// `IPS_CONFIRMED`: it is in the table, or about to be.
+pub const IPS_CONFIRMED: u32 = 1 << 3;
 /// `IPS_ASSURED`: never evicted early.
 pub const IPS_ASSURED: u32 = 1 << 2;
 /// `IPS_DYING`: being deleted.

@@ -89,6 +89,13 @@ fn slot<R: Read>(net: Ptr, cookie: u64) -> u32 {
     }
 }
 
+/// Reports whether a namespace has a slot.
+#[inline(always)]
+pub(crate) fn has_slot(cookie: u64) -> bool {
+    // SAFETY: as in `slot`.
+    unsafe { SLOT_OF.get(cookie) }.is_some()
+}
+
 /// Gives the namespace a slot, or the overflow slot when none is left.
 #[inline(always)]
 fn add(cookie: u64, inode: u32) -> u32 {

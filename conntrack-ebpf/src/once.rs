@@ -25,36 +25,61 @@ pub(crate) struct Run {
     pub(crate) copy: usize,
 }
 
-/// Runs `body` unless an earlier copy has done so for this call.
+impl Run {
+    /// That of a program without copies.
+    #[inline(always)]
+    pub(crate) const fn only(cpu: *mut Cpu, program: Program) -> Self {
+        Self { cpu, program: program as usize, copy: 0 }
+    }
+}
+
+/// A call that this copy of a program has to deal with.
+pub(crate) struct Call {
+    pub(crate) run: Run,
+    /// The place of the note for the copies after it; none: there are none.
+    note: Option<*mut u64>,
+    address: u64,
+}
+
+/// The call, unless an earlier copy has dealt with it. The caller counts between this and [`Call::end`]: a
+/// closure as a parameter would become one function that all copies call.
 ///
 /// `ctx`'s address is the same for all copies in one call, and no other call has it meanwhile.
 #[inline(always)]
-pub(crate) fn once<C: EbpfContext>(
-    ctx: &C,
+pub(crate) fn begin(
+    ctx: &impl EbpfContext,
     hook: Hook,
     first: Program,
     copy: usize,
-    body: impl FnOnce(&C, &Run),
-) {
-    let Some(cpu) = percpu::of(percpu::number()) else {
-        return;
-    };
+) -> Option<Call> {
+    let cpu = percpu::of(percpu::number())?;
     let run = Run { cpu, program: first as usize + copy, copy };
+    let is_last = copy as u32 + 1 == config::copies();
     let address = percpu::address(cpu, run.program, ctx.as_ptr());
     let place = percpu::stack(address) as usize % NOTES;
     let note = note(cpu, hook, place);
-    // SAFETY: `note` points into the map value of this CPU.
-    let noted = unsafe { note.read_volatile() } == address;
-    let is_last = copy as u32 == config::copies() - 1;
-    if copy == 0 || !(noted || is_noted_elsewhere(hook, place, address, is_last)) {
-        body(ctx, &run);
-        if !is_last {
+    if copy != 0 {
+        // SAFETY: `note` points into the map value of this CPU.
+        let noted = unsafe { note.read_volatile() } == address;
+        if noted && is_last {
             // SAFETY: as above.
-            unsafe { note.write_volatile(address) };
+            unsafe { note.write_volatile(0) };
         }
-    } else if noted && is_last {
-        // SAFETY: as above.
-        unsafe { note.write_volatile(0) };
+        if noted || is_noted_elsewhere(hook, place, address, is_last) {
+            return None;
+        }
+    }
+    Some(Call { run, note: (!is_last).then_some(note), address })
+}
+
+impl Call {
+    /// Leaves the note for the copies after this one.
+    #[inline(always)]
+    pub(crate) fn end(&self) {
+        if let Some(note) = self.note {
+            // SAFETY: it points into the map value of this CPU.
+            unsafe { note.write_volatile(self.address) };
+        }
     }
 }
 

@@ -15,17 +15,21 @@ use crate::kernel::Ptr;
 pub(crate) enum Program {
     Insert = 0,
     Delete = 1,
-    Alloc = 2,
-    Free = 2 + COPIES as isize,
-    HashInsert = 2 + 2 * COPIES as isize,
-    DropIn = 2 + 3 * COPIES as isize,
-    Drop = 2 + 4 * COPIES as isize,
-    Cause = 2 + 5 * COPIES as isize,
-    Clash = 3 + 5 * COPIES as isize,
-    Confirm = 4 + 5 * COPIES as isize,
+    Cause = 2,
+    Clash = 3,
+    Confirm = 4,
+    Alloc = 5,
+    Free = 5 + COPIES as isize,
+    HashInsert = 5 + 2 * COPIES as isize,
+    DropIn = 5 + 3 * COPIES as isize,
+    Drop = 5 + 4 * COPIES as isize,
+    Init = 5 + 5 * COPIES as isize,
+    AllocCaller = 5 + 6 * COPIES as isize,
+    ConfirmInsert = 5 + 7 * COPIES as isize,
+    DeleteCaller = 5 + 8 * COPIES as isize,
 }
 
-const PROGRAMS: usize = 5 + 5 * COPIES;
+const PROGRAMS: usize = 5 + 9 * COPIES;
 
 /// Hooks whose program has copies: see `once`.
 #[derive(Clone, Copy)]
@@ -34,9 +38,13 @@ pub(crate) enum Hook {
     Free = 1,
     HashInsert = 2,
     Drop = 3,
+    Init = 4,
+    AllocCaller = 5,
+    ConfirmInsert = 6,
+    DeleteCaller = 7,
 }
 
-const HOOKS: usize = 4;
+const HOOKS: usize = 8;
 
 /// Notes a hook can have at once on one CPU: one a stack, in the place given by the stack's number.
 pub(crate) const NOTES: usize = 256;

@@ -7,6 +7,8 @@ pub(crate) mod events;
 pub(crate) mod hooks;
 pub(crate) mod kept;
 pub(crate) mod kernel;
+pub(crate) mod lately;
+pub(crate) mod merges;
 pub(crate) mod netns;
 pub(crate) mod once;
 pub(crate) mod percpu;

@@ -19,7 +19,7 @@ static WINDOW_SLOT: Array<u32> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
 #[map]
 static FREE_WINDOWS: Queue<u32> = Queue::with_max_entries(1, 0);
 
-/// Windows by place and CPU; mapped by user space. The loader sets the size.
+/// Windows by place, copy of the program and CPU; mapped by user space. The loader sets the size.
 #[map]
 static WINDOWS_OF: Array<NetnsWindows> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -34,26 +34,26 @@ pub(crate) fn begin(slot: u32) {
     }
 }
 
-/// Counts an insert by a packet in `slot`.
+/// Counts an insert by a packet in `slot`, seen by the copy `copy`.
 #[inline(always)]
-pub(crate) fn note_insert(slot: u32) {
-    if let Some(windows) = of(slot) {
+pub(crate) fn note_insert(slot: u32, copy: usize) {
+    if let Some(windows) = of(slot, copy) {
         // SAFETY: a map value; the fields of the program that inserts.
         unsafe { note(&raw mut (*windows).inserts) };
     }
 }
 
-/// Counts a delete in `slot`.
+/// Counts a delete in `slot`, seen by the copy `copy`.
 #[inline(always)]
-pub(crate) fn note_delete(slot: u32) {
-    if let Some(windows) = of(slot) {
+pub(crate) fn note_delete(slot: u32, copy: usize) {
+    if let Some(windows) = of(slot, copy) {
         // SAFETY: a map value; the fields of the program that deletes.
         unsafe { note(&raw mut (*windows).deletes) };
     }
 }
 
 #[inline(always)]
-fn of(slot: u32) -> Option<*mut NetnsWindows> {
+fn of(slot: u32, copy: usize) -> Option<*mut NetnsWindows> {
     if config::window_jiffies() == 0 {
         return None;
     }
@@ -62,13 +62,14 @@ fn of(slot: u32) -> Option<*mut NetnsWindows> {
     if place == 0 {
         return None;
     }
-    WINDOWS_OF.get_ptr_mut((place - 1) * config::cpus() + percpu::number())
+    let copies = (place - 1) * config::window_copies() + copy as u32;
+    WINDOWS_OF.get_ptr_mut(copies * config::cpus() + percpu::number())
 }
 
 /// Adds one to the window that is now.
 ///
 /// # Safety
-/// `windows` is writable, and the calling program alone writes it.
+/// `windows` is writable, and the calling copy of a program alone writes it.
 #[inline(always)]
 unsafe fn note(windows: *mut Windows) {
     let length = u64::from(config::window_jiffies());

@@ -3,6 +3,8 @@
 //! it, [`severity`] says how bad it is, [`view`] writes it down, [`http`] hands it out.
 
 pub mod backtest;
+#[cfg(test)]
+mod corpus;
 pub mod daemon;
 pub mod doctor;
 pub mod forecast;
@@ -12,5 +14,6 @@ pub mod model;
 pub mod privilege;
 pub mod severity;
 pub mod source;
+pub mod text;
 pub mod view;
 pub mod vocabulary;

@@ -3,12 +3,13 @@
 mod cli;
 mod command;
 
-use std::process::ExitCode;
+use std::{borrow::Cow, ffi::OsString, io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 use clap::error::ErrorKind;
+use conntrack_user::text::{LONGEST, printable};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Report};
 
 /// Wrong usage and every error that is not a verdict: UNKNOWN, as monitoring plugins have it.
 const FAILURE: u8 = 3;
@@ -18,31 +19,58 @@ fn main() -> ExitCode {
     let cli = match Cli::read(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
+            let is_help =
+                matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             // A closed pipe is no reason to complain about.
-            let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-                _ => ExitCode::from(FAILURE),
+            let _ = if !is_help && Cli::is_plugin(&arguments) {
+                command::output::unknown(&error.to_string())
+            } else if is_help || is_plain(&error.to_string()) {
+                error.print()
+            } else {
+                // It repeats what somebody wrote that may command a terminal or look like lines of ctmon.
+                writeln!(anstream::stderr(), "{}", conntrack_user::text::lines(&error))
             };
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) };
         }
     };
-    let outcome = match cli.command {
+    let is_plugin =
+        matches!(&cli.command, Command::Status(status) if status.output == Report::Text);
+    let outcome = command::room::require(&cli.command).and_then(|()| run(cli.command, &arguments));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let text = conntrack_user::source::chain(&error);
+            if is_plugin {
+                let _ = command::output::unknown(&text);
+            } else {
+                command::output::say(text);
+            }
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// Reports whether an error of the command line holds readable characters only, and no line that is not its own.
+fn is_plain(error: &str) -> bool {
+    const OWN: [&str; 4] = [" ", "Usage:", "For more information", "error:"];
+    let clean = |line: &str| matches!(printable(line, LONGEST), Cow::Borrowed(_));
+    let is_own = |line: &str| line.is_empty() || OWN.iter().any(|begin| line.starts_with(begin));
+    error.lines().all(|line| clean(line) && is_own(line))
+}
+
+/// Runs a command; its exit code. `arguments`: the command line.
+fn run(command: Command, arguments: &[OsString]) -> Result<u8> {
+    match command {
         Command::Watch(watch) => block_on(command::watch::run(&watch)),
         Command::Record(record) => block_on(command::record::run(&record)),
         Command::Replay(replay) => block_on(command::replay::run(&replay)),
         Command::Export(export) => command::export::run(&export),
         Command::Status(status) => block_on(command::status::run(&status)),
         Command::Events(events) => block_on(command::events::run(&events)),
-        Command::Serve(serve) => command::serve::run(&serve, &arguments),
+        Command::Serve(serve) => command::serve::run(&serve, arguments),
+        Command::Probe(probe) => command::probe::run(&probe),
         Command::Doctor(doctor) => command::doctor::run(&doctor),
         Command::Backtest(backtest) => command::backtest::run(&backtest),
-    };
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            anstream::eprintln!("ctmon: {}", conntrack_user::source::explain(&error));
-            ExitCode::from(FAILURE)
-        }
     }
 }
 

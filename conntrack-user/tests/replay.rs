@@ -57,6 +57,7 @@ fn reading(purpose: Use, second: u64) -> Item {
         counts: vec![CountRead { before: balance, count: 40 + allocs as u32, after: balance }; 6],
         max: Some(262_144),
         timeouts: None,
+        in_flight: None,
         windows: None,
         kernel: None,
     };
@@ -73,6 +74,7 @@ fn reading(purpose: Use, second: u64) -> Item {
         blocks: Some((1, 4096)),
         rereads: None,
         counted: Counted::ALL,
+        coverage: None,
     };
     Item::Reading(purpose, Box::new(reading))
 }

@@ -15,6 +15,8 @@ pub(crate) struct Arch {
     pub(crate) debian: &'static str,
     /// How the packages of Debian's smallest kernel end.
     pub(crate) flavour: &'static str,
+    /// The same of its real-time kernel.
+    pub(crate) real_time: &'static str,
     /// The emulator, and Debian's, Fedora's and Arch's package of it.
     pub(crate) qemu: &'static str,
     pub(crate) qemu_packages: [&'static str; 3],
@@ -38,6 +40,7 @@ pub(crate) const X86_64: Arch = Arch {
     target: "x86_64-unknown-linux-gnu",
     debian: "amd64",
     flavour: "-cloud-amd64",
+    real_time: "-rt-amd64",
     qemu: "qemu-system-x86_64",
     qemu_packages: ["qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86"],
     machine: &["-serial", "chardev:output"],
@@ -55,6 +58,7 @@ pub(crate) const ARM64: Arch = Arch {
     target: "aarch64-unknown-linux-musl",
     debian: "arm64",
     flavour: "-cloud-arm64",
+    real_time: "-rt-arm64",
     qemu: "qemu-system-aarch64",
     qemu_packages: ["qemu-system-arm", "qemu-system-aarch64-core", "qemu-system-aarch64"],
     // Before QEMU 9.2 the machine has one serial line of its own.

@@ -136,6 +136,36 @@ pub(crate) fn ensure(arch: &Arch) -> Result<()> {
     publish(&program)
 }
 
+/// Installs what a kernel is built with where it is missing, or says how to.
+pub(crate) fn ensure_kernel_builds(by_clang: bool) -> Result<()> {
+    let why = "to build a kernel";
+    let always = [
+        ("make", "make", "make", "make"),
+        ("gcc", "gcc", "gcc", "gcc"),
+        ("flex", "flex", "flex", "flex"),
+        ("bison", "bison", "bison", "bison"),
+        ("bc", "bc", "bc", "bc"),
+        ("perl", "perl", "perl", "perl"),
+        ("pahole", "dwarves", "dwarves", "pahole"),
+        ("/usr/include/libelf.h", "libelf-dev", "elfutils-libelf-devel", "libelf"),
+        ("/usr/include/openssl/ssl.h", "libssl-dev", "openssl-devel", "openssl"),
+    ];
+    let clang = [
+        ("clang", "clang", "clang", "clang"),
+        ("ld.lld", "lld", "lld", "lld"),
+        ("llvm-ar", "llvm", "llvm", "llvm"),
+    ];
+    let needs = always.into_iter().chain(clang.into_iter().filter(|_| by_clang));
+    let needs = needs.map(|(what, apt, dnf, pacman)| Need {
+        what: what.to_owned(),
+        why,
+        apt: apt.to_owned(),
+        dnf,
+        pacman,
+    });
+    install_missing(&needs.collect::<Vec<_>>())
+}
+
 /// Installs Chromium where it is missing, or says how to.
 pub(crate) fn ensure_browser() -> Result<()> {
     let _lock = workspace::lock()?;

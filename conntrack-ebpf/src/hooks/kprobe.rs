@@ -10,6 +10,7 @@ use crate::{
     counters::{self, add, add_atomic},
     kernel::{self, Probed, Ptr},
     netns,
+    once::Run,
     percpu::{self, Cpu, Program},
 };
 
@@ -68,7 +69,7 @@ fn ctmon_k_alloc(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn ctmon_k_free(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = cpu() {
-        super::free::<Probed>(argument(&ctx, 0), cpu, Program::Free as usize, 0);
+        super::free::<Probed>(argument(&ctx, 0), &Run::only(cpu, Program::Free));
     }
     0
 }
@@ -77,7 +78,7 @@ fn ctmon_k_free(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn ctmon_k_insert(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = cpu() {
-        super::insert::<Probed>(argument(&ctx, 0), cpu);
+        super::insert::<Probed>(argument(&ctx, 0), &Run::only(cpu, Program::Insert));
     }
     0
 }
@@ -90,7 +91,7 @@ fn ctmon_k_hashins(ctx: ProbeContext) -> u32 {
     if caller < config::hash_check_insert_len()
         && let Some(cpu) = cpu()
     {
-        super::hash_insert::<Probed>(argument(&ctx, 0), cpu, Program::HashInsert as usize);
+        super::hash_insert::<Probed>(argument(&ctx, 0), &Run::only(cpu, Program::HashInsert));
     }
     0
 }
@@ -100,7 +101,7 @@ fn ctmon_k_hashins(ctx: ProbeContext) -> u32 {
 fn ctmon_k_delete(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = cpu() {
         let ct = argument(&ctx, 0);
-        super::delete::<Probed>(ct, ct as u64, stack(&ctx), cpu);
+        super::delete::<Probed>(ct, ct as u64, stack(&ctx), &Run::only(cpu, Program::Delete));
     }
     0
 }
@@ -147,7 +148,7 @@ fn ctmon_k_clash(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `nf_conntrack_expect_pernet_fini`
+/// `proc_net_ns_exit`
 #[kprobe]
 fn ctmon_k_end(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = cpu() {

@@ -7,13 +7,15 @@ use aya_ebpf::{
     maps::Array,
     programs::RawTracePointContext,
 };
-use conntrack_ebpf::{ABSENT, Clock, IPS_DYING, REREADS, Reread};
+use conntrack_ebpf::{ABSENT, Clock, IPS_CONFIRMED, IPS_DYING, Misses, REREADS, Reread, reread};
 
 use crate::{
     config,
     kernel::{self, Probed, Ptr, Read as _},
     netns,
 };
+
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Mapped by user space.
 #[map]
@@ -38,12 +40,20 @@ fn ctmon_clock(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// Number of places that held no entry, in a map that user space cannot reset.
+#[map]
+static REREAD_MISSES: Array<Misses> = Array::with_max_entries(1, 0);
+
 /// Reads live entries again. Their memory may be another entry's by now, or none's: then the hash of what
 /// lies there is another one.
 #[raw_tracepoint]
 fn ctmon_reread(_ctx: RawTracePointContext) -> i32 {
-    // SAFETY: the helper takes no argument.
-    let now = unsafe { bpf_jiffies64() } as u32;
+    let Some(misses) = REREAD_MISSES.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: the helpers take no argument.
+    let (now, second) =
+        unsafe { (bpf_jiffies64() as u32, bpf_ktime_get_ns() / NANOSECONDS_PER_SECOND) };
     let mut index = 0;
     while index < REREADS {
         let Some(reread) = REREAD.get_ptr_mut(index) else {
@@ -54,11 +64,22 @@ fn ctmon_reread(_ctx: RawTracePointContext) -> i32 {
         if asked.entry == 0 {
             break;
         }
+        let read = read(&asked, now);
+        // SAFETY: a map value. Calls on two CPUs at once may count one miss for two: there are not many CPUs.
+        let is_said = unsafe { (*misses).admit(second, read.found != reread::FOUND) };
+        let answer = if is_said { read } else { nothing(&asked, reread::REFUSED) };
         // SAFETY: as above.
-        unsafe { reread.write_volatile(read(&asked, now)) };
+        unsafe { reread.write_volatile(answer) };
         index += 1;
     }
     0
+}
+
+/// Answer that repeats the request and reveals nothing.
+#[inline(always)]
+fn nothing(asked: &Reread, found: u8) -> Reread {
+    let Reread { entry, netns_cookie, hash, .. } = *asked;
+    Reread { entry, netns_cookie, hash, found, ..Reread::default() }
 }
 
 /// What is asked for, with what was found. User space, which has no right to the kernel's memory, chooses the address:
@@ -66,20 +87,31 @@ fn ctmon_reread(_ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn read(asked: &Reread, now: u32) -> Reread {
     let Reread { entry, netns_cookie, hash, .. } = *asked;
-    let none = Reread { entry, netns_cookie, hash, ..Reread::default() };
+    // Memory that cannot be read is 0; no namespace has that cookie.
+    if netns_cookie == 0 || !netns::has_slot(netns_cookie) {
+        return nothing(asked, reread::REFUSED);
+    }
     let ct = entry as Ptr;
     let cookie = netns::cookie::<Probed>(kernel::net::<Probed>(ct));
     let status = kernel::status::<Probed>(ct);
-    // Not yet confirmed is live, too: that comes a moment after the event of the insert, which is as long as a
-    // virtual CPU stands still.
-    let is_live = status & IPS_DYING == 0;
-    if !is_live || cookie != netns_cookie || kernel::hash::<Probed>(ct, entry, cookie) != hash {
-        return none;
+    let original = kernel::tuple(ct, config::nf_conn_original());
+    let reply = kernel::tuple(ct, config::nf_conn_reply());
+    let is_same = (cookie == netns_cookie)
+        & (kernel::hash_of(original.words(), entry, cookie) == hash)
+        & original.is_answered_by(&reply)
+        & (status & IPS_DYING == 0);
+    if !is_same {
+        return nothing(asked, reread::GONE);
+    }
+    // It is confirmed a moment after the event of the insert, which is as long as a virtual CPU stands still.
+    if (status & IPS_CONFIRMED == 0) | !kernel::was_hashed::<Probed>(ct) {
+        return nothing(asked, reread::REFUSED);
     }
     let tcp_state = match config::nf_conn_tcp_state() {
         ABSENT => 0,
         offset => Probed::value(ct, offset),
     };
     let timeout: u32 = Probed::value(ct, config::nf_conn_timeout());
-    Reread { found: 1, status, tcp_state, expires: timeout.wrapping_sub(now) as i32, ..none }
+    let expires = timeout.wrapping_sub(now) as i32;
+    Reread { status, tcp_state, expires, ..nothing(asked, reread::FOUND) }
 }

@@ -26,7 +26,7 @@ use crate::{
     hooks,
     kernel::{self, Ptr, Read as _},
     netns,
-    once::once,
+    once::{self, Run},
     percpu::{self, Cpu, Hook, Program},
     windows,
 };
@@ -138,10 +138,11 @@ timed! {
         }
     };
     time_insert: |_ctx, round| if let Some(cpu) = percpu::of(percpu::number()) {
-        hooks::insert::<Mapped>(round.ct, cpu);
+        hooks::insert::<Mapped>(round.ct, &Run::only(cpu, Program::Insert));
     };
     time_insert_miss: |_ctx, round| if let Some(cpu) = percpu::of(percpu::number()) {
-        hooks::insert::<Mapped>(if round.number % 2 == 0 { round.ct } else { round.other }, cpu);
+        let ct = if round.number % 2 == 0 { round.ct } else { round.other };
+        hooks::insert::<Mapped>(ct, &Run::only(cpu, Program::Insert));
     };
     time_delete: |ctx, round| delete(ctx, round, None);
     time_delete_user: |ctx, round| delete(ctx, round, Some(CAUSE_USER));
@@ -167,7 +168,7 @@ timed! {
         let entry = percpu::address(round.cpu, Program::Insert as usize, round.ct);
         opaque(kernel::hash::<Mapped>(round.ct, entry, 1));
     };
-    time_window: |_ctx, _round| windows::note_insert(1);
+    time_window: |_ctx, _round| windows::note_insert(1, 0);
     time_record: |_ctx, _round| if let Some(entry) = SCRATCH.reserve::<FlowEvent>(0) {
         entry.submit(BPF_RB_NO_WAKEUP.into());
     };
@@ -188,26 +189,28 @@ fn delete(ctx: &RawTracePointContext, round: &Round, cause: Option<u8>) {
         if let Some(cause) = cause {
             causes::announce(stack, number, cause);
         }
-        hooks::delete::<Mapped>(round.ct, number, stack, cpu);
+        hooks::delete::<Mapped>(round.ct, number, stack, &Run::only(cpu, Program::Delete));
     }
 }
 
 /// What `hooks::tracing` does when an entry was allocated.
 #[inline(always)]
 fn alloc(ctx: &RawTracePointContext, round: &Round, copy: usize) {
-    once(ctx, Hook::Alloc, Program::Alloc, copy, |_, run| {
+    if let Some(call) = once::begin(ctx, Hook::Alloc, Program::Alloc, copy) {
         let net = kernel::net::<Mapped>(round.ct);
-        if let Some(counters) = counters::of::<Mapped>(net, run.cpu, run.program) {
-            add!(counters, allocs[run.copy]);
+        if let Some(counters) = counters::of::<Mapped>(net, call.run.cpu, call.run.program) {
+            add!(counters, allocs[call.run.copy]);
         }
-    });
+        call.end();
+    }
 }
 
 #[inline(always)]
 fn free(ctx: &RawTracePointContext, round: &Round, copy: usize) {
-    once(ctx, Hook::Free, Program::Free, copy, |_, run| {
-        hooks::free::<Mapped>(round.ct, run.cpu, run.program, run.copy);
-    });
+    if let Some(call) = once::begin(ctx, Hook::Free, Program::Free, copy) {
+        hooks::free::<Mapped>(round.ct, &call.run);
+        call.end();
+    }
 }
 
 programs! {

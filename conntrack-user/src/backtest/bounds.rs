@@ -91,14 +91,11 @@ mod tests {
     use super::*;
     use crate::backtest::simulator::Simulator;
 
-    const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/scenario");
-
     #[test]
     fn what_the_fuzzer_found_is_refused_or_simulated() {
         let (mut files, mut runs) = (0, 0);
-        for file in std::fs::read_dir(CORPUS).unwrap() {
+        for text in crate::corpus::inputs("scenario") {
             files += 1;
-            let text = std::fs::read(file.unwrap().path()).unwrap();
             let scenario = Scenario::parse(&String::from_utf8_lossy(&text)).ok();
             if let Some(scenario) = scenario.and_then(shortened) {
                 let simulator = Simulator::new(scenario).unwrap();
@@ -106,7 +103,7 @@ mod tests {
                 runs += 1;
             }
         }
-        assert!(files > 10 && runs > 5, "{files} {runs}");
+        assert!(files > 300 && runs > 5, "{files} {runs}");
     }
 
     #[test]

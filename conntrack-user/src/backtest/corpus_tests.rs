@@ -20,7 +20,7 @@ const NAMES: [&str; 4] =
 fn recorded(name: &str) -> Recorded {
     let parts = [env!("CARGO_MANIFEST_DIR"), "../tests/corpus", &format!("{name}.mcap")];
     let file = File::open(parts.iter().collect::<PathBuf>()).unwrap();
-    recorded::read(&mut Reader::open(file).unwrap(), None).unwrap().remove(0)
+    recorded::read(&mut Reader::open(file).unwrap(), None, 1 << 31).unwrap().remove(0)
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn open(name: &str) -> Reader<File> {
 }
 
 fn recorded(name: &str) -> Recorded {
-    recorded::read(&mut open(name), None).unwrap().remove(0)
+    recorded::read(&mut open(name), None, 1 << 31).unwrap().remove(0)
 }
 
 /// What was shown of the recorded namespace.

@@ -187,7 +187,7 @@ fn they_hold_of_every_recording() {
         folder("tests/fixtures/forecast").filter(|path| path.extension() == Some("mcap".as_ref()))
     {
         let mut reader = Reader::open(File::open(path).unwrap()).unwrap();
-        for recorded in recorded::read(&mut reader, None).unwrap() {
+        for recorded in recorded::read(&mut reader, None, 1 << 31).unwrap() {
             check(&recorded.run);
             number += 1;
         }

@@ -28,9 +28,11 @@ use crate::{
 
 /// Ticks with entries and a limit that a namespace needs to be tried.
 pub const LEAST: usize = 10;
-/// Ticks that a recording may last, and bytes that its snapshots may take.
-const MOST_TICKS: u64 = 4_000_000;
-const MOST_BYTES: usize = 2 << 30;
+/// Default bytes that the snapshots of a recording may take.
+pub const MOST_BYTES: u64 = 64_000_000;
+/// Bytes that a tick takes at the least, and what is remembered of a namespace without its snapshots.
+const TICK_BYTES: usize = size_of::<Option<Snapshot>>() + size_of::<Moment>();
+const NETNS_BYTES: usize = 1024;
 
 /// A namespace of a recording.
 #[derive(Debug, Clone)]
@@ -68,40 +70,51 @@ pub enum Unusable {
     },
     /// It takes more memory than it is worth.
     #[error(
-        "it is too long to be tried at once: choose one of its network namespaces by --netns, or record a shorter one"
+        "it takes more than {0} bytes of memory: choose a network namespace by --netns, or raise --memory"
     )]
-    TooLong,
+    TooLong(u64),
 }
 
 fn list(inodes: &[u64]) -> String {
     match inodes {
         [] => "none".into(),
-        _ => inodes.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+        _ => {
+            const SHOWN: usize = 20;
+            let shown: Vec<_> = inodes.iter().take(SHOWN).map(u64::to_string).collect();
+            let more = inodes.len().saturating_sub(SHOWN);
+            shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+        }
     }
 }
 
 /// The namespaces of a recording that can be tried, by cookie or inode; only the one with the inode `netns`, where one
-/// is given.
+/// is given. Their snapshots take `most_bytes` at the most, of which there are two copies for a moment.
 ///
 /// # Errors
 /// When there are none.
 pub fn read<R: Read>(
     recording: &mut Reader<R>,
     netns: Option<u64>,
+    most_bytes: u64,
 ) -> Result<Vec<Recorded>, Unusable> {
     let kernel = recording.about("kernel").to_owned();
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered { most_bytes, ..Gathered::default() };
     while let Some(item) = recording.next_item()? {
         gathered.take(&item, netns)?;
     }
+    // The model has done what it is for.
+    gathered.listener = None;
     let tick = gathered.tick();
+    let mut ticks = usize::try_from(most_bytes).unwrap_or(usize::MAX) / TICK_BYTES;
     let has: Vec<u64> = gathered.series.keys().map(|id| id.inode).collect();
     let most = gathered.series.values().map(Series::known).max().unwrap_or(0);
     let mut all = vec![];
     for (netns, series) in gathered.series {
         if series.known() >= LEAST {
             let title = series.title(&kernel, netns, tick);
-            all.push(Recorded { netns, title, run: series.run(tick)? });
+            let run = series.run(tick, ticks).ok_or(Unusable::TooLong(most_bytes))?;
+            ticks = ticks.saturating_sub(run.snapshots.len());
+            all.push(Recorded { netns, title, run });
         }
     }
     match netns {
@@ -124,6 +137,7 @@ struct Gathered {
     /// Nanoseconds between two ticks each.
     intervals: Vec<u64>,
     bytes: usize,
+    most_bytes: u64,
 }
 
 impl Gathered {
@@ -136,21 +150,27 @@ impl Gathered {
         }
         for (id, snapshot) in snapshots {
             if netns.is_some_and(|inode| inode != id.inode) {
-                self.others.insert(id.inode);
+                let is_new = self.others.insert(id.inode);
+                self.take_bytes(if is_new { NETNS_BYTES } else { 0 })?;
                 continue;
             }
-            self.bytes += size_of::<Snapshot>();
-            self.bytes += snapshot.ended.as_ref().map_or(0, |ended| size_of_val(&ended[..]));
-            if self.bytes > MOST_BYTES {
-                return Err(Unusable::TooLong);
-            }
+            let ended = snapshot.ended.as_ref().map_or(0, |ended| size_of_val(&ended[..]));
+            let series = if self.series.contains_key(&id) { 0 } else { NETNS_BYTES };
+            self.take_bytes(size_of::<Snapshot>() + ended + series)?;
             self.series.entry(id).or_default().push(snapshot);
         }
         if let Some(tick) = tick {
             self.name(&tick);
+            self.take_bytes(size_of::<u64>())?;
             self.intervals.extend(tick.interval_ns);
         }
         Ok(())
+    }
+
+    fn take_bytes(&mut self, bytes: usize) -> Result<(), Unusable> {
+        self.bytes += bytes;
+        let is_within = self.bytes as u64 <= self.most_bytes;
+        is_within.then_some(()).ok_or(Unusable::TooLong(self.most_bytes))
     }
 
     fn name(&mut self, tick: &Tick) {
@@ -224,14 +244,14 @@ impl Series {
         format!("Recorded on {kernel}, network namespace {inode}{name}, {length} at {tick} a tick")
     }
 
-    /// As a run with ticks of `tick` seconds: each has the last snapshot of those that are next to it.
-    fn run(self, tick: f64) -> Result<Run, Unusable> {
+    /// Makes a run with ticks of `tick` seconds. Each tick has the last snapshot next to it. None: more than `most` ticks.
+    fn run(self, tick: f64, most: usize) -> Option<Run> {
         let tick_ns = tick * 1e9;
         let begin = self.snapshots.iter().find(|snapshot| level(snapshot).is_some());
         let begin_ns = begin.map_or(0, |snapshot| snapshot.time_ns);
         let place = |time_ns: u64| {
             let ticks = (time_ns.saturating_sub(begin_ns) as f64 / tick_ns).round();
-            if ticks < MOST_TICKS as f64 { Ok(ticks as usize) } else { Err(Unusable::TooLong) }
+            (ticks < most as f64).then_some(ticks as usize)
         };
         let mut restarts: VecDeque<usize> = self.restarts.into();
         let mut ticks = Ticks::new(tick);
@@ -242,7 +262,7 @@ impl Series {
             }
             ticks.push(at, snapshot);
         }
-        Ok(ticks.run)
+        Some(ticks.run)
     }
 }
 

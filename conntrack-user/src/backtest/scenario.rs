@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use super::{bounds, class::Class, law::Law};
-use crate::forecast::snapshot::Timeouts;
+use crate::{forecast::snapshot::Timeouts, text::one_line};
 
 /// What a table goes through.
 #[derive(Debug, Clone, Deserialize)]
@@ -138,7 +138,10 @@ pub struct Reconnect {
 impl Scenario {
     /// From the text of a file.
     pub fn parse(text: &str) -> Result<Self> {
-        let scenario: Self = toml::from_str(text)?;
+        let mut scenario: Self = toml::from_str(text)?;
+        for text in [&mut scenario.title, &mut scenario.imitates] {
+            *text = one_line(text);
+        }
         scenario.check()?;
         Ok(scenario)
     }

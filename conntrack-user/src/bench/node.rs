@@ -114,6 +114,7 @@ impl Node {
             blocks: Some((u64::from(self.busy), 8_194)),
             rereads: None,
             counted: Counted { failed_by_kernel: true, ..Counted::ALL },
+            coverage: None,
         }
     }
 
@@ -146,6 +147,7 @@ impl Node {
             ],
             max: Some(MAX),
             timeouts: None,
+            in_flight: None,
             windows: (!idle && number <= WITH_WINDOWS).then(|| Windows {
                 width_ns: 8_000_000,
                 number: windows,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::docs::page;
+use super::{docs::page, values::parse_size};
 
 pub(super) const BACKTEST_COLUMNS: &str = "\
 Columns (means over the seeds; the line below: 95 % confidence intervals):
@@ -27,6 +27,9 @@ pub(crate) struct Backtest {
     /// Of recordings only the network namespace with this inode number
     #[arg(long, value_name = "INODE")]
     pub(crate) netns: Option<u64>,
+    /// Memory for what is read of recordings, written like 20M or 1G; up to three times as much is used
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
+    pub(crate) memory: u64,
     /// Besides, scenarios that are drawn from written ranges
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) drawn: u64,

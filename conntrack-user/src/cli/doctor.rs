@@ -45,6 +45,7 @@ impl Doctor {
         Roots {
             procfs: absolute(&self.paths.procfs),
             sysfs: absolute(&self.paths.sysfs),
+            btf: self.paths.btf.as_ref().map(absolute),
             pods: absolute(&self.paths.pods),
             rootfs: absolute(&self.rootfs),
         }

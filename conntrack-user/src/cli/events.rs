@@ -8,6 +8,17 @@ use super::{
     source::{Common, Ring},
 };
 
+pub(super) const EVENTS_LEGEND: &str = "\
+A line:
+  2026-11-26T18:26:01.500000Z destroy udp    10.0.0.1:40000 -> 10.96.0.10:53 reply 10.0.0.9:53 -> 10.0.0.1:40000
+  [replied] zone 3 by user netns 4026531840
+Time in UTC; insert or destroy; protocol; tuple of the first packet; tuple of replies (after NAT); state when it
+happened: unreplied, replied, assured (not evicted early), offload; zone, where it is not 0; who did it, where that is
+not a packet or the kernel's time-out: ctnetlink, user, netns_exit, early_drop; inode of the network namespace, as
+`ctmon watch` shows it, ? where the namespace has ended.
+
+Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors.";
+
 #[derive(Debug, Args)]
 pub(crate) struct Events {
     #[command(flatten)]

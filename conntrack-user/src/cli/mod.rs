@@ -3,15 +3,19 @@
 mod backtest;
 mod docs;
 mod doctor;
+mod environment;
 mod events;
 mod flight;
 mod follow;
 mod in_force;
+mod probe;
 mod recording;
+mod report;
 mod serve;
 mod settings;
 mod source;
 mod status;
+mod unread;
 mod values;
 mod warn;
 
@@ -26,7 +30,9 @@ pub(crate) use doctor::Doctor;
 pub(crate) use events::Events;
 pub(crate) use follow::{Record, Watch};
 pub(crate) use in_force::Settings;
+pub(crate) use probe::Probe;
 pub(crate) use recording::{Export, Replay, Speed, What};
+pub(crate) use report::Report;
 pub(crate) use serve::Serve;
 pub(crate) use status::{LOOK_ON, Status};
 
@@ -50,15 +56,20 @@ pub(crate) enum Command {
     #[command(after_help = recording::REPLAY_ENDS)]
     Replay(Replay),
     /// Write what is in a recording as a table, for spreadsheets and databases
+    #[command(after_help = recording::REPLAY_ENDS)]
     Export(Export),
     /// Say once how full the tables are, with an exit code for monitoring
     #[command(after_help = status::STATUS_CODES)]
     Status(Status),
     /// Follow single entries as they are inserted and destroyed
+    #[command(after_help = events::EVENTS_LEGEND)]
     Events(Events),
     /// Watch this machine for as long as it runs: answer Prometheus, warn in time
     #[command(after_help = serve::SERVE_SIGNALS)]
     Serve(Box<Serve>),
+    /// Ask a running `ctmon serve` over its unix socket whether it is well
+    #[command(after_help = probe::PROBE_CODES)]
+    Probe(Probe),
     /// Look at this machine: what ctmon can tell here, what is missing, and what to do
     #[command(after_help = doctor::DOCTOR_CODES)]
     Doctor(Doctor),
@@ -73,17 +84,27 @@ impl Cli {
     /// # Errors
     /// What is wrong, or help that was asked for.
     pub(crate) fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let cli = settings::with_environment(Self::command());
+        let wrong =
+            |error: String| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n"));
+        let plain = Self::command();
+        let is_serve = arguments.get(1).is_some_and(|word| word == settings::SERVE);
+        let mut warnings = Vec::new();
+        if let (Some(serve), true) = (plain.find_subcommand(settings::SERVE), is_serve) {
+            warnings = environment::check(serve, std::env::vars_os()).map_err(wrong)?;
+        }
+        let cli = settings::with_environment(plain);
         let matches = cli.clone().try_get_matches_from(arguments)?;
         let Some((settings::SERVE, serve)) = matches.subcommand() else {
             return Self::from_arg_matches(&matches);
         };
-        let wrong =
-            |error: String| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n"));
         let file = match serve.get_one::<PathBuf>("config") {
             Some(file) => settings::File::read(&Self::command(), serve, file)
                 .map_err(|error| wrong(format!("{error:#}")))?,
             None => settings::File::default(),
+        };
+        let file = match cli.find_subcommand(settings::SERVE) {
+            Some(command) => file.with_environment(command, serve),
+            None => file,
         };
         // The program and the subcommand come first.
         let (first, rest) = arguments.split_at(arguments.len().min(2));
@@ -94,8 +115,17 @@ impl Cli {
         {
             serve.check().map_err(|error| wrong(file.located(&error.to_string())))?;
             serve.settings = settings::values(&cli, matches);
+            serve.warnings = warnings;
         }
         Ok(read)
+    }
+
+    /// Reports whether the command line, which cannot be read, is that of `status` as a monitoring plugin: with output for
+    /// programs an error does not belong on standard output.
+    pub(crate) fn is_plugin(arguments: &[OsString]) -> bool {
+        let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+        words.next() == Some("status")
+            && !words.any(|word| word.contains("json") || word.contains("prometheus"))
     }
 
     /// A settings file for `serve`, with what holds without one.
@@ -116,7 +146,7 @@ pub(crate) enum Output {
 #[cfg(test)]
 mod tests {
     use conntrack_user::severity::{THRESHOLDS, Thresholds};
-    use conntrack_user::view::status::{FullWithin, Limits};
+    use conntrack_user::view::status::{FullWithin, Limits, Ranges};
 
     use super::*;
 
@@ -147,6 +177,8 @@ mod tests {
             (vec!["replay", "x", "--from", "noon"], "30s or 1m30s"),
             (vec!["replay", "x", "--to", "2026-11-31T00:00:00Z"], "30s or 1m30s"),
             (vec!["watch", "--source", "ebfp"], "ebpf"),
+            (vec!["probe", "127.0.0.1:12620"], "takes an entry"),
+            (vec!["probe", "unix:run"], "an absolute path"),
             (vec!["status", "--warn", "101"], "between 0 and 100"),
             (vec!["status", "--crit", "NaN"], "between 0 and 100"),
             (vec!["status", "--full-within", "soon"], "10m or 1h=0.9"),
@@ -158,6 +190,31 @@ mod tests {
             let all = [vec!["ctmon"], arguments.clone()].concat();
             let error = Cli::try_parse_from(all).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_health_check_in_contrib_takes_an_entry() {
+        let yaml = include_str!("../../../contrib/kubernetes/ctmon.yaml");
+        let plain: Vec<&str> = yaml.lines().filter(|line| !line.trim().starts_with('#')).collect();
+        for wrong in ["httpGet", "tcpSocket", "grpc"] {
+            assert!(!plain.iter().any(|line| line.contains(wrong)), "{wrong}");
+        }
+        let object: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+        let container = &object["spec"]["template"]["spec"]["containers"][0];
+        let words = |value: &serde_json::Value| {
+            let words = value.as_array().unwrap().iter();
+            words.map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let serve = [vec!["ctmon".to_owned()], words(&container["args"])].concat();
+        let Command::Serve(serve) = Cli::try_parse_from(serve).unwrap().command else { panic!() };
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            let command = words(&container[probe]["exec"]["command"]);
+            let Command::Probe(probe) = Cli::try_parse_from(command).unwrap().command else {
+                panic!("{probe}")
+            };
+            let socket = conntrack_user::http::Address::Unix(probe.socket);
+            assert!(serve.listen.contains(&socket), "{socket} is not in --listen");
         }
     }
 
@@ -183,10 +240,27 @@ mod tests {
         let Command::Status(low) = cli.command else { panic!() };
         let thresholds =
             Thresholds { warning_fill: 0.59, critical_fill: 0.59, ..THRESHOLDS.on_demand() };
-        let expected = Limits { thresholds, full_within: None };
+        let expected = Limits { thresholds, ranges: Ranges::default(), full_within: None };
         assert_eq!(low.limits().unwrap(), expected);
         let cli = Cli::try_parse_from(["ctmon", "status", "--warn", "96"]).unwrap();
         let Command::Status(status) = cli.command else { panic!() };
         assert!(status.limits().unwrap_err().to_string().contains("above --crit 95"));
+    }
+
+    #[test]
+    fn thresholds_may_be_ranges_of_monitoring_plugins() {
+        let limits = |arguments: &[&str]| {
+            let cli = Cli::try_parse_from([&["ctmon", "status"], arguments].concat()).unwrap();
+            let Command::Status(status) = cli.command else { panic!() };
+            status.limits().unwrap().fills().map(|range| range.to_string())
+        };
+        assert_eq!(limits(&[]), ["80", "95"]);
+        assert_eq!(limits(&["-w", "10:", "-c", "@95:100"]), ["10:", "@95:100"]);
+        assert_eq!(limits(&["-w", "70%", "-c", "~:90%"]), ["70", "~:90"]);
+        assert_eq!(limits(&["-c", "~:60"]), ["60", "~:60"], "a warning comes before");
+        assert_eq!(limits(&["-c", "5:"]), ["80", "5:"]);
+        for wrong in [["-w", "-5"], ["-w", "90:10"], ["-c", "@"]] {
+            assert!(Cli::try_parse_from([&["ctmon", "status"], &wrong[..]].concat()).is_err());
+        }
     }
 }

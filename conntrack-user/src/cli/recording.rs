@@ -8,8 +8,9 @@ use conntrack_user::{source::recording::part::Moment, view::export::Format};
 use super::Output;
 
 pub(super) const REPLAY_ENDS: &str = "\
-Ends with exit code 0 also where the recording is cut or damaged: standard error says where, and
-how many bytes were left out; 3 when it is no recording, of a newer format, or on another error.";
+Ends with exit code 0 when all was read, also of a recording that is still being written; 4 when it is
+cut or damaged: standard error says where, and how many bytes were left out; 3 when it is no
+recording, of a newer format, or on another error.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {

@@ -10,12 +10,12 @@ use clap::{
 };
 use toml::de::{DeTable, DeValue};
 
-use super::in_force::Settings;
+use super::{environment::variable, in_force::Settings};
 
 /// The subcommand that has settings.
 pub(super) const SERVE: &str = "serve";
 /// Options that are no settings: they are about the settings.
-const ABOUT: [&str; 3] = ["help", "config", "print_config"];
+const ABOUT: [&str; 5] = ["help", "config", "print_config", "check", "test_notify"];
 /// Bytes of a settings file, at most.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -32,17 +32,8 @@ pub(super) fn with_environment(cli: Command) -> Command {
     })
 }
 
-fn is_setting(arg: &Arg) -> bool {
+pub(super) fn is_setting(arg: &Arg) -> bool {
     arg.get_long().is_some() && !ABOUT.contains(&arg.get_id().as_str())
-}
-
-/// `path.procfs`: `CTMON_PATH_PROCFS`
-fn variable(name: &str) -> String {
-    let name: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
-        .collect();
-    format!("CTMON_{name}")
 }
 
 /// A settings file, but for what the command line or the environment says: they come first.
@@ -83,7 +74,18 @@ impl File {
         Ok(read)
     }
 
-    /// `error` with the place of the first setting that it names, if that is in this file.
+    /// Adds the settings that come from the environment: their variables are their places.
+    pub(super) fn with_environment(mut self, serve: &Command, matches: &ArgMatches) -> Self {
+        for arg in serve.get_arguments().filter(|arg| is_setting(arg)) {
+            let is_from_it = matches.value_source(arg.get_id().as_str()) == Some(EnvVariable);
+            if let (Some(name), true) = (arg.get_long(), is_from_it) {
+                self.places.push((name.to_owned(), variable(name)));
+            }
+        }
+        self
+    }
+
+    /// `error` with the place of the first setting that it names, if that is in this file or in the environment.
     pub(super) fn located(&self, error: &str) -> String {
         let is_of_name = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
         let mut words = error.split(|c| !is_of_name(c)).map(|word| word.trim_start_matches('-'));
@@ -191,7 +193,7 @@ fn given(arg: &Arg, name: &str, value: &DeValue<'_>) -> Result<Vec<String>, Stri
 }
 
 /// `arguments`, if the command takes them.
-fn try_alone(serve: &Command, arguments: Vec<String>) -> Result<Vec<String>, String> {
+pub(super) fn try_alone(serve: &Command, arguments: Vec<String>) -> Result<Vec<String>, String> {
     let command = serve.clone().no_binary_name(true);
     match command.try_get_matches_from(&arguments) {
         Ok(_) => Ok(arguments),

@@ -82,6 +82,12 @@ fn what_is_wrong_is_said_with_its_line() {
         ("\n\nwarn.high-fill = 0.6", "FILE:3: warn.high-fill-clear = 0.7: more than 0 and at most"),
         ("\nnotify.attempts = 0", "FILE:2: notify.attempts = 0: 1 to 100"),
         (
+            "\nnotify.webhook = \"hooks.example\"",
+            "FILE:2: notify.webhook: expected http://HOST/PATH",
+        ),
+        ("\nnotify.webhook = \"http://a b/\"", "FILE:2: notify.webhook: "),
+        ("\nnotify.command = [\"/nowhere/x\"]", "FILE:2: notify.command: /nowhere/x: No such file"),
+        (
             "flight-dir = \"/x\"\nflight-bytes = \"1M\"",
             "FILE:2: --flight-bytes is 1000000, less than",
         ),

@@ -1,6 +1,7 @@
 //! Where the numbers come from: what the commands that look at the running kernel share.
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -43,6 +44,9 @@ pub(super) struct Paths {
     /// Where sysfs is mounted
     #[arg(long = "path.sysfs", value_name = "DIR", default_value = "/sys")]
     pub(super) sysfs: PathBuf,
+    /// Types of the running kernel (BTF), where it has none itself [default: /sys/kernel/btf]
+    #[arg(long, value_name = "FILE")]
+    pub(super) btf: Option<PathBuf>,
     /// Folder whose names tell those of pods
     #[arg(long = "path.pods", value_name = "DIR", default_value = "/var/log/pods")]
     pub(super) pods: PathBuf,
@@ -55,9 +59,18 @@ struct Fault {
     /// Test build: leave out the last of every N frees
     #[arg(long, value_name = "N", default_value_t = 0)]
     fault_skip_frees: u32,
+    /// Test build: leave out one of N inserts by packets, at random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fault_skip_inserts: u32,
+    /// Test build: leave out one of N deletes, at random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fault_skip_deletes: u32,
     /// Test build: claim that this hook is attached, and do not attach it
     #[arg(long, value_name = "HOOK", value_parser = parse_hook)]
     fault_without: Vec<ebpf::hook::Hook>,
+    /// Test build: take the function that this hook is best attached to as inlined
+    #[arg(long, value_name = "HOOK", value_parser = parse_hook)]
+    fault_inlined: Vec<ebpf::hook::Hook>,
     /// Test build: tell only N namespaces apart
     #[arg(long, value_name = "N", default_value_t = 0)]
     fault_max_netns: u32,
@@ -92,7 +105,10 @@ impl Common {
         #[cfg(feature = "fault-injection")]
         let fault = ebpf::Fault {
             skip_frees: self.fault.fault_skip_frees,
+            skip_inserts: self.fault.fault_skip_inserts,
+            skip_deletes: self.fault.fault_skip_deletes,
             without: self.fault.fault_without.clone(),
+            inlined: self.fault.fault_inlined.clone(),
             max_netns: self.fault.fault_max_netns,
             all_hooks: self.fault.fault_all_hooks,
         };
@@ -115,6 +131,7 @@ impl Common {
                     Attach::Kprobe => Some(Family::Kprobe),
                 },
                 sysfs: self.paths.sysfs.clone(),
+                btf: self.paths.btf.clone(),
                 ring_bytes: ring.ring_size,
                 rings: ring.rings,
                 events,
@@ -122,6 +139,17 @@ impl Common {
                 pins: None,
                 fault,
             },
+        }
+    }
+
+    /// Inode of the network namespace that `--netns` selects, or of the one that ctmon is in where it selects all.
+    pub(crate) fn unnamed_netns(&self) -> Option<u64> {
+        match self.netns {
+            Selection::Inode(inode) => Some(inode),
+            Selection::All | Selection::Own => {
+                let own = self.paths.procfs.join("self/ns/net");
+                std::fs::metadata(own).ok().map(|about| about.ino())
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, ErrorKind, IsTerminal as _, Read},
+    io::{BufReader, ErrorKind, IsTerminal as _, Read, Write as _},
     path::Path,
 };
 
@@ -15,17 +15,21 @@ use conntrack_user::{
         verdict::verdicts,
     },
     source::recording::reader::{self, Reader as Recording},
+    text,
     view::backtest as view,
 };
 
 use super::output;
 use crate::cli::{Backtest, Form};
 
+/// Bytes of a scenario at the most.
+const MAX_SCENARIO: u64 = 1 << 20;
+
 pub(crate) fn run(options: &Backtest) -> Result<u8> {
     let entries = registry::named(&options.forecasters)?;
     let mut cases = vec![];
     for path in &options.files {
-        cases.extend(read(path, options.netns)?);
+        cases.extend(read(path, options)?);
     }
     let is_recorded = |case: &Case| matches!(case.input, Input::Recorded(_));
     ensure!(
@@ -60,18 +64,18 @@ pub(crate) fn run(options: &Backtest) -> Result<u8> {
 }
 
 /// What is in a file: a scenario, or the namespaces of a recording.
-fn read(path: &Path, netns: Option<u64>) -> Result<Vec<Case>> {
-    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let cannot_read = || format!("cannot read {}", path.display());
+fn read(path: &Path, options: &Backtest) -> Result<Vec<Case>> {
+    let name = text::path(path.file_stem().unwrap_or(path.as_os_str()).as_ref());
+    let cannot_read = || format!("cannot read {}", text::path(path));
     let mut file = BufReader::new(File::open(path).with_context(cannot_read)?);
     let mut head = vec![];
     (&mut file).take(reader::HEAD as u64).read_to_end(&mut head).with_context(cannot_read)?;
     let mut whole = head.chain(file);
     if reader::is_recording(whole.get_ref().0) {
-        return recorded(path, &name, netns, whole);
+        return recorded(path, &name, options, whole);
     }
-    let mut text = String::new();
-    whole.read_to_string(&mut text).map_err(|error| {
+    let mut scenario = String::new();
+    (&mut whole).take(MAX_SCENARIO + 1).read_to_string(&mut scenario).map_err(|error| {
         let is_text = error.kind() != ErrorKind::InvalidData;
         let why = "it is neither a recording of ctmon nor a scenario, which is text";
         anyhow::Error::new(error).context(if is_text {
@@ -80,18 +84,21 @@ fn read(path: &Path, netns: Option<u64>) -> Result<Vec<Case>> {
             format!("{}: {why}", cannot_read())
         })
     })?;
+    ensure!(
+        scenario.len() as u64 <= MAX_SCENARIO,
+        "{}: it is no recording of ctmon, and too large for a scenario, which has at most {MAX_SCENARIO} bytes",
+        cannot_read()
+    );
     let scenario =
-        Scenario::parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+        Scenario::parse(&scenario).with_context(|| format!("cannot use {}", text::path(path)))?;
     Ok(vec![Case { name, input: Input::Written(scenario) }])
 }
 
-fn recorded(path: &Path, name: &str, netns: Option<u64>, input: impl Read) -> Result<Vec<Case>> {
-    let cannot_use = || format!("cannot use the recording {}", path.display());
+fn recorded(path: &Path, name: &str, options: &Backtest, input: impl Read) -> Result<Vec<Case>> {
+    let cannot_use = || format!("cannot use the recording {}", text::path(path));
     let mut recording = Recording::open(input).with_context(cannot_use)?;
-    let outcome = recorded::read(&mut recording, netns);
-    for note in recording.take_notes() {
-        anstream::eprintln!("ctmon: {}: {note}", path.display());
-    }
+    let outcome = recorded::read(&mut recording, options.netns, options.memory);
+    output::notes(path, &recording.take_notes());
     let all = outcome.with_context(cannot_use)?;
     let is_one = all.len() == 1;
     let case = |recorded: recorded::Recorded| {
@@ -105,8 +112,9 @@ fn recorded(path: &Path, name: &str, netns: Option<u64>, input: impl Read) -> Re
 /// On a terminal one line that is written over; elsewhere a line at every tenth.
 fn progress(done: usize, all: usize) {
     if std::io::stderr().is_terminal() {
-        anstream::eprint!("\r{done} of {all} runs{}", if done == all { "\n" } else { "" });
+        let end = if done == all { "\n" } else { "" };
+        let _ = write!(anstream::stderr(), "\r{done} of {all} runs{end}");
     } else if done * 10 / all > (done - 1) * 10 / all {
-        anstream::eprintln!("ctmon: {done} of {all} runs");
+        output::say(format_args!("{done} of {all} runs"));
     }
 }

@@ -1,7 +1,5 @@
 //! `ctmon doctor`
 
-use std::time::SystemTime;
-
 use anyhow::{Context as _, Result};
 use conntrack_user::{
     doctor::{
@@ -10,10 +8,11 @@ use conntrack_user::{
         gather, verdict,
     },
     severity::THRESHOLDS,
+    text,
     view::doctor as view,
 };
 
-use super::output;
+use super::{now_ns, output};
 use crate::cli::{Doctor, Output};
 
 pub(crate) fn run(options: &Doctor) -> Result<u8> {
@@ -25,16 +24,16 @@ pub(crate) fn run(options: &Doctor) -> Result<u8> {
     let sections = verdict::judge(&facts, &THRESHOLDS.on_demand());
     if let Some(path) = &options.bundle {
         bundle::write(path, &files(options, &roots, &facts)?)?;
-        anstream::eprintln!(
-            "ctmon: wrote {}; look through it before you send it. Not in it: {}",
-            path.display(),
+        output::say(format_args!(
+            "wrote {}; look through it before you send it. Not in it: {}",
+            text::path(path),
             bundle::left_out(options.include_private)
-        );
+        ));
     }
     // Whether somebody reads it or not: the exit code is an answer too.
     let _ = match options.output {
         Output::Text => output::text(&view::text(&facts, &sections))?,
-        Output::Json => output::Json::default().write(&view::json(&facts, &sections, now()))?,
+        Output::Json => output::Json::default().write(&view::json(&facts, &sections, now_ns()))?,
     };
     Ok(verdict::worst(&sections).exit_code())
 }
@@ -45,7 +44,7 @@ fn files(options: &Doctor, roots: &gather::Roots, facts: &Facts) -> Result<Vec<b
     let sections = verdict::judge(&facts, &THRESHOLDS.on_demand());
     let screen = view::text(&facts, &sections);
     let screen = anstream::adapter::strip_str(&screen).to_string();
-    let json = serde_json::to_string_pretty(&view::json(&facts, &sections, now()))
+    let json = serde_json::to_string_pretty(&view::json(&facts, &sections, now_ns()))
         .context("cannot write JSON")?;
     let private = with_private.then(|| gather::private(&roots.procfs));
     let mut statistics = gather::statistics_text(&roots.procfs);
@@ -54,9 +53,4 @@ fn files(options: &Doctor, roots: &gather::Roots, facts: &Facts) -> Result<Vec<b
     }
     let private = private.as_ref().map(|private| private.as_slice());
     Ok(bundle::files(&facts, screen, json, &statistics, private))
-}
-
-/// Nanoseconds since 1970 UTC.
-fn now() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64)
 }

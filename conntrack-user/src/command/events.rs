@@ -1,10 +1,10 @@
 //! `ctmon events`
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use conntrack_user::{
-    source::live::{Live, Purpose},
+    source::live::{Live, Purpose, utc_offset_ns},
     view::{flow, json::Line},
 };
 
@@ -18,6 +18,8 @@ use crate::cli::{Events, Output};
 
 /// Between two looks into the ring.
 const COLLECT_EVERY: Duration = Duration::from_millis(50);
+/// Between two looks for namespaces that are new, or have ended.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Events written at once.
 const BATCH: u64 = 1024;
 
@@ -28,7 +30,7 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
         bail!("events come from kernel programs or ctnetlink only: {}", lost.reason);
     }
     if live.name() == "netlink" {
-        lost(&live).for_each(|text| anstream::eprintln!("ctmon: {text}"));
+        lost(&live).for_each(output::say);
     }
     tokio::select! {
         () = shutdown.requested() => {}
@@ -36,7 +38,7 @@ pub(crate) async fn run(options: &Events) -> Result<u8> {
     }
     let lost = live.read(Purpose::Settle).events.map_or(0, |events| events.lost);
     if lost > 0 {
-        anstream::eprintln!("ctmon: {lost} events were lost because there was no room for them");
+        output::say(format_args!("{lost} events were lost because there was no room for them"));
     }
     Ok(0)
 }
@@ -49,18 +51,35 @@ async fn follow(live: &mut Live, options: &Events) -> Result<()> {
     {
         return Ok(());
     }
+    if options.output == Output::Text && output::text(flow::LEGEND)? == Reader::Gone {
+        return Ok(());
+    }
     let mut left = options.count.unwrap_or(u64::MAX);
+    // Finds the namespaces that there are; new ones are found as time passes.
+    let _ = live.read(Purpose::Settle);
+    let mut looked = Instant::now();
     while left > 0 {
         let mut events = Vec::new();
         left -= live.drain(left.min(BATCH), |event| events.push(event));
+        if !events.is_empty() {
+            // After the events: a namespace that is new with one of them is known by then.
+            live.collect();
+        }
+        let offset_ns = utc_offset_ns();
         for event in &events {
             let reader = match options.output {
-                Output::Text => output::text(&flow::text(event, live.netns_of(event)))?,
-                Output::Json => json.write(&flow::json(event, live.netns_of(event)))?,
+                Output::Text => output::text(&flow::text(event, live.netns_of(event), offset_ns))?,
+                Output::Json => {
+                    json.write(&flow::json_at(event, live.netns_of(event), offset_ns))?
+                }
             };
             if reader == Reader::Gone {
                 return Ok(());
             }
+        }
+        if looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            let _ = live.read(Purpose::Tick);
         }
         if events.is_empty() {
             tokio::time::sleep(COLLECT_EVERY).await;

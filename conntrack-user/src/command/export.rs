@@ -5,10 +5,11 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use anyhow::{Context as _, Result, bail};
 use conntrack_user::{
     source::{item::Item, listener::Listener},
+    text,
     view::export::{EVENTS, Format, TICKS, Table},
 };
 
-use super::{record, replay};
+use super::{output, record, replay};
 use crate::cli::{Export, What};
 
 pub(crate) fn run(export: &Export) -> Result<u8> {
@@ -27,16 +28,13 @@ pub(crate) fn run(export: &Export) -> Result<u8> {
     let mut table = Table::new(export.format, columns, out).context("cannot write the table")?;
     let mut listener = Listener::default();
     while let Some(item) = recording.next_item().with_context(|| {
-        format!("cannot read the recording {} any further", export.file.display())
+        format!("cannot read the recording {} any further", text::path(&export.file))
     })? {
         let outcome = match (&item, export.what) {
             (Item::Flows(flows), What::Events) => table.flows(flows),
             // Of rows of events nothing is asked of the model.
             (_, What::Events) => Ok(()),
-            (_, What::Ticks) => match (listener.take(&item), listener.start()) {
-                (Some(tick), Some(start)) => table.tick(&tick, &start.origin.hooks),
-                _ => Ok(()),
-            },
+            (_, What::Ticks) => listener.take(&item).map_or(Ok(()), |tick| table.tick(&tick)),
         };
         if let Err(error) = outcome {
             return if is_closed_pipe(&error) { Ok(0) } else { Err(error) };
@@ -48,10 +46,7 @@ pub(crate) fn run(export: &Export) -> Result<u8> {
         }
         _ => {}
     }
-    for note in recording.take_notes() {
-        anstream::eprintln!("ctmon: {}: {note}", export.file.display());
-    }
-    Ok(0)
+    Ok(output::notes(&export.file, &recording.take_notes()))
 }
 
 /// Whoever reads has seen enough.

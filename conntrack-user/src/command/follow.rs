@@ -17,8 +17,9 @@ use tokio::{
 };
 
 use super::{
+    busy::Busy,
     kernel_release, lost,
-    output::Reader,
+    output::{self, Reader},
     settle,
     shutdown::Release,
     start,
@@ -29,6 +30,8 @@ use super::{
 const DRAIN: u64 = 8192;
 /// How often --wait looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Reason for which there is no source.
+const WAITING: &str = "waiting for the module nf_conntrack";
 /// How long the programs are tried after the module was loaded again.
 const REOPEN: Duration = Duration::from_secs(5);
 /// When programs are tried again, in whose place procfs is polled; each time twice as much later, up to the second.
@@ -65,9 +68,20 @@ pub(crate) trait Sink {
         Ok(Reader::Reading)
     }
 
+    /// Called several times a second while there is no source. `reason` names what is waited for.
+    fn pass_waiting(&mut self, reason: &str) {
+        let _ = reason;
+    }
+
+    /// Called before what keeps the loop from turning for seconds, as attaching programs does: as long as the answer is
+    /// held, whoever watches hears that ctmon is alive.
+    fn busy(&self) -> Option<Busy> {
+        None
+    }
+
     /// Says something once that is no part of what the source tells.
     fn say(&mut self, text: &str) {
-        anstream::eprintln!("ctmon: {text}");
+        output::say(text);
     }
 
     /// Whether the readings so far settle every baseline.
@@ -96,7 +110,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
     let release = Release::listen()?;
     let procfs = &plan.options.procfs;
     if plan.wait {
-        wait_for_conntrack(procfs, sink).await;
+        wait_for_conntrack(procfs, sink).await?;
     }
     if plan.options.ebpf.debug_log {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
@@ -117,7 +131,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
     loop {
         let mut live = match better.take() {
             Some(live) => live,
-            None => reopen(&options, with_programs).await?,
+            None => reopen(&options, with_programs, session.sink).await?,
         };
         if live.name() != "ebpf" && options.choice == Choice::Auto {
             session.sink.say("`ctmon doctor` tells what is missing and what to do");
@@ -126,16 +140,18 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         let had_programs = live.name() == "ebpf";
         with_programs |= had_programs;
         let now = live.now();
+        let busy = session.sink.busy();
         // Detached before anything is said: who reads it may go on.
         match next {
             // Pinned programs stay.
             Next::End | Next::CutOff => drop(live),
             Next::Reloaded | Next::LetGo | Next::Better(_) => {
                 if let Err(error) = live.let_go() {
-                    anstream::eprintln!("ctmon: the programs may still be attached: {error:#}");
+                    output::say(format_args!("the programs may still be attached: {error:#}"));
                 }
             }
         }
+        drop(busy);
         let said = match next {
             Next::End => return Ok(()),
             Next::LetGo if had_programs => {
@@ -173,7 +189,7 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         }
         tokio::select! {
             () = reached(session.deadline) => return Ok(()),
-            () = wait_for_conntrack(procfs, session.sink), if better.is_none() => {}
+            waited = wait_for_conntrack(procfs, session.sink), if better.is_none() => waited?,
             () = std::future::ready(()), if better.is_some() => {}
         }
     }
@@ -181,29 +197,42 @@ pub(crate) async fn run(plan: &Plan, sink: &mut impl Sink) -> Result<()> {
 
 /// Opens the source. A module that is being loaded shows its files before it takes programs: where they
 /// were attached before, they are tried for a while.
-async fn reopen(options: &live::Options, with_programs: bool) -> Result<Live> {
+async fn reopen(
+    options: &live::Options,
+    with_programs: bool,
+    sink: &mut impl Sink,
+) -> Result<Live> {
     let started = Instant::now();
     loop {
+        let busy = sink.busy();
         let outcome = Live::open(options);
+        drop(busy);
         let falls_back = outcome.as_ref().map_or(true, |live| live.name() != "ebpf");
         let is_asked_for = with_programs && options.choice != Choice::Procfs;
         if !falls_back || !is_asked_for || started.elapsed() >= REOPEN {
             return outcome;
         }
         drop(outcome);
+        sink.pass_waiting("attaching the programs again");
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
 /// Returns when the module nf_conntrack is there.
-async fn wait_for_conntrack(procfs: &Path, sink: &mut impl Sink) {
+///
+/// # Errors
+/// procfs does not show whether it is: waiting would have no end.
+async fn wait_for_conntrack(procfs: &Path, sink: &mut impl Sink) -> Result<()> {
     let file = live::conntrack_file(procfs);
+    live::require_sysctls(procfs)?;
     if !file.exists() {
-        sink.say("waiting for the module nf_conntrack");
+        sink.say(WAITING);
     }
     while !file.exists() {
+        sink.pass_waiting(WAITING);
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    Ok(())
 }
 
 /// What lasts longer than a source.
@@ -228,11 +257,13 @@ impl<S: Sink> Session<'_, S> {
         }
         let mut debug_log = if self.plan.options.ebpf.debug_log { live.debug_log()? } else { None };
         let _ = self.sink.take(&Item::Start(start(live, &self.kernel)))?;
+        let busy = self.sink.busy();
         settle(live, |reading| {
             let _ = self.sink.take(&Item::Reading(Use::Settle, Box::new(reading)))?;
             Ok(self.sink.is_settled())
         })
         .await?;
+        drop(busy);
         let rings: Vec<_> = live.ring_fds()?.into_iter().map(register).collect::<Result<_>>()?;
         let gathering = live.gathering();
         let (mut steering, set) = Steering::new(self.plan.wanted, live);
@@ -281,6 +312,7 @@ impl<S: Sink> Session<'_, S> {
                 () = self.release.requested() => return Ok(Next::LetGo),
                 () = sleep_until(try_again), if tries_again => {
                     let programs = live::Options { choice: Choice::Ebpf, ..options.clone() };
+                    let _busy = self.sink.busy();
                     // Why not was said when the source was opened.
                     if let Ok(better) = Live::open(&programs) {
                         return Ok(Next::Better(Box::new(better)));
@@ -379,6 +411,10 @@ impl<A: Sink, B: Sink> Sink for (A, Option<B>) {
 
     fn is_settled(&self) -> bool {
         self.0.is_settled() && self.1.as_ref().is_none_or(Sink::is_settled)
+    }
+
+    fn busy(&self) -> Option<Busy> {
+        self.0.busy()
     }
 
     fn flows(&self) -> Option<&Flows> {

@@ -1,13 +1,16 @@
 //! One file a subcommand: thin shells around the source, the model and the views.
 
 pub(crate) mod backtest;
+mod busy;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod follow;
 pub(crate) mod output;
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod room;
 pub(crate) mod serve;
 mod show;
 pub(crate) mod shutdown;
@@ -15,13 +18,13 @@ pub(crate) mod status;
 pub(crate) mod steering;
 pub(crate) mod watch;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use conntrack_user::{
     model::reading::Reading,
     source::{
-        Unavailable,
+        Unavailable, clean,
         item::{Hook, Origin, Start},
         live::{Live, Purpose},
     },
@@ -52,7 +55,7 @@ fn lost(live: &Live) -> impl Iterator<Item = String> {
 /// What is said once about the source.
 fn start(live: &Live, kernel: &str) -> Start {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Start {
+    let mut start = Start {
         time: live.now(),
         cpus: cpus as u32,
         origin: Origin {
@@ -63,7 +66,14 @@ fn start(live: &Live, kernel: &str) -> Start {
             hooks: live.hooks().iter().map(Hook::from).collect(),
             unavailable: live.lost().to_vec(),
         },
-    }
+    };
+    clean::start(&mut start);
+    start
+}
+
+/// Nanoseconds since 1970 UTC.
+fn now_ns() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64)
 }
 
 /// Release of the running kernel.

@@ -1,9 +1,18 @@
 //! Standard output: written whole, and whose end is no error.
 
-use std::io::{self, Write as _};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use bytes::{BufMut as _, BytesMut};
+use conntrack_user::{
+    source::recording::reader::Note,
+    text::{self, lines},
+    view::plugin,
+};
 use serde::Serialize;
 
 /// Whether whoever reads is still there.
@@ -23,10 +32,34 @@ impl Reader {
     }
 }
 
+/// Says something on standard error, as a line that begins with `ctmon: `, or several. Nothing in it commands a terminal. On a
+/// full disk nothing is said: the exit code stays what it is.
+pub(crate) fn say(message: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "ctmon: {}", lines(&message));
+}
+
+/// Exit code for a recording of which something is missing: it is cut, or damaged.
+const INCOMPLETE: u8 = 4;
+
+/// Prints the notes on the recording `path`; returns the exit code that follows from them.
+pub(crate) fn notes(path: &Path, notes: &[Note]) -> u8 {
+    for note in notes {
+        say(format_args!("{}: {note}", text::path(path)));
+    }
+    if notes.iter().any(Note::is_damage) { INCOMPLETE } else { 0 }
+}
+
 /// Writes `text`; its styles only where they are wanted.
 pub(crate) fn text(text: &str) -> Result<Reader> {
     let mut out = anstream::stdout().lock();
     finish(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Writes an error as monitoring plugins do: they are read on standard output.
+pub(crate) fn unknown(error: &str) -> io::Result<()> {
+    let error = error.strip_prefix("error: ").unwrap_or(error);
+    let mut out = anstream::stdout().lock();
+    out.write_all(plugin::unknown(&lines(&error)).as_bytes()).and_then(|()| out.flush())
 }
 
 /// Writes lines of JSON, all from one buffer: a tick allocates nothing for it.
@@ -44,6 +77,12 @@ impl Json {
         let mut out = io::stdout().lock();
         finish(out.write_all(&self.line).and_then(|()| out.flush()))
     }
+}
+
+/// Characters in a line of the terminal that standard output is; none where it is none.
+pub(crate) fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 fn finish(outcome: io::Result<()>) -> Result<Reader> {

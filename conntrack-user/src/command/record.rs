@@ -1,7 +1,7 @@
 //! `ctmon record`, and `watch --record`
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -14,12 +14,13 @@ use conntrack_user::{
         item::{Item, Use},
         recording::writer::{Room, WriteError, Writer},
     },
+    text,
 };
 
 use super::{
     follow::{self, Plan, Sink},
     kernel_release,
-    output::Reader,
+    output::{self, Reader},
     show::Show,
     shutdown::Shutdown,
 };
@@ -42,10 +43,8 @@ pub(crate) async fn run(record: &Record) -> Result<u8> {
         () = shutdown.requested() => Ok(()),
         outcome = follow::run(&plan, &mut sink) => outcome,
     };
-    let finished = sink.1.map(Recorder::finish).transpose();
-    outcome?;
-    if let Some(finished) = finished? {
-        anstream::eprintln!("ctmon: {finished}");
+    if let Some(finished) = sink.1.map(|recorder| recorder.end(outcome)).transpose()? {
+        output::say(finished);
     }
     Ok(0)
 }
@@ -109,6 +108,7 @@ impl Recorder {
             Target::File(open(path, force)?)
         };
         let writer = Writer::new(target, &kernel_release(procfs), max_size)
+            .inspect_err(|_| remove(path))
             .with_context(|| format!("cannot write the recording {}", path.display()))?;
         Ok(Self {
             path: path.into(),
@@ -124,11 +124,22 @@ impl Recorder {
         self.progress = io::stderr().is_terminal().then(Instant::now);
     }
 
+    /// Ends the recording with the `outcome` of following the source, and says what there is. A source that could not even
+    /// be opened leaves no file.
+    pub(crate) fn end(self, outcome: Result<()>) -> Result<String> {
+        if outcome.is_err() && self.said.span.is_none() {
+            remove(&self.path);
+            return outcome.map(|()| String::new());
+        }
+        let finished = self.finish();
+        outcome.and(finished)
+    }
+
     /// Writes what is left, and says what there is.
-    pub(crate) fn finish(self) -> Result<String> {
+    fn finish(self) -> Result<String> {
         let Self { path, writer, said, progress, .. } = self;
         if progress.is_some() {
-            anstream::eprintln!();
+            let _ = writeln!(anstream::stderr());
         }
         let safe = writer.written();
         let (target, bytes) = writer.finish().map_err(|error| explain(&path, safe, error))?;
@@ -136,7 +147,7 @@ impl Recorder {
             file.sync_all().or_else(no_disk).map_err(|error| explain(&path, safe, error.into()))?;
         }
         let because = if said.full { ": --max-size is reached" } else { "" };
-        Ok(format!("recorded {} into {}{because}", said.text(bytes), path.display()))
+        Ok(format!("recorded {} into {}{because}", said.text(bytes), text::path(&path)))
     }
 
     fn wrote(&mut self, outcome: Result<Room, WriteError>) -> Result<Reader> {
@@ -152,6 +163,14 @@ impl Recorder {
             }
             Err(error) => Err(explain(&self.path, self.writer.written(), error)),
         }
+    }
+}
+
+/// Removes a file in which there is nothing yet; a pipe or a device stays.
+fn remove(path: &Path) {
+    if fs::symlink_metadata(path).is_ok_and(|about| about.is_file()) {
+        // What cannot be removed is empty, and the error that is reported matters more.
+        let _ = fs::remove_file(path);
     }
 }
 

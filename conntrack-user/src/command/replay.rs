@@ -8,35 +8,42 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use conntrack_user::source::{
-    item::{Item, Use},
-    recording::{
-        part::{Part, Place},
-        reader::Reader as Recording,
+use conntrack_user::{
+    source::{
+        item::{Item, Use},
+        recording::{
+            part::{Part, Place},
+            reader::Reader as Recording,
+        },
     },
+    text,
 };
 use tokio::time::Instant;
 
-use super::{follow::Sink as _, output::Reader, show::Show, shutdown::Shutdown};
+use super::{
+    follow::Sink as _,
+    output::{self, Reader},
+    show::Show,
+    shutdown::{self, Shutdown},
+};
 use crate::cli::{Replay, Speed};
 
 pub(crate) async fn run(replay: &Replay) -> Result<u8> {
     let mut shutdown = Shutdown::listen()?;
+    shutdown::end_in_time()?;
     let mut recording = open(&replay.file)?;
     let mut show = Show::new(None, replay.causes, replay.flows);
     let outcome = tokio::select! {
         () = shutdown.requested() => Ok(()),
         outcome = play(&mut recording, replay, &mut show) => outcome,
     };
-    for note in recording.take_notes() {
-        anstream::eprintln!("ctmon: {}: {note}", replay.file.display());
-    }
-    outcome.map(|()| 0)
+    let code = output::notes(&replay.file, &recording.take_notes());
+    outcome.map(|()| code)
 }
 
 /// Opens a recording; `-` is standard input.
 pub(crate) fn open(path: &Path) -> Result<Recording<Box<dyn Read>>> {
-    let what = || format!("cannot read the recording {}", path.display());
+    let what = || format!("cannot read the recording {}", text::path(path));
     let input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -53,7 +60,7 @@ async fn play(
     let mut part = Part::new(replay.from, replay.to);
     let mut pace = Pace { speed: replay.speed, begun: None };
     while let Some(item) = recording.next_item().with_context(|| {
-        format!("cannot read the recording {} any further", replay.file.display())
+        format!("cannot read the recording {} any further", text::path(&replay.file))
     })? {
         match part.place(&item)? {
             // Signals get their turn also where nothing is waited for.

@@ -73,7 +73,11 @@ impl Show {
     fn tick(&mut self, tick: &Tick) -> Result<Reader> {
         match self.output {
             None => return Ok(Reader::Reading),
-            Some(Output::Text) => return output::text(&self.table.tick(tick)),
+            Some(Output::Text) => {
+                // It may have been resized.
+                self.table.set_screen(output::columns());
+                return output::text(&self.table.tick(tick));
+            }
             Some(Output::Json) => {}
         }
         for text in &tick.notices {

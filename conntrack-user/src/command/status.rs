@@ -6,11 +6,11 @@ use anyhow::Result;
 use conntrack_user::{
     model::monitor::Monitor,
     source::live::{Live, Purpose},
-    view::{json::Line, status},
+    view::{coverage, json::Line, metrics, plugin, status},
 };
 
 use super::{kernel_release, output, settle, shutdown::Shutdown, start};
-use crate::cli::{LOOK_ON, Output, Status};
+use crate::cli::{LOOK_ON, Report, Status};
 
 pub(crate) async fn run(options: &Status) -> Result<u8> {
     let limits = options.limits()?;
@@ -38,13 +38,19 @@ pub(crate) async fn run(options: &Status) -> Result<u8> {
         }
     };
 
-    let judged = status::judge(&tick, limits);
+    let mut judged = status::judge(&tick, limits);
+    judged.severity = coverage::judge(judged.severity, tick.coverage.as_deref(), options.unread.0);
     // Whether somebody reads it or not: the exit code is an answer too.
     let _ = match options.output {
-        Output::Text => output::text(&status::text(&tick, &start.origin, judged))?,
-        Output::Json => {
+        Report::Text => {
+            let text = status::text(&tick, &start.origin, judged, output::columns());
+            let unnamed = options.common.unnamed_netns();
+            output::text(&plugin::with_performance_data(&text, &tick, limits, unnamed))?
+        }
+        Report::Json => {
             output::Json::default().write(&Line::status(&tick, &start.origin, judged))?
         }
+        Report::Prometheus => output::text(&metrics::once(&start, tick, judged)?)?,
     };
     Ok(judged.severity.exit_code())
 }

@@ -17,6 +17,8 @@ pub(crate) async fn run(watch: &Watch) -> Result<u8> {
         () = shutdown.requested() => Ok(()),
         outcome = follow::run(&plan, &mut sink) => outcome,
     };
-    let finished = sink.1.map_or(Ok(()), |recorder| recorder.finish().map(drop));
-    outcome.and(finished).map(|()| 0)
+    match sink.1 {
+        Some(recorder) => recorder.end(outcome).map(|_| 0),
+        None => outcome.map(|()| 0),
+    }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::{
     alerts::Alerts,
+    coverage::CoverageLog,
+    lifecycle,
     log::{Level, Logger},
     shared::Shared,
 };
@@ -20,6 +22,7 @@ pub struct Feed {
     is_lost: bool,
     logger: Logger,
     alerts: Alerts,
+    coverage: CoverageLog,
 }
 
 /// For how long those who are told of warnings are waited for at the end, each.
@@ -29,7 +32,14 @@ impl Feed {
     /// Begins.
     #[must_use]
     pub fn new(shared: Shared, logger: Logger, alerts: Alerts) -> Self {
-        Self { shared, listener: Listener::default(), is_lost: false, logger, alerts }
+        Self {
+            shared,
+            listener: Listener::default(),
+            is_lost: false,
+            logger,
+            alerts,
+            coverage: CoverageLog::default(),
+        }
     }
 
     /// Takes in the next item. Whether a tick came of it.
@@ -40,6 +50,8 @@ impl Feed {
             Item::Start(start) => {
                 self.shared.history().clear();
                 self.shared.latest().open(start);
+                lifecycle::opened(&start.origin, &self.logger);
+                self.coverage.open();
             }
             Item::Reading(_, reading) => self.shared.latest().read(reading),
             Item::Notice(notice) => self.say(&notice.text),
@@ -67,6 +79,7 @@ impl Feed {
         for text in &tick.notices {
             self.say(text);
         }
+        self.coverage.observe(&tick, &self.logger);
         let worse = self.alerts.observe(&tick);
         if let (Some(level), Some(mut recorder)) = (worse, self.shared.flight()) {
             recorder.warn(level.name(), tick.time.monotonic_ns);

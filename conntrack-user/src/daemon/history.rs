@@ -16,9 +16,11 @@ pub const SECONDS: usize = 600;
 pub const NETNS: usize = 64;
 
 /// The last minutes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct History {
     netns: BTreeMap<NetnsId, Series>,
+    /// Counts changes.
+    version: u64,
 }
 
 /// One namespace's.
@@ -75,6 +77,7 @@ const POINT_NS: u64 = 950_000_000;
 impl History {
     /// Takes in a tick.
     pub fn take(&mut self, tick: &Tick) {
+        self.version += 1;
         for netns in &tick.netns {
             if netns.ended {
                 self.netns.remove(&netns.id);
@@ -86,7 +89,20 @@ impl History {
 
     /// Another source counts: what was before is of no use for it.
     pub fn clear(&mut self) {
+        self.version += 1;
         self.netns.clear();
+    }
+
+    /// Version: it changes with each tick. The same version means the same answer.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Points of all namespaces that are younger than `since_ns` (nanoseconds since 1970 UTC).
+    #[must_use]
+    pub fn points_since(&self, since_ns: u64) -> usize {
+        self.netns.values().map(|series| series.points.len() - series.first(since_ns)).sum()
     }
 
     /// Each namespace with its points that are younger than `since_ns` (nanoseconds since 1970 UTC).
@@ -94,14 +110,18 @@ impl History {
         &self,
         since_ns: u64,
     ) -> impl Iterator<Item = (NetnsId, &Series, impl Iterator<Item = &Point>)> {
-        self.netns.iter().map(move |(id, series)| {
-            let first = series.points.partition_point(|point| point.time_ns <= since_ns);
-            (*id, series, series.points.range(first..))
-        })
+        self.netns
+            .iter()
+            .map(move |(id, series)| (*id, series, series.points.range(series.first(since_ns)..)))
     }
 }
 
 impl Series {
+    /// Index of the first point that is younger than `since_ns`.
+    fn first(&self, since_ns: u64) -> usize {
+        self.points.partition_point(|point| point.time_ns <= since_ns)
+    }
+
     fn take(&mut self, tick: &Tick, netns: &NetnsTick) {
         self.name = netns.name.as_ref().map(|name| name.text.clone());
         self.limit = Some(netns.limit);

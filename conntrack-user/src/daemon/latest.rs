@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::alerts::Told;
+use super::{
+    alerts::Told,
+    high_water::{Before, HighWater},
+    kernel_sum::KernelSum,
+};
 use crate::{
     forecast::outlook::{Outlook, State},
     model::{
         counts::Totals,
+        flow_summary::FlowSummary,
+        kernel_counters::KernelTick,
         monitor::IDLE,
-        reading::{NetnsId, Reading},
+        reading::{KernelStat, NetnsId, Reading},
         tick::{Limit, NetnsTick, Tick},
     },
     source::item::Start,
@@ -34,6 +40,12 @@ pub struct Latest {
     most_apart: usize,
     /// What was counted in those that have ended and were not told apart.
     others_ended: Totals,
+    /// The kernel's counters of namespaces without series of their own.
+    others_kernel: KernelSum,
+    /// High-water marks of namespaces with series of their own.
+    high_water: BTreeMap<NetnsId, HighWater>,
+    /// Single flows, as summed up last: not at every tick.
+    flows: Option<Box<FlowSummary>>,
     told: Told,
 }
 
@@ -46,6 +58,8 @@ pub struct Others {
     pub entries: u64,
     /// What was counted in them, those that have ended among them. It never shrinks: who is told apart stays so.
     pub totals: Totals,
+    /// The kernel's counters of them since ctmon first read them; none where they cannot be read.
+    pub kernel: Option<KernelStat>,
 }
 
 impl Latest {
@@ -81,14 +95,36 @@ impl Latest {
     /// What became of it.
     pub fn take(&mut self, mut tick: Tick) {
         let now_ns = tick.time.monotonic_ns;
+        let before_unix_ns = self.tick.as_ref().map(|before| before.time.unix_ns);
         let mut told = BTreeSet::new();
-        for netns in std::mem::take(&mut tick.netns) {
+        for mut netns in std::mem::take(&mut tick.netns) {
             told.insert(netns.id);
+            if !netns.ended {
+                self.make_room(netns.id);
+            }
+            self.mark(now_ns, before_unix_ns, &netns);
+            self.sum_kernel(netns.id, netns.kernel_counters.as_ref());
             if netns.ended {
+                let before = self.netns.get(&netns.id).and_then(|before| before.kernel_counters);
+                netns.kernel_counters = netns.kernel_counters.or(before);
                 self.end(netns.id, now_ns, Some(netns));
             } else {
-                self.make_room(netns.id);
                 self.netns.insert(netns.id, netns);
+            }
+        }
+        for (id, counters) in std::mem::take(&mut tick.reviewed) {
+            self.sum_kernel(id, Some(&counters));
+            if let Some(netns) = self.netns.get_mut(&id) {
+                netns.kernel_counters = Some(counters);
+            }
+        }
+        self.flows = tick.flows.take().or(self.flows.take());
+        for (id, high_water) in &mut self.high_water {
+            if !told.contains(id)
+                && let Some(netns) =
+                    self.netns.get(id).or(self.ended.get(id).map(|(_, netns)| netns))
+            {
+                high_water.rest(now_ns, netns, tick.idle > 0 && !netns.ended);
             }
         }
         // Where none is left out as idle, those that are missing are not known to be.
@@ -102,6 +138,24 @@ impl Latest {
         old.into_iter().for_each(|id| self.forget(id));
         self.ticks += 1;
         self.tick = Some(tick);
+    }
+
+    /// Raises the high-water marks of a namespace with series of its own.
+    fn mark(&mut self, now_ns: u64, before_unix_ns: Option<u64>, netns: &NetnsTick) {
+        if !self.apart.contains(&netns.id) {
+            return;
+        }
+        let entries = self.netns.get(&netns.id).and_then(|before| before.entries.at_most());
+        let before = entries.zip(before_unix_ns);
+        let before = before.map(|(entries, unix_ns)| Before { entries, unix_ns });
+        self.high_water.entry(netns.id).or_default().observe(now_ns, netns, before);
+    }
+
+    /// Adds the kernel's counters of a namespace without series of its own.
+    fn sum_kernel(&mut self, id: NetnsId, counters: Option<&KernelTick>) {
+        if let Some(counters) = counters.filter(|_| !self.apart.contains(&id)) {
+            self.others_kernel.add(id, &counters.totals);
+        }
     }
 
     /// Lets `id` be told apart if it is new and there is room: one that has ended makes it.
@@ -120,8 +174,11 @@ impl Latest {
     }
 
     fn end(&mut self, id: NetnsId, now_ns: u64, last: Option<NetnsTick>) {
-        let Some(last) = self.netns.remove(&id).map(|before| last.unwrap_or(before)) else {
-            return;
+        let last = match (self.netns.remove(&id), last) {
+            (Some(before), last) => last.unwrap_or(before),
+            // It came and went between two ticks. With the others: series of its own would have one value each.
+            (None, Some(last)) if !self.ended.contains_key(&id) => last,
+            (None, _) => return,
         };
         // Also where its last tick was of when it was there.
         let last = NetnsTick { ended: true, ..last };
@@ -129,12 +186,14 @@ impl Latest {
             self.ended.insert(id, (now_ns, last));
         } else {
             self.others_ended = self.others_ended.plus(&last.totals.unwrap_or_default());
+            self.others_kernel.end(id);
         }
     }
 
     fn forget(&mut self, id: NetnsId) {
         self.ended.remove(&id);
         self.apart.remove(&id);
+        self.high_water.remove(&id);
     }
 
     /// The source; none before one was opened.
@@ -175,13 +234,26 @@ impl Latest {
     /// The others; none while all are told apart.
     #[must_use]
     pub fn others(&self) -> Option<Others> {
-        let mut others = Others { totals: self.others_ended, ..Others::default() };
+        let kernel = self.others_kernel.sum();
+        let mut others = Others { totals: self.others_ended, kernel, ..Others::default() };
         for netns in self.not_apart() {
             others.netns += 1;
             others.entries += netns.entries.at_most().unwrap_or(0);
             others.totals = others.totals.plus(&netns.totals.unwrap_or_default());
         }
         (others != Others::default()).then_some(others)
+    }
+
+    /// High-water marks of a namespace with series of its own.
+    #[must_use]
+    pub fn high_water(&self, id: NetnsId) -> Option<&HighWater> {
+        self.high_water.get(&id)
+    }
+
+    /// Single flows as summed up last; none without events.
+    #[must_use]
+    pub fn flows(&self) -> Option<&FlowSummary> {
+        self.flows.as_deref()
     }
 
     /// What was warned of by now.
@@ -204,12 +276,16 @@ impl Latest {
     #[must_use]
     pub fn whole(&self) -> Option<Tick> {
         let netns = self.netns.values().cloned().collect();
-        self.tick.as_ref().map(|tick| Tick { netns, ..tick.clone() })
+        let flows = self.flows.clone();
+        self.tick.as_ref().map(|tick| Tick { netns, flows, ..tick.clone() })
     }
 }
 
 /// Nothing comes: the forecast of when something did holds no longer. A table at its limit stays full.
 fn rest(netns: &mut NetnsTick) {
+    if let Some(counters) = &mut netns.kernel_counters {
+        counters.rates = KernelStat::default();
+    }
     if netns.full.is_some() && netns.limit.is_reached(netns.entries) {
         return;
     }

@@ -66,9 +66,21 @@ fn the_last_counts_of_one_that_ended_are_kept_for_a_while() {
     assert_eq!(apart(&latest), [(1, 9)]);
     take(&mut latest, 122, vec![]);
     assert_eq!(apart(&latest), []);
-    // One that was never told of leaves nothing.
-    take(&mut latest, 123, vec![ended(7, 1)]);
-    assert_eq!((apart(&latest), latest.others()), (vec![], None));
+}
+
+#[test]
+fn one_that_comes_and_goes_between_two_ticks_is_counted_with_the_others() {
+    let mut latest = Latest::new(10);
+    take(&mut latest, 1, vec![counted(1, 5)]);
+    let others =
+        |latest: &Latest| latest.others().map(|others| (others.netns, others.totals.allocs));
+    take(&mut latest, 2, vec![ended(7, 3)]);
+    take(&mut latest, 3, vec![ended(8, 4)]);
+    assert_eq!((apart(&latest), others(&latest)), (vec![(1, 5)], Some((0, 7))));
+    // A namespace with series of its own is counted once.
+    take(&mut latest, 4, vec![ended(1, 6)]);
+    take(&mut latest, 5, vec![ended(1, 6)]);
+    assert_eq!((apart(&latest), others(&latest)), (vec![(1, 6)], Some((0, 7))));
 }
 
 #[test]
@@ -120,6 +132,7 @@ fn a_reading_tells_who_is_gone_and_the_limit_of_idle_ones() {
         counts: vec![],
         max: Some(50),
         timeouts: None,
+        in_flight: None,
         windows: None,
         kernel: None,
     };
@@ -132,4 +145,56 @@ fn a_reading_tells_who_is_gone_and_the_limit_of_idle_ones() {
     let ended: Vec<u64> =
         latest.apart().filter(|netns| netns.ended).map(|netns| netns.id.inode).collect();
     assert_eq!(ended, [2]);
+}
+
+#[test]
+fn a_peak_between_two_scrapes_is_known_at_the_second_one() {
+    let mut latest = Latest::new(1);
+    // A scrape after the first second and one a minute later; between them 15,000 entries for two seconds.
+    let mut seen = Vec::new();
+    for second in 1..=61 {
+        let entries = if (30..32).contains(&second) { 15_000 } else { 0 };
+        take(&mut latest, second, vec![counted(1, entries), counted(2, entries)]);
+        if second == 1 || second == 61 {
+            let high_water = latest.high_water(counted(1, 0).id).unwrap().entries();
+            let now = latest.apart().next().unwrap().entries.at_most();
+            seen.push((now, high_water));
+        }
+    }
+    assert_eq!(seen, [(Some(0), Some(0)), (Some(0), Some(15_000))]);
+    // One that is counted with others has none; the mark of one that ends is kept for a while.
+    assert!(latest.high_water(counted(2, 0).id).is_none());
+    take(&mut latest, 62, vec![ended(1, 0)]);
+    assert_eq!(latest.high_water(counted(1, 0).id).unwrap().entries(), Some(15_000));
+    take(&mut latest, 108, vec![]);
+    assert_eq!(latest.high_water(counted(1, 0).id).unwrap().entries(), Some(0));
+    take(&mut latest, 182, vec![]);
+    assert!(latest.high_water(counted(1, 0).id).is_none());
+}
+
+#[test]
+fn the_kernels_counters_of_others_never_shrink_and_those_of_idle_ones_follow() {
+    let counters = |invalid| KernelTick {
+        totals: KernelStat { invalid: Some(invalid), ..KernelStat::default() },
+        rates: KernelStat { invalid: Some(2.0), ..KernelStat::default() },
+    };
+    let with = |inode, invalid| NetnsTick {
+        kernel_counters: Some(counters(invalid)),
+        ..counted(inode, 1)
+    };
+    let mut latest = Latest::new(1);
+    take(&mut latest, 1, vec![with(1, 50), with(2, 70), with(3, 90)]);
+    take(&mut latest, 2, vec![with(1, 51), with(2, 75), counted(3, 1)]);
+    let others = |latest: &Latest| latest.others().unwrap().kernel.unwrap().invalid;
+    assert_eq!(others(&latest), Some(5));
+    take(&mut latest, 3, vec![with(3, 91), ended(2, 1)]);
+    assert_eq!(others(&latest), Some(6));
+    let own = |latest: &Latest| latest.apart().next().unwrap().kernel_counters.unwrap();
+    let reviewed = vec![(counted(1, 0).id, counters(60)), (counted(3, 0).id, counters(99))];
+    latest.take(Tick { time: time(4), idle: 2, reviewed, ..Tick::example(vec![]) });
+    assert_eq!((own(&latest).totals.invalid, others(&latest)), (Some(60), Some(14)));
+    // What it was a second is of when it was looked at.
+    assert_eq!(own(&latest).rates.invalid, None);
+    take(&mut latest, 5, vec![ended(1, 1)]);
+    assert_eq!(own(&latest).totals.invalid, Some(60));
 }

@@ -48,6 +48,9 @@ pub fn without_private(facts: &Facts, roots: &Roots) -> Result<Facts> {
     for netns in &mut facts.namespaces.read {
         netns.name = None;
     }
+    for file in &mut facts.namespaces.stale_files {
+        *file = "a file".into();
+    }
     for Setting { file, .. } in &mut facts.surroundings.settings {
         let folder = Path::new(file).parent().unwrap_or(Path::new("/"));
         *file = format!("a file in {}", folder.display());
@@ -248,6 +251,7 @@ mod tests {
             file: "/etc/sysctl.d/customer-y.conf".into(),
             key: "nf_conntrack_max".into(),
             value: "1000".into(),
+            effective: true,
         });
         facts
     }
@@ -261,6 +265,7 @@ mod tests {
         let roots = Roots {
             procfs: "/proc".into(),
             sysfs: "/sys".into(),
+            btf: None,
             pods: "/var/log/pods".into(),
             rootfs: "/".into(),
         };
@@ -297,6 +302,7 @@ mod tests {
         let roots = Roots {
             procfs: "/home/me/proc/".into(),
             sysfs: "/sys".into(),
+            btf: None,
             pods: "/var/log/pods".into(),
             rootfs: "/".into(),
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::item::ProbedHook;
+use crate::{model::coverage::BlindSpot, source::item::ProbedHook};
 
 /// Something that is known, or why it is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,10 +93,34 @@ pub struct Facts {
     pub process: Process,
     /// The network namespaces.
     pub namespaces: Namespaces,
-    /// The table of the network namespace that this process is in.
+    /// The table of the network namespace of process 1, or where that cannot be entered of this process.
     pub table: Table,
     /// What else has to do with connection tracking.
     pub surroundings: Surroundings,
+    /// Changes while it was looked.
+    pub observed: Fact<Observed>,
+}
+
+/// Changes while it was looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Nanoseconds of the look.
+    pub interval_ns: u64,
+    /// Values of `nf_conntrack_max`, one after the other; more than one: something has set it.
+    pub limits: Vec<u32>,
+    /// Network namespaces that lost something.
+    pub losing: Vec<NetnsLosses>,
+}
+
+/// Losses of a network namespace by the kernel's statistics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetnsLosses {
+    /// `net->ns.inum`
+    pub inode: u64,
+    /// Packets dropped: table full, or a clash that could not be resolved.
+    pub drop: u64,
+    /// Entries evicted to make room.
+    pub early_drop: u64,
 }
 
 /// The kernel and what it can do.
@@ -147,6 +171,9 @@ pub struct Attach {
     pub hooks: Fact<Vec<ProbedHook>>,
     /// Whether the kernel refused for want of permission.
     pub is_refused: bool,
+    /// Reasons for kprobes where the kernel has fentry.
+    #[serde(default)]
+    pub without: Vec<String>,
 }
 
 /// What this process may do.
@@ -223,6 +250,18 @@ pub struct Namespaces {
     pub refused: Vec<Refused>,
     /// Processes whose network namespace this process may not see.
     pub hidden_processes: Fact<u64>,
+    /// Known ones that are not read, `refused` and `others` among them.
+    pub unread: u64,
+    /// Namespaces on the kernel's own list alone: no process and no file leads to them.
+    #[serde(default)]
+    pub others: Vec<OtherNetns>,
+    /// Set where there are no more: the kernel's own list was read, which takes programs.
+    #[serde(default)]
+    pub is_total_exact: bool,
+    /// Causes that may hide others.
+    pub blind_spots: Vec<BlindSpot>,
+    /// Files in folders of namespaces that stand for none. Private.
+    pub stale_files: Vec<String>,
 }
 
 /// A network namespace.
@@ -238,6 +277,15 @@ pub struct Namespace {
     pub entries_limit: Fact<u32>,
 }
 
+/// A network namespace on the kernel's own list that is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherNetns {
+    /// `net->ns.inum`
+    pub inode: u64,
+    /// Entries in its table; none where the kernel does not tell.
+    pub entries: Option<u64>,
+}
+
 /// A network namespace that could not be entered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
@@ -247,9 +295,24 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// The table of the network namespace that this process is in.
+/// The network namespace whose settings are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingsOf {
+    /// Namespace of the machine's process 1.
+    #[default]
+    Host,
+    /// Namespace of this container's process 1.
+    Container,
+    /// Namespace of this process, because the one of process 1 cannot be entered.
+    Own,
+}
+
+/// The table of a network namespace: that of process 1, where it can be entered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
+    /// Network namespace whose settings these are.
+    pub settings_of: SettingsOf,
     /// The sysctls `net.netfilter.nf_conntrack_*`, without that prefix.
     pub sysctls: Fact<BTreeMap<String, String>>,
     /// Bytes of an entry without its extensions.
@@ -315,4 +378,7 @@ pub struct Setting {
     pub key: String,
     /// What it sets it to.
     pub value: String,
+    /// No file that is read later sets it, and no file of the same name masks this one: it is the value that sysctl(8),
+    /// systemd-sysctl(8) or modprobe(8) sets.
+    pub effective: bool,
 }

@@ -5,6 +5,7 @@
 pub mod bundle;
 pub mod facts;
 pub mod gather;
+pub mod setters;
 pub mod verdict;
 
 /// The module, where conntrack is one.

@@ -12,7 +12,7 @@ pub mod outlook;
 mod passes;
 mod path;
 mod reached;
-mod reason;
+pub(crate) mod reason;
 mod season;
 pub mod snapshot;
 mod stock;

@@ -73,6 +73,23 @@ fn change(rate: &Rate) -> Option<f64> {
     (!(1.0 / CHANGED..CHANGED).contains(&ratio)).then_some(rate.level - before)
 }
 
+/// Share of a table's entries from which on held entries are named.
+const HELD_SHARE: f64 = 0.1;
+
+/// Names entries that something holds outside of the hash, where they are many of the `entries` of a table. `unhashed`: those
+/// allocated and not hashed; `dying`: those deleted and not freed; none: not held, or not known.
+pub(crate) fn held(entries: u64, unhashed: Option<i64>, dying: Option<i64>) -> Option<String> {
+    let least = (entries as f64 * HELD_SHARE).max(1.0);
+    let many = |count: Option<i64>| count.map(|count| count as f64).filter(|count| *count >= least);
+    let unhashed = many(unhashed)
+        .map(|n| format!("{} entries are allocated and not in the table: packets wait", number(n)));
+    let dying = many(dying).map(|n| {
+        format!("{} entries are deleted and not freed: they count until they are", number(n))
+    });
+    let named: Vec<String> = unhashed.into_iter().chain(dying).collect();
+    (!named.is_empty()).then(|| named.join("; "))
+}
+
 /// With three digits or in full.
 fn number(value: f64) -> String {
     if value >= 999_500.0 {

@@ -23,7 +23,7 @@ pub(super) async fn run(
     let mut wait = None;
     let mut taken = 0;
     loop {
-        match listener.accept().await {
+        match listener.accept(shared.limits.send_buffer()).await {
             Ok((stream, peer)) => {
                 if wait.take().is_some() {
                     (shared.say)(&Notice::Accepting { address: listener.address.clone() });

@@ -23,6 +23,18 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// Reports whether other machines may reach it: it is neither a loopback address nor a unix socket.
+    #[must_use]
+    pub fn is_reached_by_others(&self) -> bool {
+        match self {
+            Self::Ip(address) => !address.ip().to_canonical().is_loopback(),
+            Self::All(_) => true,
+            Self::Unix(_) => false,
+        }
+    }
+}
+
 impl FromStr for Address {
     type Err = Error;
 
@@ -80,6 +92,26 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!(":80".parse::<Address>().unwrap(), Address::All(80));
+    }
+
+    #[test]
+    fn others_reach_all_but_loopback_and_unix_sockets() {
+        let cases = [
+            ("127.0.0.1:1", false),
+            ("127.9.9.9:1", false),
+            ("[::1]:1", false),
+            ("[::ffff:127.0.0.1]:1", false),
+            ("unix:/run/a", false),
+            (":1", true),
+            ("0.0.0.0:1", true),
+            ("[::]:1", true),
+            ("192.0.2.1:1", true),
+            ("[2001:db8::1]:1", true),
+        ];
+        for (text, expected) in cases {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.is_reached_by_others(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ::http::{
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 
-use super::{Shared, gzip, listener::Peer, password::Outcome};
+use super::{Hosts, Shared, gzip, listener::Peer, password::Outcome};
 
 /// What is known of a request besides what it says.
 pub(super) struct Asked {
@@ -29,9 +29,10 @@ pub(super) async fn answer(
     let web = shared.web.current(&shared.say);
     let (request, body) = request.into_parts();
     let has_body = !body.is_end_stream();
-    let mut answer = if !shared.hosts.admit(asked.peer, &request.headers) {
-        let text =
-            "over loopback this is asked by an address, localhost, or a name of --allow-host";
+    let mut answer = if !Hosts::is_named(request.version, &request.headers) {
+        refuse(StatusCode::BAD_REQUEST, "a request has one Host field", None)
+    } else if !shared.hosts.admit(asked.peer, web.refuses_strangers(), &request.headers) {
+        let text = "ask by an address, localhost or the name of this machine, or start ctmon with --allow-host and this name";
         refuse(StatusCode::FORBIDDEN, text, None)
     } else if !web.admits() {
         let text = "too many requests: the web configuration limits their rate";
@@ -40,6 +41,10 @@ pub(super) async fn answer(
         match shared.checks.check(web.users(), asked.peer, &request.headers).await {
             Outcome::Wrong => {
                 let text = "user and password are asked for";
+                refuse(StatusCode::UNAUTHORIZED, text, Some((WWW_AUTHENTICATE, "Basic")))
+            }
+            Outcome::TooLong => {
+                let text = "the password has more than 72 bytes, of which bcrypt reads no more";
                 refuse(StatusCode::UNAUTHORIZED, text, Some((WWW_AUTHENTICATE, "Basic")))
             }
             Outcome::Busy => {

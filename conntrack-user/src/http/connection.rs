@@ -68,6 +68,9 @@ where
         let asked = Asked { peer: entry.peer, is_last: number >= shared.limits.requests };
         Box::pin(async move {
             let answer = answer::answer(&shared, asked, request).await;
+            if answer.body().len() > shared.limits.large_bytes {
+                shared.connections.begin_large(shared.limits.large_answers, &state);
+            }
             Ok::<_, Infallible>(answer.map(|bytes| Whole::new(bytes, state)))
         })
     });

@@ -40,6 +40,8 @@ struct Now {
     begun: bool,
     /// The answer is in the buffers, to its last byte.
     handed: bool,
+    /// The answer is a large one.
+    large: bool,
     /// Requests so far.
     requests: u64,
 }
@@ -48,7 +50,8 @@ impl State {
     fn new() -> Self {
         let since = Instant::now();
         let phase = Phase::Handshake;
-        Self(Mutex::new(Now { phase, since, begun: false, handed: false, requests: 0 }))
+        let (begun, handed, large) = (false, false, false);
+        Self(Mutex::new(Now { phase, since, begun, handed, large, requests: 0 }))
     }
 
     /// What it is about, and since when.
@@ -67,7 +70,7 @@ impl State {
     pub(super) fn request(&self) -> u64 {
         let mut now = lock(&self.0);
         (now.phase, now.since) = (Phase::Answer, Instant::now());
-        (now.begun, now.handed) = (false, false);
+        (now.begun, now.handed, now.large) = (false, false, false);
         now.requests += 1;
         now.requests
     }
@@ -89,6 +92,17 @@ impl State {
     /// The whole answer is in the buffers.
     pub(super) fn hand_over(&self) {
         lock(&self.0).handed = true;
+    }
+
+    /// The answer that is being sent is a large one.
+    fn set_large(&self) {
+        lock(&self.0).large = true;
+    }
+
+    /// Reports whether a large answer is being sent.
+    fn sends_large(&self) -> bool {
+        let now = lock(&self.0);
+        now.large && now.phase == Phase::Answer
     }
 
     /// All that was in the buffers is written.
@@ -138,6 +152,18 @@ impl Open {
             let of_peer = self.of_peer.get(&one.peer).copied().unwrap_or_default();
             (*id, of_peer, one.state.get())
         }))
+    }
+
+    /// The large answer that is missed the least, if more than `most` are being sent; never that of `newest`.
+    fn large_victim(&self, most: usize, newest: &Arc<State>) -> Option<u64> {
+        let large: Vec<_> =
+            self.entries.iter().filter(|(_, one)| one.state.sends_large()).collect();
+        if large.len() <= most {
+            return None;
+        }
+        let of_peer = |peer| large.iter().filter(|(_, other)| other.peer == peer).count();
+        let others = large.iter().filter(|(_, one)| !Arc::ptr_eq(&one.state, newest));
+        victim(others.map(|(id, one)| (**id, of_peer(one.peer), one.state.get())))
     }
 }
 
@@ -194,9 +220,23 @@ impl Connections {
         }
     }
 
+    /// A large answer is about to be sent on the connection of `state`; at most `most` are at the same time.
+    pub(super) fn begin_large(&self, most: usize, state: &Arc<State>) {
+        state.set_large();
+        let mut open = lock(&self.open);
+        while let Some(id) = open.large_victim(most.max(1), state) {
+            self.close(&mut open, id);
+        }
+    }
+
     /// Whether one was closed.
     fn close_victim(&self, open: &mut Open) -> bool {
-        let victim = open.victim().and_then(|id| open.remove(id));
+        open.victim().is_some_and(|id| self.close(open, id))
+    }
+
+    /// Closes one in favour of another. Whether there was such a connection.
+    fn close(&self, open: &mut Open, id: u64) -> bool {
+        let victim = open.remove(id);
         if let Some(victim) = &victim {
             victim.task.abort();
             self.counters.refuse(Refusal::Limit);

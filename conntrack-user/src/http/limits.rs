@@ -9,6 +9,13 @@ pub struct Limits {
     /// rather one that has not sent its request than an idle one, rather an idle one than one that is being answered,
     /// rather one of whom has many, rather one that has been so for long.
     pub connections: usize,
+    /// Bytes that the kernel holds of answers that clients have not read yet, of all connections together.
+    pub send_bytes: usize,
+    /// Bytes of an answer that make it a large one.
+    pub large_bytes: usize,
+    /// Large answers that are being sent at the same time. For one more, one of them is closed: rather one of whom has
+    /// many, rather one that has been sent for long.
+    pub large_answers: usize,
     /// Bytes of a request's line and header fields together.
     pub head_bytes: usize,
     /// Time for them, from their first byte on; for the first request from when TLS is there.
@@ -23,11 +30,25 @@ pub struct Limits {
     pub requests: u64,
 }
 
+impl Limits {
+    /// Value of `SO_SNDBUF` for each connection. The kernel takes twice as much, for its own structures, and a packet
+    /// of up to 64 KiB beyond.
+    pub(super) fn send_buffer(&self) -> usize {
+        const PACKET: usize = 64 << 10;
+        const LEAST: usize = 16 << 10;
+        let each = self.send_bytes / self.connections.max(1);
+        (each.saturating_sub(PACKET) / 2).max(LEAST)
+    }
+}
+
 impl Default for Limits {
     /// For a few scrapers that come every 15 to 60 s and keep their connection, and a few people.
     fn default() -> Self {
         Self {
             connections: 128,
+            send_bytes: 32_000_000,
+            large_bytes: 256 << 10,
+            large_answers: 16,
             head_bytes: 8192,
             head_time: Duration::from_secs(5),
             handshake_time: Duration::from_secs(5),
@@ -35,5 +56,25 @@ impl Default for Limits {
             idle_time: Duration::from_secs(75),
             requests: 10_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn send_buffers_keep_to_their_sum() {
+        let limits = Limits::default();
+        let most = (2 * limits.send_buffer() + (64 << 10)) * limits.connections;
+        assert!(most <= 32_000_000, "{most}");
+        assert!(
+            limits.send_buffer() >= 64 << 10,
+            "{}: too little for a fast network",
+            limits.send_buffer()
+        );
+        let many = Limits { connections: 1 << 20, ..limits };
+        assert_eq!(many.send_buffer(), 16 << 10);
+        assert!(Limits { connections: 0, ..limits }.send_buffer() > limits.send_buffer());
     }
 }

@@ -1,11 +1,11 @@
 //! Sockets that listen.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{self, File, Permissions},
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{
             fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
             net::UnixStream,
@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, Error, Result, bail};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{Mode, fchmod},
+    fs::{Mode, OFlags, fchmod, open},
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen,
         socket_with, sockopt,
@@ -122,15 +122,18 @@ impl Registered {
         poll(&mut one, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
-    /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    /// The next connection, of whose answers the kernel buffers as much as `send_buffer` says (`SO_SNDBUF`): else it takes
+    /// megabytes for a client that does not read.
+    pub(super) async fn accept(&self, send_buffer: usize) -> io::Result<(Stream, Peer)> {
         match &self.socket {
             Accepting::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
+                sockopt::set_socket_send_buffer_size(&stream, send_buffer)?;
                 Ok((Stream::Tcp(stream), Some(network(from.ip()))))
             }
             Accepting::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
+                sockopt::set_socket_send_buffer_size(&stream, send_buffer)?;
                 Ok((Stream::Unix(stream), None))
             }
         }
@@ -211,9 +214,23 @@ fn bind_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
     bind(&socket, &SocketAddrUnix::new(path)?)?;
     let bound = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), identity: (bound.dev(), bound.ino()) };
-    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    set_mode(path, file.identity)?;
     listen(&socket, BACKLOG)?;
     Ok((socket, file))
+}
+
+/// Sets the mode of the socket's file, whatever the umask took from it. Somebody who may write the folder can have put
+/// something else in its place, such as a link to a file of ours: that is left alone.
+fn set_mode(path: &Path, identity: (u64, u64)) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    let found = file.metadata()?;
+    if (found.dev(), found.ino()) != identity || !found.file_type().is_socket() {
+        return Err(io::Error::other("something else was put in its place meanwhile"));
+    }
+    // A descriptor that opens nothing takes no fchmod(2).
+    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(opened, Permissions::from_mode(MODE))
 }
 
 /// Removes the file of a socket at which nobody listens.
@@ -279,6 +296,25 @@ mod tests {
         for host in ["127.0.0.1", "::1"] {
             std::net::TcpStream::connect((host, port)).unwrap();
         }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_socket_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [socket, secret] = ["ctmon.sock", "secret"].map(|name| folder.path().join(name));
+        fs::write(&secret, "").unwrap();
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let found = fs::symlink_metadata(&socket).unwrap();
+        let identity = (found.dev(), found.ino());
+        set_mode(&socket, identity).unwrap();
+        assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, MODE);
+        fs::remove_file(&socket).unwrap();
+        std::os::unix::fs::symlink(&secret, &socket).unwrap();
+        assert!(set_mode(&socket, identity).is_err());
+        let of_secret = fs::metadata(&secret).unwrap();
+        assert!(set_mode(&secret, (of_secret.dev(), of_secret.ino())).is_err());
+        assert_eq!(of_secret.mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     sync::{Arc, Mutex},
 };
 
@@ -16,18 +17,30 @@ use super::{listener::Peer, lock};
 const WAITING: usize = 16;
 const WAITING_OF_PEER: usize = 4;
 
+/// Bytes of a password that bcrypt reads. It ignores the rest, so a longer one would be as good as its beginning.
+const PASSWORD_BYTES: usize = 72;
+
 /// Who may ask; nobody is asked who they are if there is no user.
 #[derive(Debug, Default)]
 pub(super) struct Users {
     users: BTreeMap<String, User>,
+    /// Hash with the highest cost of all, which a user that there is not is checked against.
+    costliest: Option<Hash>,
     /// Of this process only, so that what is remembered of a password is of no use elsewhere.
     key: Option<hmac::Key>,
 }
 
+/// A hash by bcrypt.
+#[derive(Debug, Clone)]
+struct Hash {
+    text: Arc<str>,
+    /// Base 2 logarithm of its rounds, 4 to 31.
+    cost: u32,
+}
+
 #[derive(Debug)]
 struct User {
-    /// By bcrypt.
-    hash: Arc<str>,
+    hash: Hash,
     /// What is remembered of the password that was right, so that it is not checked at each request.
     right: Mutex<Option<hmac::Tag>>,
 }
@@ -39,21 +52,37 @@ pub(super) enum Outcome {
     Right,
     /// It does not.
     Wrong,
+    /// Its password has more than [`PASSWORD_BYTES`].
+    TooLong,
     /// That could not be checked: too many checks are waiting.
     Busy,
 }
 
 impl Users {
     /// Users by name, with the hashes of their passwords.
+    ///
+    /// # Errors
+    /// A text that is no hash by bcrypt, and a kernel without random numbers.
     pub(super) fn new(hashes: BTreeMap<String, String>) -> anyhow::Result<Self> {
         if hashes.is_empty() {
             return Ok(Self::default());
         }
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| anyhow::anyhow!("the kernel gives no random numbers"))?;
-        let user = |hash: String| User { hash: hash.into(), right: Mutex::new(None) };
-        let users = hashes.into_iter().map(|(name, hash)| (name, user(hash))).collect();
-        Ok(Self { users, key: Some(key) })
+        let user = |(name, text): (String, String)| {
+            let cost = text.parse::<bcrypt::HashParts>()?.get_cost();
+            let hash = Hash { text: text.into(), cost };
+            Ok((name, User { hash, right: Mutex::new(None) }))
+        };
+        let users: BTreeMap<String, User> =
+            hashes.into_iter().map(user).collect::<anyhow::Result<_>>()?;
+        let costliest = users.values().map(|user| &user.hash).max_by_key(|hash| hash.cost).cloned();
+        Ok(Self { users, costliest, key: Some(key) })
+    }
+
+    /// Reports whether nobody is asked who they are.
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty()
     }
 }
 
@@ -78,10 +107,11 @@ impl Checks {
         if user.is_some_and(|user| user.remembers(key, &password)) {
             return Outcome::Right;
         }
-        // Whether there is such a user is not told by the time that it takes.
-        let Some(hash) = user.or(users.users.values().next()).map(|user| user.hash.clone()) else {
-            return Outcome::Wrong;
-        };
+        if password.len() > PASSWORD_BYTES {
+            return Outcome::TooLong;
+        }
+        let Some(costliest) = users.costliest.clone() else { return Outcome::Wrong };
+        let hash = user.map_or_else(|| costliest.clone(), |user| user.hash.clone());
         let Some(_place) = Place::take(&self.waiting, peer) else { return Outcome::Busy };
         let Ok(turn) = self.turn.clone().acquire_owned().await else { return Outcome::Busy };
         // Another request may have said the same meanwhile.
@@ -92,7 +122,13 @@ impl Checks {
         let check = tokio::task::spawn_blocking(move || {
             // Held until this is done, which goes on though the connection may be closed.
             let _turn = turn;
-            bcrypt::verify(&password, &hash).unwrap_or(false)
+            let is_right = bcrypt::verify(&password, &hash.text).unwrap_or(false);
+            // Whether there is such a user is not told by the time that it takes.
+            for cost in costs_in_vain(is_right, hash.cost, costliest.cost) {
+                // The result is of no use; a hash of this cost can always be made.
+                let _ = std::hint::black_box(bcrypt::hash_with_salt(&password, cost, [0; 16]));
+            }
+            is_right
         });
         match (check.await, user) {
             (Ok(true), Some(user)) => {
@@ -103,6 +139,12 @@ impl Checks {
             (Err(_), _) => Outcome::Busy,
         }
     }
+}
+
+/// Costs of the hashes that are made after a check at `cost` has failed. With them it takes as long as one at `highest`: each
+/// step of the cost doubles the time, and 2^c + 2^c + 2^(c+1) + ... + 2^(h-1) is 2^h.
+fn costs_in_vain(is_right: bool, cost: u32, highest: u32) -> Range<u32> {
+    if is_right { cost..cost } else { cost..highest }
 }
 
 impl User {
@@ -185,6 +227,45 @@ mod tests {
             assert_eq!(credentials(&headers), expected, "{value}");
         }
         assert_eq!(credentials(&HeaderMap::new()), None);
+    }
+
+    fn users(hashes: &[(&str, u32)]) -> Users {
+        let hash = |cost| bcrypt::hash("secret", cost).unwrap();
+        let hashes = hashes.iter().map(|(name, cost)| ((*name).to_owned(), hash(*cost)));
+        Users::new(hashes.collect()).unwrap()
+    }
+
+    fn login(name: &str, password: &str) -> HeaderMap {
+        let value = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+        HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_wrong_password_takes_the_same_work_for_every_user_and_for_none() {
+        let users = users(&[("alice", 4), ("bob", 7), ("carol", 5)]);
+        let highest = users.costliest.as_ref().unwrap().cost;
+        assert_eq!(highest, 7);
+        for name in ["alice", "bob", "carol", "nobody"] {
+            let cost = users.users.get(name).map_or(highest, |user| user.hash.cost);
+            let work = |costs: Range<u32>| costs.map(|cost| 1_u64 << cost).sum::<u64>();
+            assert_eq!((1 << cost) + work(costs_in_vain(false, cost, highest)), 1 << 7, "{name}");
+            assert!(costs_in_vain(true, cost, highest).is_empty(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_that_bcrypt_would_cut_is_refused() {
+        let (longest, checks) = ("x".repeat(PASSWORD_BYTES), Checks::default());
+        let hash = bcrypt::hash(&longest, 4).unwrap();
+        let users = Users::new(BTreeMap::from([("alice".to_owned(), hash)])).unwrap();
+        for (password, expected) in [
+            (longest.clone(), Outcome::Right),
+            (format!("{longest}y"), Outcome::TooLong),
+            (longest.replacen('x', "y", 1), Outcome::Wrong),
+        ] {
+            let outcome = checks.check(&users, None, &login("alice", &password)).await;
+            assert_eq!(outcome, expected, "{password}");
+        }
     }
 
     #[test]

@@ -49,6 +49,17 @@ impl Protocol {
             Self::Other => "other protocols",
         }
     }
+
+    /// Name in labels of metrics and in JSON.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// A kind of status; of several that hold, the last. As a number: its place in [`EntryStatus::ALL`].

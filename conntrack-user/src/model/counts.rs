@@ -205,6 +205,33 @@ impl Balance {
     }
 }
 
+/// What the counts of a namespace say together: see [`super::in_flight`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Allocations and frees.
+    pub balance: Balance,
+    /// Entries hashed, by whatever path.
+    pub inserts: u64,
+    /// Entries taken out of the hash.
+    pub deletes: u64,
+    /// Entries freed that had never been hashed; part of the frees.
+    pub frees_unhashed: u64,
+}
+
+impl Books {
+    /// Entries that were allocated, and neither hashed nor freed.
+    #[must_use]
+    pub const fn unhashed(&self) -> i64 {
+        self.balance.allocs as i64 - self.inserts as i64 - self.frees_unhashed as i64
+    }
+
+    /// Entries that were deleted, and not freed.
+    #[must_use]
+    pub const fn dying(&self) -> i64 {
+        self.deletes as i64 - (self.balance.frees as i64 - self.frees_unhashed as i64)
+    }
+}
+
 /// What is counted at all: a hook that could not be attached leaves a gap that is no zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bounds::{self, at_most},
     class::{EntryStatus, Protocol, STATUSES},
     estimate::{Estimate, Sampled, wilson},
     flow::{Status, ratio},
@@ -132,6 +133,7 @@ pub struct Batch {
     /// What reading them took, in nanoseconds; none where it was not measured.
     pub cost_ns: Option<u64>,
     /// The entries.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::SAMPLES }>")]
     pub rereads: Vec<Reread>,
 }
 
@@ -142,6 +144,14 @@ pub struct Share<T> {
     pub of: T,
     /// The share.
     pub ratio: Estimate,
+}
+
+impl<T> Share<T> {
+    /// Reports whether any read found this state.
+    #[must_use]
+    pub const fn is_found(&self) -> bool {
+        self.ratio.value > 0.0
+    }
 }
 
 /// The live entries of one protocol.
@@ -155,7 +165,7 @@ pub struct ProtocolState {
     pub speaks_for: Estimate,
     /// Shares by status, in the order of [`EntryStatus::ALL`].
     pub by_status: [Share<EntryStatus>; STATUSES],
-    /// Shares by TCP state: those that were found. Empty for other protocols.
+    /// Shares by TCP state, in the order of [`TcpState::ALL`], also of states that no read found. Empty for other protocols.
     pub by_tcp_state: Vec<Share<TcpState>>,
 }
 
@@ -396,9 +406,10 @@ fn protocol_state(
         let of = EntryStatus::ALL.get(at).copied().unwrap_or(EntryStatus::Unreplied);
         Share { of, ratio: share(statuses.get(at).unwrap_or(&all)) }
     });
-    let found = TcpState::ALL.into_iter().zip(&states);
-    let by_tcp_state = found
-        .filter(|(_, sampled)| protocol == Protocol::Tcp && sampled.n > 0)
+    let by_tcp_state = TcpState::ALL
+        .into_iter()
+        .zip(&states)
+        .filter(|_| protocol == Protocol::Tcp)
         .map(|(of, sampled)| Share { of, ratio: share(sampled) })
         .collect();
     Some(ProtocolState { protocol, read: all.n, speaks_for, by_status, by_tcp_state })

@@ -1,8 +1,10 @@
 //! What the numbers mean. Pure: no clock, no input or output; time comes in with the data.
 
 pub mod baseline;
+pub mod bounds;
 pub mod class;
 pub mod counts;
+pub mod coverage;
 pub mod detail;
 pub mod estimate;
 pub mod evictable;
@@ -12,7 +14,10 @@ pub mod flow_summary;
 pub mod flows;
 pub mod forecasts;
 pub mod full;
+pub mod in_flight;
+pub mod kernel_counters;
 pub mod lifetimes;
+pub mod limit_changes;
 pub mod live_state;
 pub mod monitor;
 pub mod name;

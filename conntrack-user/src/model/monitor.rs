@@ -16,6 +16,7 @@ use super::{
     flows::Flows,
     forecasts::{self, Forecasts},
     full::Observation,
+    limit_changes::LimitChanges,
     reading::{NetnsId, NetnsReading, Reading, Time},
     reconcile::{TableFacts, is_full_at_once, reconcile},
     tick::{Entries, Limit, NetnsTick, Rates, Tick},
@@ -39,6 +40,7 @@ pub struct Monitor {
     forecasts: Forecasts,
     last: Option<Time>,
     overflow_said: bool,
+    limit_changes: LimitChanges,
     detail: Option<Detail>,
 }
 
@@ -52,6 +54,7 @@ impl Monitor {
             forecasts: Forecasts::default(),
             last: None,
             overflow_said: false,
+            limit_changes: LimitChanges::default(),
             detail: None,
         }
     }
@@ -126,11 +129,16 @@ impl Monitor {
             .iter()
             .map(|netns| (netns, self.observe_netns(netns, reading, before_ns, &mut notices)))
             .collect();
-        // An idle one was looked at for its drift: it is shown where there is one.
+        // An idle one was looked at for what was missed in it: it is shown where there is something.
         let is_shown = |(netns, tick): &(&NetnsReading, NetnsTick)| {
-            !netns.idle || tick.count_drift.is_some_and(|count_drift| count_drift != 0)
+            !netns.idle
+                || tick.count_drift.is_some_and(|count_drift| count_drift != 0)
+                || tick.in_flight.is_wrong()
         };
-        let netns: Vec<_> = netns.into_iter().filter(is_shown).map(|(_, tick)| tick).collect();
+        let (netns, hidden): (Vec<_>, Vec<_>) = netns.into_iter().partition(is_shown);
+        let netns: Vec<_> = netns.into_iter().map(|(_, tick)| tick).collect();
+        let reviewed =
+            hidden.iter().filter_map(|(_, tick)| Some((tick.id, tick.kernel_counters?))).collect();
         for id in &reading.gone {
             self.netns.remove(id);
             self.forecasts.forget(*id);
@@ -151,6 +159,7 @@ impl Monitor {
             interval_ns,
             netns,
             idle: reading.idle,
+            reviewed,
             gone: reading.gone.clone(),
             events: reading.events,
             missed_calls_max: reading.missed_calls_max,
@@ -159,8 +168,10 @@ impl Monitor {
             probes: reading.probes.clone(),
             victims: reading.victims.clone(),
             blocks: reading.blocks,
+            limit_changes: self.limit_changes.count(),
             flows: flows.map(Box::new),
             notices,
+            coverage: reading.coverage.clone(),
         }
     }
 
@@ -183,14 +194,11 @@ impl Monitor {
         let balanced = reading.totals.as_ref().filter(|_| all.counted.allocs);
         let entries = entries(&state.baseline, balanced, count);
         let limit = reading.max.map_or(Limit::Unavailable, Limit::of);
+        let mut limit_change = None;
         if let (Some(before), Some(now)) = (state.max, reading.max)
             && before != now
         {
-            let notice = format!("nf_conntrack_max changed from {before} to {now}");
-            // The limit is one for all namespaces: each sees the change, one says it.
-            if !notices.contains(&notice) {
-                notices.push(notice);
-            }
+            limit_change = Some((before, now));
         }
 
         notices.extend(state.loss(reading));
@@ -205,6 +213,8 @@ impl Monitor {
         };
         let rates = rates(change.as_ref(), &all.counted, state.entries, entries, interval_ns);
         let count_drift = state.count_drift(&reading.counts, &all.counted);
+        let kernel_counters = state.kernel_counters.observe(all.time.monotonic_ns, reading.kernel);
+        let in_flight = state.in_flight.observe(all.time.monotonic_ns, reading.in_flight);
         let baseline = state.before(&all.counted);
         let now_ns = all.time.monotonic_ns;
         let seconds = interval_ns.map(|interval| interval as f64 / 1e9);
@@ -216,6 +226,9 @@ impl Monitor {
         state.max = reading.max.or(state.max);
         state.timeouts = reading.timeouts.or(state.timeouts);
         let timeouts = state.timeouts;
+        if let Some((before, now)) = limit_change {
+            notices.extend(self.limit_changes.observe(before, now, now_ns));
+        }
         let may_be_full = [entries_before, entries].iter().any(|of| limit.is_reached(*of));
         let snapshot = Snapshot {
             time_ns: now_ns,
@@ -248,6 +261,7 @@ impl Monitor {
             full: full.as_ref(),
             evictable: &evictable,
             is_dropping: losses[0].is_some_and(|drops| drops > 0),
+            in_flight: &in_flight,
         };
         let outlook = reconcile(outlook, &facts);
         if reading.ended {
@@ -266,6 +280,7 @@ impl Monitor {
             totals: reading.totals,
             baseline,
             count_drift,
+            in_flight,
             outlook,
             full,
             growth,
@@ -273,6 +288,7 @@ impl Monitor {
             timeouts_known: timeouts.is_some(),
             count,
             kernel: reading.kernel,
+            kernel_counters,
         }
     }
 

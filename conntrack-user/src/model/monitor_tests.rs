@@ -39,6 +39,7 @@ fn netns(id: NetnsId, count: u32, max: u32, allocs: u64) -> NetnsReading {
         counts: vec![CountRead { before: balance, count, after: balance }; 6],
         max: Some(max),
         timeouts: None,
+        in_flight: None,
         windows: None,
         kernel: None,
     }
@@ -96,7 +97,12 @@ fn a_changed_max_is_used_at_once_and_said_once() {
     let tick = monitor.observe(&at(2, both(200)));
     assert_eq!(tick.notices, ["nf_conntrack_max changed from 1000 to 200"]);
     assert_eq!(tick.netns[0].fill_ratio(), Some(0.5));
-    assert!(monitor.observe(&at(3, both(200))).notices.is_empty());
+    let tick = monitor.observe(&at(3, both(200)));
+    assert_eq!((tick.notices.len(), tick.limit_changes), (0, 1));
+    let tick = monitor.observe(&at(8, both(1000)));
+    assert_eq!(tick.notices.len(), 1);
+    assert!(tick.notices[0].contains("set back after 6 s"), "{:?}", tick.notices);
+    assert_eq!(tick.limit_changes, 2);
 }
 
 #[test]

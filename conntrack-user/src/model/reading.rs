@@ -1,10 +1,15 @@
 //! What a source hands to the model at a tick.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bounds::{self, at_most},
     counts::{Balance, Counted, Totals},
+    coverage::{self, Coverage},
     flow::FlowEvent,
+    in_flight::InFlight,
     live_state::Batch,
     name::Name,
     probe::Probe,
@@ -36,10 +41,12 @@ pub struct Reading {
     /// When.
     pub time: Time,
     /// The namespaces that were read; those in which nothing was counted lately are left out.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::NETNS }>")]
     pub netns: Vec<NetnsReading>,
     /// How many were left out.
     pub idle: u64,
     /// Namespaces that are gone, besides those that say so in `netns`.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::GONE }>")]
     pub gone: Vec<NetnsId>,
     /// What became of the events since the programs were attached; none without events.
     pub events: Option<Events>,
@@ -49,8 +56,10 @@ pub struct Reading {
     /// What was counted in namespaces beyond those that can be told apart.
     pub overflow: Totals,
     /// How the kernel programs do; read once a second.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::HOOKS }>")]
     pub probes: Vec<Probe>,
     /// Tuples that were refused or evicted since the reading before: some of them, the last ones.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::SAMPLES }>")]
     pub victims: Vec<Victim>,
     /// Blocks of counters that are taken, and how many there are; none when procfs is polled.
     pub blocks: Option<(u64, u64)>,
@@ -58,6 +67,9 @@ pub struct Reading {
     pub rereads: Option<Batch>,
     /// Which of the totals are counted.
     pub counted: Counted,
+    /// Coverage of the machine's namespaces; none where only one is wanted, and in recordings made before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "coverage::shared")]
+    pub coverage: Option<Arc<Coverage>>,
 }
 
 /// What became of the events of all namespaces since the programs were attached. When nothing happens,
@@ -103,7 +115,11 @@ pub struct NetnsReading {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missed: bool,
     /// The kernel's count of entries, read once or more; empty when it cannot be read.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::COUNT_READS }>")]
     pub counts: Vec<CountRead>,
+    /// Entries in flight at a moment of these reads; none where nothing stood still, and where they are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<InFlight>,
     /// `nf_conntrack_max`.
     pub max: Option<u32>,
     /// The timeouts of its entries: when they are first read, and when they have changed; none otherwise, and where
@@ -137,37 +153,60 @@ impl CountRead {
 }
 
 /// What the kernel counts itself in a namespace, over all CPUs (`struct ip_conntrack_stat`,
-/// include/linux/netfilter/nf_conntrack_common.h). A counter that this kernel lacks is none. Each is a
-/// 32-bit number a CPU, and wraps.
+/// include/linux/netfilter/nf_conntrack_common.h). A counter that this kernel lacks is none. As it is read, each is a
+/// 32-bit number a CPU, and wraps: [`super::kernel_counters`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelStat {
+pub struct KernelStat<T = u64> {
     /// Look-ups for a new packet that found an entry made meanwhile.
-    pub found: Option<u64>,
+    pub found: Option<T>,
     /// Packets that could not be tracked.
-    pub invalid: Option<u64>,
+    pub invalid: Option<T>,
     /// Entries inserted through ctnetlink; packets are not counted.
-    pub insert: Option<u64>,
+    pub insert: Option<T>,
     /// Entries that could not be inserted: a clash, a chain too long, or dying.
-    pub insert_failed: Option<u64>,
+    pub insert_failed: Option<T>,
     /// Packets dropped: table full, or a clash that could not be resolved.
-    pub drop: Option<u64>,
+    pub drop: Option<T>,
     /// Entries evicted early to make room.
-    pub early_drop: Option<u64>,
+    pub early_drop: Option<T>,
     /// Packets with a protocol error.
-    pub error: Option<u64>,
+    pub error: Option<T>,
     /// Look-ups that were begun again because the table was resized.
-    pub search_restart: Option<u64>,
+    pub search_restart: Option<T>,
     /// Clashes that were resolved.
-    pub clash_resolve: Option<u64>,
+    pub clash_resolve: Option<T>,
     /// Entries refused because their bucket's chain was too long.
-    pub chaintoolong: Option<u64>,
+    pub chaintoolong: Option<T>,
     /// Expectations that packets met: connections announced by another one (FTP, SIP). They are in a
     /// table of their own, with a limit of its own (`nf_conntrack_expect_max`).
-    pub expect_new: Option<u64>,
+    pub expect_new: Option<T>,
     /// Expectations made.
-    pub expect_create: Option<u64>,
+    pub expect_create: Option<T>,
     /// Expectations taken away.
-    pub expect_delete: Option<u64>,
+    pub expect_delete: Option<T>,
+}
+
+impl<T: Copy> KernelStat<T> {
+    /// Each counter that both have, as `f` makes it of the two.
+    #[must_use]
+    pub fn zip<U: Copy, V>(&self, other: &KernelStat<U>, f: impl Fn(T, U) -> V) -> KernelStat<V> {
+        let both = |one: Option<T>, other: Option<U>| Some(f(one?, other?));
+        KernelStat {
+            found: both(self.found, other.found),
+            invalid: both(self.invalid, other.invalid),
+            insert: both(self.insert, other.insert),
+            insert_failed: both(self.insert_failed, other.insert_failed),
+            drop: both(self.drop, other.drop),
+            early_drop: both(self.early_drop, other.early_drop),
+            error: both(self.error, other.error),
+            search_restart: both(self.search_restart, other.search_restart),
+            clash_resolve: both(self.clash_resolve, other.clash_resolve),
+            chaintoolong: both(self.chaintoolong, other.chaintoolong),
+            expect_new: both(self.expect_new, other.expect_new),
+            expect_create: both(self.expect_create, other.expect_create),
+            expect_delete: both(self.expect_delete, other.expect_delete),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +226,7 @@ impl Reading {
             rereads: None,
             blocks: None,
             counted: Counted::ALL,
+            coverage: None,
         }
     }
 }

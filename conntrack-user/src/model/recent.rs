@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{self, at_most};
+
 /// Shorter ticks are put together up to so many seconds: that bounds the number of spans.
 const SPAN_SECS: f64 = 1.0;
 
@@ -11,6 +13,7 @@ const SPAN_SECS: f64 = 1.0;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Recent {
     /// The oldest first.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::REMEMBERED }>")]
     spans: VecDeque<Span>,
 }
 

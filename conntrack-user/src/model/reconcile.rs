@@ -1,7 +1,10 @@
 //! Makes a forecast agree with the facts of its table: of a full table facts are reported, no forecast.
 
-use super::{evictable::Evictable, full::Full};
-use crate::forecast::outlook::{IS_FULL, Outlook, Quantiles, State};
+use super::{evictable::Evictable, full::Full, in_flight::InFlightTick};
+use crate::forecast::{
+    outlook::{IS_FULL, Outlook, Quantiles, State},
+    reason,
+};
 
 /// Facts about a table that its forecast must agree with.
 #[derive(Debug)]
@@ -11,6 +14,7 @@ pub(super) struct TableFacts<'a> {
     pub(super) evictable: &'a Evictable,
     /// Packets were dropped in this tick because the table was full.
     pub(super) is_dropping: bool,
+    pub(super) in_flight: &'a InFlightTick,
 }
 
 /// Reports whether the table is full within a second by its forecast.
@@ -19,8 +23,20 @@ pub(super) fn is_full_at_once(outlook: &Outlook) -> bool {
     outlook.state == State::Full || median.is_some_and(|median| median < 1.0)
 }
 
-/// The forecast without what the facts contradict.
+/// The forecast without what the facts contradict, whose reason names entries that something holds.
 pub(super) fn reconcile(outlook: Outlook, facts: &TableFacts<'_>) -> Outlook {
+    let outlook = agreeing(outlook, facts);
+    let InFlightTick { unhashed, dying, held, .. } = facts.in_flight;
+    let (unhashed, dying) = (unhashed.filter(|_| held.unhashed), dying.filter(|_| held.dying));
+    let named = facts.entries.and_then(|entries| reason::held(entries, unhashed, dying));
+    match named.filter(|_| outlook.state != State::Unknown) {
+        Some(named) => Outlook { reason: format!("{}; {named}", outlook.reason), ..outlook },
+        None => outlook,
+    }
+}
+
+/// The forecast without what the facts contradict.
+fn agreeing(outlook: Outlook, facts: &TableFacts<'_>) -> Outlook {
     if facts.full.is_some() {
         let reason = match outlook.state {
             State::Full => outlook.reason.as_str(),
@@ -57,7 +73,7 @@ fn not_before(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{estimate::Estimate, full::Loss, reading::Time};
+    use crate::model::{estimate::Estimate, full::Loss, in_flight::Held, reading::Time};
 
     const KNOWN: Evictable = Evictable { entries: Some(Estimate::exact(100.0)), unknown: Some(0) };
 
@@ -78,7 +94,15 @@ mod tests {
     }
 
     fn facts<'a>(full: Option<&'a Full>, evictable: &'a Evictable) -> TableFacts<'a> {
-        TableFacts { entries: Some(5000), full, evictable, is_dropping: false }
+        const NOTHING: &InFlightTick = &InFlightTick {
+            unhashed: None,
+            dying: None,
+            held: Held { unhashed: false, dying: false },
+            queued: None,
+            inserts_missed: None,
+            deletes_missed: None,
+        };
+        TableFacts { entries: Some(5000), full, evictable, is_dropping: false, in_flight: NOTHING }
     }
 
     #[test]
@@ -114,6 +138,36 @@ mod tests {
         assert_eq!(reconcile(filling(), &dropping).seconds_to_first_drop, None);
         let unknown = Evictable { unknown: Some(3000), ..KNOWN };
         assert_eq!(reconcile(filling(), &facts(None, &unknown)).seconds_to_first_drop, None);
+    }
+
+    #[test]
+    fn many_entries_that_something_holds_are_named() {
+        let reason = |unhashed, dying, held| {
+            let in_flight = InFlightTick {
+                unhashed: Some(unhashed),
+                dying: Some(dying),
+                held: Held { unhashed: held, dying: held },
+                ..InFlightTick::default()
+            };
+            let facts = TableFacts { in_flight: &in_flight, ..facts(None, &KNOWN) };
+            reconcile(filling(), &facts).reason
+        };
+        let said = filling().reason;
+        assert_eq!(reason(400, 499, true), said, "a few of 5,000");
+        assert_eq!(reason(4_000, 4_000, false), said, "for a moment");
+        assert_eq!(
+            reason(10, 4_000, true),
+            format!("{said}; 4,000 entries are deleted and not freed: they count until they are")
+        );
+        assert!(reason(500, -3, true).contains("500 entries are allocated and not in the table"));
+        let in_flight = InFlightTick {
+            dying: Some(4_000),
+            held: Held { unhashed: false, dying: true },
+            ..InFlightTick::default()
+        };
+        let facts = TableFacts { in_flight: &in_flight, ..facts(None, &KNOWN) };
+        let unknown = reconcile(Outlook::unknown(State::Unknown, "too early"), &facts);
+        assert_eq!(unknown.reason, "too early");
     }
 
     #[test]

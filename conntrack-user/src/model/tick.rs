@@ -1,13 +1,18 @@
 //! What the model makes of a reading: what the views show.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     counts::{Counted, Totals},
+    coverage::Coverage,
     evictable::Evictable,
     flow_summary::FlowSummary,
     full::Full,
-    name::Name,
+    in_flight::InFlightTick,
+    kernel_counters::KernelTick,
+    name::{Name, NameKind},
     probe::Probe,
     reading::{Events, KernelStat, NetnsId, Time, Victim},
     windows::Windows,
@@ -25,6 +30,8 @@ pub struct Tick {
     pub netns: Vec<NetnsTick>,
     /// Namespaces in which nothing was counted lately.
     pub idle: u64,
+    /// The kernel's counters of idle namespaces that were looked at in their turn, and are not in `netns`.
+    pub reviewed: Vec<(NetnsId, KernelTick)>,
     /// Namespaces that are gone, besides those that say so in `netns`.
     pub gone: Vec<NetnsId>,
     /// What became of the events; none without.
@@ -42,10 +49,14 @@ pub struct Tick {
     pub victims: Vec<Victim>,
     /// Blocks of counters that are taken, and how many there are.
     pub blocks: Option<(u64, u64)>,
+    /// Changes of `nf_conntrack_max` since the first reading.
+    pub limit_changes: u64,
     /// What is known of single flows: once a second.
     pub flows: Option<Box<FlowSummary>>,
     /// What is to be said once.
     pub notices: Vec<String>,
+    /// Coverage of the machine's namespaces; none where only one is wanted, or nothing says it.
+    pub coverage: Option<Arc<Coverage>>,
 }
 
 /// One namespace at a tick.
@@ -73,6 +84,8 @@ pub struct NetnsTick {
     pub baseline: Option<i64>,
     /// The kernel's count less ours; 0 unless an event was missed. None while the table moves.
     pub count_drift: Option<i64>,
+    /// Entries that are allocated and not in the table, and what they tell of calls that were missed.
+    pub in_flight: InFlightTick,
     /// What becomes of it.
     pub outlook: Outlook,
     /// Facts about a full table; none while it is not full.
@@ -87,6 +100,8 @@ pub struct NetnsTick {
     pub count: Option<u32>,
     /// The kernel's statistics as read.
     pub kernel: Option<KernelStat>,
+    /// The kernel's counters followed from tick to tick; none where they could not be read.
+    pub kernel_counters: Option<KernelTick>,
 }
 
 /// Entries in a table.
@@ -149,6 +164,48 @@ impl Limit {
     }
 }
 
+/// The limit that all tables have, and a namespace in which it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct CommonLimit<'a> {
+    /// Never [`Limit::Unavailable`].
+    pub limit: Limit,
+    /// The machine's own where it was read there, else the first one.
+    pub read_in: &'a NetnsTick,
+}
+
+impl Tick {
+    /// The limit of every table: see [`CommonLimit::of`].
+    #[must_use]
+    pub fn common_limit(&self) -> Option<CommonLimit<'_>> {
+        CommonLimit::of(&self.netns)
+    }
+}
+
+impl<'a> CommonLimit<'a> {
+    /// The limit of every table, also of one whose own file cannot be read: `nf_conntrack_max` is one variable of the
+    /// kernel, which the file of each namespace shows and that of the initial one alone can set (net/netfilter/
+    /// nf_conntrack_standalone.c, up to 7.3). None where no limit was read, and where two namespaces have different ones:
+    /// such a kernel keeps one each.
+    #[must_use]
+    pub fn of(all: impl IntoIterator<Item = &'a NetnsTick>) -> Option<Self> {
+        let is_read = |one: &&NetnsTick| !one.ended && one.limit != Limit::Unavailable;
+        let mut read = all.into_iter().filter(is_read);
+        let first = read.next()?;
+        let mut read_in = first;
+        for other in read {
+            if other.limit != first.limit {
+                return None;
+            }
+            let is_host =
+                |one: &NetnsTick| one.name.as_ref().is_some_and(|name| name.kind == NameKind::Host);
+            if is_host(other) && !is_host(read_in) {
+                read_in = other;
+            }
+        }
+        Some(Self { limit: first.limit, read_in })
+    }
+}
+
 /// Entries a second since the tick before.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Rates {
@@ -172,13 +229,16 @@ impl Tick {
             missed_calls_max: None,
             counted: Counted::ALL,
             idle: 0,
+            reviewed: vec![],
             gone: vec![],
             overflow: None,
             probes: vec![],
             victims: vec![],
             blocks: None,
+            limit_changes: 0,
             flows: None,
             notices: vec![],
+            coverage: None,
         }
     }
 }
@@ -199,6 +259,7 @@ impl NetnsTick {
             totals: None,
             baseline: None,
             count_drift: None,
+            in_flight: InFlightTick::default(),
             outlook: Outlook::unknown(crate::forecast::outlook::State::Unknown, "nothing is known"),
             full: None,
             growth: None,
@@ -206,6 +267,7 @@ impl NetnsTick {
             timeouts_known: false,
             count: None,
             kernel: None,
+            kernel_counters: None,
         }
     }
 }
@@ -226,5 +288,29 @@ impl NetnsTick {
     #[must_use]
     pub fn fill_ratio(&self) -> Option<f64> {
         self.limit.fill(self.entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_limit_is_that_of_all() {
+        let netns = |inode, max| NetnsTick::example(inode, 5, max);
+        let limit =
+            |tick: &Tick| tick.common_limit().map(|common| (common.limit, common.read_in.id.inode));
+        let mut tick = Tick::example(vec![netns(7, 1000), netns(8, 1000)]);
+        assert_eq!(limit(&tick), Some((Limit::Entries(1000), 7)));
+        tick.netns[1].name = Some(Name { text: "host".into(), kind: NameKind::Host });
+        assert_eq!(limit(&tick), Some((Limit::Entries(1000), 8)));
+        // That of one which has ended may be older, and one that was not read has none.
+        tick.netns.push(NetnsTick { ended: true, ..netns(9, 500) });
+        tick.netns.push(NetnsTick { limit: Limit::Unavailable, ..netns(10, 1) });
+        assert_eq!(limit(&tick), Some((Limit::Entries(1000), 8)));
+        tick.netns.push(netns(11, 500));
+        assert_eq!(limit(&tick), None, "a kernel with a limit a namespace");
+        assert_eq!(limit(&Tick::example(vec![netns(7, 0)])), Some((Limit::Unlimited, 7)));
+        assert_eq!(limit(&Tick::example(vec![])), None);
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{self, at_most};
+
 /// What was counted in one namespace since the tick before, window by window. A window is a whole number of
 /// jiffies; one that is going on is left to the next tick.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +18,10 @@ pub struct Windows {
     /// nothing was counted.
     pub first_ns: Option<u64>,
     /// Inserts by packets in each window, from the first to the last in which anything was counted.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::WINDOWS }>")]
     pub inserts: Vec<u32>,
     /// Deletes in the same windows.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::WINDOWS }>")]
     pub deletes: Vec<u32>,
     /// Windows that were left out at the front of the two lists, because there were too many; the peaks
     /// know them.

@@ -14,7 +14,7 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
         SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-        sendmsg, socketpair,
+        send, sendmsg, socketpair,
         sockopt::{Timeout, set_socket_timeout},
     },
 };
@@ -30,7 +30,15 @@ pub(super) struct Channel(OwnedFd);
 #[derive(Debug, Default)]
 pub(super) struct Message {
     pub(super) bytes: Vec<u8>,
-    pub(super) descriptors: Vec<OwnedFd>,
+    pub(super) descriptors: Descriptors,
+}
+
+/// Descriptors of a message.
+#[derive(Debug, Default)]
+pub(super) struct Descriptors {
+    pub(super) all: Vec<OwnedFd>,
+    /// Set if the kernel dropped some: this process may open no more.
+    pub(super) is_cut: bool,
 }
 
 impl Channel {
@@ -49,9 +57,18 @@ impl Channel {
 
     /// Sends a message.
     pub(super) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if descriptors.is_empty() {
+            // The serving half has no sendmsg(2), which takes the address of another socket.
+            return loop {
+                match send(&self.0, bytes, SendFlags::NOSIGNAL) {
+                    Err(Errno::INTR) => {}
+                    other => break Ok(other.map(drop)?),
+                }
+            };
+        }
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        if !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{} descriptors are too many for a message", descriptors.len()),
@@ -66,7 +83,7 @@ impl Channel {
     }
 
     /// The next message of at most `most` bytes; none once the other end is closed. `with_descriptors`: else one that
-    /// has some is an error, and they are not taken.
+    /// has some is an error, and they are not taken. With them: fewer where this process may open no more.
     pub(super) fn receive(
         &self,
         most: usize,
@@ -87,13 +104,16 @@ impl Channel {
                 other => break other?,
             }
         };
-        let mut descriptors = Vec::new();
+        let mut all = Vec::new();
         for message in beside.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
-                descriptors.extend(received);
+                all.extend(received);
             }
         }
-        let lost = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
+        let lost = match with_descriptors {
+            true => ReturnFlags::TRUNC,
+            false => ReturnFlags::TRUNC | ReturnFlags::CTRUNC,
+        };
         if received.flags.intersects(lost) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -103,8 +123,18 @@ impl Channel {
             ));
         }
         bytes.truncate(received.bytes);
+        let is_cut = received.flags.intersects(ReturnFlags::CTRUNC);
+        let descriptors = Descriptors { all, is_cut };
         // No half sends an empty message.
         Ok((received.bytes > 0).then_some(Message { bytes, descriptors }))
+    }
+
+    /// Returns once the other end is closed.
+    pub(super) fn wait_until_closed(&self) {
+        while self.is_open() {
+            // An interruption is one more look.
+            let _ = poll(&mut [PollFd::new(&self.0, PollFlags::empty())], None);
+        }
     }
 
     /// Whether the other end is open.

@@ -4,12 +4,15 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::source::{
-    access::{Access, Attachment, Own},
-    ebpf::{self, parts::Parts},
-    procfs::{
-        enter::{Entered, Visit},
-        seen::Sight,
+use crate::{
+    model::reading::KernelStat,
+    source::{
+        access::{Access, Attachment, Own},
+        ebpf::{self, parts::Parts},
+        procfs::{
+            enter::{Entered, Visit},
+            seen::Sight,
+        },
     },
 };
 
@@ -44,6 +47,10 @@ impl Access for Ended {
 
     fn listen(&self, _: &[u64], _: u32) -> Result<Vec<Visit<OwnedFd>>> {
         bail!("the privileged helper has ended; a restart brings it back")
+    }
+
+    fn statistics(&self, inodes: &[u64]) -> Result<Vec<Visit<KernelStat>>> {
+        self.0.statistics(inodes)
     }
 
     fn is_there(&self) -> bool {

@@ -1,9 +1,12 @@
 //! The half that keeps privileges. It parses [`Request`]s and nothing else.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     process,
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -24,8 +27,11 @@ use crate::source::{
 };
 
 /// Time in which a request is answered: attaching in an emulated machine takes seconds. A helper that takes longer
-/// is as good as gone.
-const ANSWERED_IN: Duration = Duration::from_secs(30);
+/// is as good as gone. The serving half waits for it meanwhile, and does nothing else.
+pub const ANSWERED_IN: Duration = Duration::from_secs(30);
+
+/// Time after the end of the other half in which it ends by itself: it reads that end once it has done what it was asked for.
+const ORPHANED: Duration = Duration::from_secs(2);
 
 /// What the helper is for. It cannot be told otherwise later.
 #[derive(Debug, Clone)]
@@ -36,6 +42,15 @@ pub struct Options {
     pub probe_stats: bool,
     /// Room for messages in each socket for the events of ctnetlink, in bytes; none: it opens none.
     pub listen: Option<u32>,
+    /// Set where it asks ctnetlink for the kernel's own counters, which are not in procfs.
+    pub asks_ctnetlink: bool,
+}
+
+impl Options {
+    /// Reports whether it makes sockets for ctnetlink.
+    const fn uses_ctnetlink(&self) -> bool {
+        self.listen.is_some() || self.asks_ctnetlink
+    }
 }
 
 /// Starts the helper: a copy of this process, which keeps its capabilities, as far as they are needed, when this one
@@ -57,9 +72,10 @@ pub fn start(options: Options) -> Result<Remote> {
         -1 => Err(io::Error::last_os_error()).context("cannot start the privileged helper"),
         0 => {
             drop(ours);
-            let outcome = run(&theirs, &options, client);
+            let outcome = run(&Arc::new(theirs), &options, client);
             if let Err(error) = &outcome {
-                anstream::eprintln!("ctmon: the privileged helper ends: {error:#}");
+                let why = crate::text::one_line(&format!("{error:#}"));
+                let _ = writeln!(anstream::stderr(), "ctmon: the privileged helper ends: {why}");
             }
             process::exit(i32::from(outcome.is_err()))
         }
@@ -72,19 +88,36 @@ pub fn start(options: Options) -> Result<Remote> {
 }
 
 /// The child's life.
-fn run(channel: &Channel, options: &Options, client: Pid) -> Result<()> {
+fn run(channel: &Arc<Channel>, options: &Options, client: Pid) -> Result<()> {
     rustix::thread::set_name(c"ctmon-helper")?;
     leave_terminal()?;
     capabilities::pass_none_on()?;
-    capabilities::keep(&capabilities::helper(options.listen.is_some()))?;
+    capabilities::keep(&capabilities::helper(options.uses_ctnetlink()))?;
     rustix::thread::set_no_new_privs(true)?;
     // After the capabilities, because a change of them takes it back.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid() != Some(client) {
         return Ok(());
     }
-    filter::install(&filter::helper(options.ebpf.pins.is_some(), options.listen.is_some())?)?;
+    filter::install(&filter::helper(options.ebpf.pins.is_some(), options.uses_ctnetlink())?)?;
+    end_soon_after(channel, ORPHANED, || process::exit(1))?;
     serve(channel, options, &Own::new(options.ebpf.procfs.clone()))
+}
+
+/// Calls `end` so long after the other end of `channel` was closed, whatever this process does meanwhile. The kernel's
+/// signal (`PR_SET_PDEATHSIG`) does not come from a process of another user.
+fn end_soon_after(
+    channel: &Arc<Channel>,
+    grace: Duration,
+    end: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let channel = Arc::clone(channel);
+    let watch = move || {
+        channel.wait_until_closed();
+        thread::sleep(grace);
+        end();
+    };
+    thread::Builder::new().name("ctmon-orphan".into()).stack_size(64 << 10).spawn(watch).map(drop)
 }
 
 /// Signals of a terminal or of a service manager are for the client, whose end ends the helper.
@@ -166,6 +199,7 @@ impl Helper<'_> {
             Request::Discover => self.discover(),
             Request::Enter(inodes) => self.enter(inodes).map(|sent| vec![sent]),
             Request::Listen(inodes) => self.listen(inodes).map(|sent| vec![sent]),
+            Request::Statistics(inodes) => self.statistics(inodes).map(|sent| vec![sent]),
         };
         answers.unwrap_or_else(|error| vec![(Answer::Failed((&error).into()), vec![])])
     }
@@ -185,13 +219,16 @@ impl Helper<'_> {
     }
 
     fn discover(&self) -> Result<Vec<Sent>> {
-        let Sight { seen, hidden } = self.access.discover()?;
+        let Sight { seen, unseen } = self.access.discover()?;
         let last = seen.len().div_ceil(NETNS).saturating_sub(1);
         let mut parts: Vec<_> = seen.chunks(NETNS).map(<[_]>::to_vec).collect();
         if parts.is_empty() {
             parts.push(Vec::new());
         }
-        let answer = |(at, seen)| (Answer::Seen { seen, hidden, more: at < last }, vec![]);
+        let answer = |(at, seen)| {
+            let unseen = unseen.clone();
+            (Answer::Seen { seen, unseen, more: at < last }, vec![])
+        };
         Ok(parts.into_iter().enumerate().map(answer).collect())
     }
 
@@ -222,6 +259,13 @@ impl Helper<'_> {
         });
         let answer = Answer::Listening(visited.collect());
         Ok((answer, descriptors))
+    }
+
+    fn statistics(&self, inodes: &[u64]) -> Result<Sent> {
+        require_few(inodes)?;
+        let visits = self.access.statistics(inodes)?.into_iter();
+        let visited = visits.map(|visit| Visited { inode: visit.inode, outcome: visit.outcome });
+        Ok((Answer::Statistics(visited.collect()), vec![]))
     }
 }
 

@@ -11,11 +11,14 @@ use std::{
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
-use crate::source::{
-    ebpf::parts::Parts,
-    procfs::{
-        enter::{Entered, Visit},
-        seen::{Seen, Sight},
+use crate::{
+    model::{name::NameKind, reading::KernelStat},
+    source::{
+        ebpf::parts::Parts,
+        procfs::{
+            enter::{Entered, Visit},
+            seen::{Seen, Sight, Unseen},
+        },
     },
 };
 
@@ -61,8 +64,8 @@ fn text(descriptor: OwnedFd) -> String {
 
 impl Access for Fake {
     fn attach(&self, _: &ebpf::Options) -> Result<(Parts, Box<dyn Attachment>)> {
-        let facts = r#"{"family":"Tracing","cookie_is_address":false,"cpus":2,"rings":1,"hooks":[],
-            "since_ns":0,"not_pinned":null,"maps":["BLOCKS"],"asked":{"Err":"too old"},"attached":[]}"#;
+        let facts = r#"{"family":"Tracing","cookie_is_address":false,"cpus":2,"window_copies":1,"rings":1,"hooks":[],"sends_events":true,"without":[],
+            "since_ns":0,"not_pinned":null,"maps":["BLOCKS"],"asked":{"Err":"too old"},"list":{"Err":"too old"},"attached":[]}"#;
         let facts = serde_json::from_str(facts)?;
         self.attached.fetch_add(1, Ordering::Relaxed);
         let attachment = Box::new(FakeAttachment(Arc::clone(&self.attached)));
@@ -80,9 +83,15 @@ impl Access for Fake {
             is_first: false,
             process: Some(1),
             // As long as a file's name may be, of the characters that take most room.
-            name: Some("\u{1}".repeat(255)),
+            name: Some((NameKind::IpNetns, "\u{1}".repeat(255))),
         };
-        Ok(Sight { seen: (0..self.netns).map(seen).collect(), hidden: Some(3) })
+        let unseen = Unseen {
+            hidden: Some(3),
+            marks: (0..64).map(|mark| (u64::MAX - mark, u64::MAX)).collect(),
+            stale_files: vec!["\u{1}".repeat(128); 4],
+            ..Unseen::default()
+        };
+        Ok(Sight { seen: (0..self.netns).map(seen).collect(), unseen })
     }
 
     fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>> {
@@ -115,6 +124,18 @@ impl Access for Fake {
         Ok(known.map(visit).collect())
     }
 
+    fn statistics(&self, inodes: &[u64]) -> Result<Vec<Visit<KernelStat>>> {
+        let known = inodes.iter().filter(|inode| **inode < self.netns);
+        let visit = |inode: &u64| Visit {
+            inode: *inode,
+            outcome: match inode {
+                7 => Err("it takes CAP_NET_ADMIN".into()),
+                inode => Ok(KernelStat { drop: Some(*inode), ..KernelStat::default() }),
+            },
+        };
+        Ok(known.map(visit).collect())
+    }
+
     fn is_there(&self) -> bool {
         true
     }
@@ -123,7 +144,7 @@ impl Access for Fake {
 /// `all`: it may do what is to be asked for at its start.
 fn options(all: bool) -> Options {
     let listen = all.then_some(4096);
-    Options { ebpf: ebpf::Options::default(), probe_stats: all, listen }
+    Options { ebpf: ebpf::Options::default(), probe_stats: all, listen, asks_ctnetlink: all }
 }
 
 /// A helper in a thread, and the other end.
@@ -173,6 +194,19 @@ fn what_is_no_request_ends_the_helper() {
     }
 }
 
+/// Seeds of the fuzzer (docs/testing.md).
+#[test]
+fn the_fuzzers_corpus_is_refused_or_written_as_it_was_read() {
+    let (mut requests, inputs) = (0, crate::corpus::inputs("request"));
+    for input in &inputs {
+        let Ok(request) = serde_json::from_slice::<Request>(input) else { continue };
+        let written = serde_json::to_vec(&request).unwrap();
+        assert_eq!(serde_json::from_slice::<Request>(&written).unwrap(), request);
+        requests += 1;
+    }
+    assert!((8..inputs.len()).contains(&requests), "{requests} of {}", inputs.len());
+}
+
 #[test]
 fn descriptors_beside_a_request_are_not_taken() {
     let (channel, helper) = raw(Fake::default(), true);
@@ -203,6 +237,8 @@ fn what_cannot_be_done_is_answered_and_the_helper_goes_on() {
         ("{\"enter\":[77]}", "{\"entered\":[]}"),
         (many.as_str(), "too many"),
         (many.replace("enter", "listen").as_str(), "too many"),
+        (many.replace("enter", "statistics").as_str(), "too many"),
+        ("{\"statistics\":[77]}", "{\"statistics\":[]}"),
         ("\"discover\"", "{\"seen\":"),
     ] {
         channel.send(request.as_bytes(), &[]).unwrap();
@@ -251,8 +287,8 @@ fn random_bytes_make_no_panic() {
 #[test]
 fn many_namespaces_come_in_several_messages_each_with_its_own_files() {
     let (remote, helper) = remote(Fake { netns: 500, ..Fake::default() }, false);
-    let Sight { seen, hidden } = remote.discover().unwrap();
-    assert_eq!(hidden, Some(3));
+    let Sight { seen, unseen } = remote.discover().unwrap();
+    assert_eq!(unseen.hidden, Some(3));
     let inodes: Vec<u64> = seen.iter().map(|seen| seen.inode).collect();
     assert_eq!(inodes, (0..500).collect::<Vec<_>>());
     assert!(seen[0].is_own && !seen[1].is_own);
@@ -289,6 +325,22 @@ fn sockets_come_in_several_messages_with_the_room_that_was_given_at_the_start() 
     let error = remote.listen(&[1], 8192).unwrap_err();
     assert!(error.to_string().contains("they take a restart"), "{error}");
     assert!(remote.is_there());
+    drop(remote);
+    helper.join().unwrap().unwrap();
+}
+
+#[test]
+fn counters_come_in_several_messages() {
+    let (remote, helper) = remote(Fake { netns: 100, ..Fake::default() }, false);
+    let inodes: Vec<u64> = (0..120).collect();
+    let visits = remote.statistics(&inodes).unwrap();
+    assert_eq!(visits.len(), 100);
+    for Visit { inode, outcome } in visits {
+        match inode {
+            7 => assert_eq!(outcome.unwrap_err(), "it takes CAP_NET_ADMIN"),
+            _ => assert_eq!(outcome.unwrap().drop, Some(inode)),
+        }
+    }
     drop(remote);
     helper.join().unwrap().unwrap();
 }
@@ -362,6 +414,9 @@ fn a_refusal_is_known_for_one_on_the_other_side() {
         fn listen(&self, _: &[u64], _: u32) -> Result<Vec<Visit<OwnedFd>>> {
             bail!("not asked")
         }
+        fn statistics(&self, _: &[u64]) -> Result<Vec<Visit<KernelStat>>> {
+            bail!("not asked")
+        }
         fn is_there(&self) -> bool {
             true
         }
@@ -396,4 +451,17 @@ fn it_is_not_started_beside_other_threads() {
     assert!(error.to_string().contains("before other threads"), "{error}");
     drop(done);
     let _ = other.join();
+}
+
+#[test]
+fn it_ends_with_the_other_half_whatever_it_does() {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let theirs = Arc::new(theirs);
+    let (ended, end) = std::sync::mpsc::channel();
+    end_soon_after(&theirs, Duration::ZERO, move || ended.send(()).unwrap()).unwrap();
+    assert!(end.recv_timeout(Duration::from_millis(50)).is_err(), "the other end is open");
+    // Nobody reads the end.
+    drop(ours);
+    end.recv_timeout(Duration::from_secs(60)).unwrap();
+    drop(theirs);
 }

@@ -5,9 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::{
-    ebpf::{attach::Failure, parts::Facts},
-    procfs::seen::Seen,
+use crate::{
+    model::reading::KernelStat,
+    source::{
+        ebpf::{attach::Failure, parts::Facts},
+        procfs::seen::{Seen, Unseen},
+    },
 };
 
 /// Namespaces that are asked for, or told of, in one message.
@@ -37,6 +40,8 @@ pub enum Request {
     Enter(Vec<u64>),
     /// Sockets for the events of ctnetlink in such namespaces, as many at the most, where the helper was told that it may.
     Listen(Vec<u64>),
+    /// The kernel's own counters in such namespaces, as many at the most.
+    Statistics(Vec<u64>),
 }
 
 /// What is answered.
@@ -53,8 +58,8 @@ pub enum Answer {
     Seen {
         /// Some of them.
         seen: Vec<Seen>,
-        /// Processes that hide theirs, in each of these answers the same; none where processes themselves are hidden.
-        hidden: Option<u64>,
+        /// Signs of others, in each of these answers the same.
+        unseen: Unseen,
         /// Whether that was not all.
         more: bool,
     },
@@ -62,6 +67,8 @@ pub enum Answer {
     Entered(Vec<Visited<Known>>),
     /// Visits, each that went well with the descriptor of a socket.
     Listening(Vec<Visited<()>>),
+    /// Visits, each that went well with the counters.
+    Statistics(Vec<Visited<KernelStat>>),
     /// It was not done.
     Failed(Failure),
 }

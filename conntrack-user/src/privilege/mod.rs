@@ -3,8 +3,10 @@
 //! network namespaces take. It answers a fixed list of requests ([`message`]) with descriptors and plain data, and
 //! ends with whom it was started for.
 
+pub mod account;
 mod capabilities;
 mod channel;
+pub mod dumps;
 mod ended;
 mod filter;
 pub mod helper;
@@ -12,6 +14,7 @@ pub mod message;
 mod remote;
 pub mod sandbox;
 
+pub use account::Account;
 pub use ended::Ended;
 pub use helper::start;
 pub use remote::Remote;

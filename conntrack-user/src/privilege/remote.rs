@@ -10,19 +10,20 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::{
-    channel::Channel,
+    channel::{Channel, Descriptors},
     helper::Options,
     message::{ANSWER_BYTES, Answer, Known, NETNS, Request, Visited},
 };
-use crate::lock::lock;
 use crate::source::{
     access::{Access, Attachment},
     ebpf::{self, parts::Parts},
     procfs::{
+        NO_DESCRIPTORS,
         enter::{Entered, Visit},
         seen::Sight,
     },
 };
+use crate::{lock::lock, model::reading::KernelStat};
 
 /// Asks the helper. Copies ask the same one.
 #[derive(Clone)]
@@ -68,7 +69,7 @@ impl Remote {
     fn ask(
         &self,
         request: &Request,
-        mut take: impl FnMut(Answer, Vec<OwnedFd>) -> Result<bool>,
+        mut take: impl FnMut(Answer, Descriptors) -> Result<bool>,
     ) -> Result<()> {
         let mut channel = self.channel();
         let Some(open) = channel.as_ref() else {
@@ -103,7 +104,7 @@ impl Remote {
     fn ask_once<T>(
         &self,
         request: &Request,
-        mut take: impl FnMut(Answer, Vec<OwnedFd>) -> Result<T>,
+        mut take: impl FnMut(Answer, Descriptors) -> Result<T>,
     ) -> Result<T> {
         let mut taken = None;
         self.ask(request, |answer, descriptors| {
@@ -133,7 +134,7 @@ impl Access for Remote {
              take a restart"
         );
         let parts = self.ask_once(&Request::Attach, |answer, descriptors| match answer {
-            Answer::Attached(facts) => Ok(Parts { facts: *facts, descriptors }),
+            Answer::Attached(facts) => Ok(Parts { facts: *facts, descriptors: descriptors.all }),
             other => Err(mismatch(&other)),
         })?;
         Ok((parts, Box::new(Guard(self.clone()))))
@@ -141,7 +142,7 @@ impl Access for Remote {
 
     fn time_programs(&self) -> Result<OwnedFd> {
         self.ask_once(&Request::Time, |answer, descriptors| match answer {
-            Answer::Timed => descriptors.into_iter().next().context("without a descriptor"),
+            Answer::Timed => descriptors.all.into_iter().next().context("without a descriptor"),
             other => Err(mismatch(&other)),
         })
     }
@@ -149,9 +150,9 @@ impl Access for Remote {
     fn discover(&self) -> Result<Sight> {
         let mut all = Sight::default();
         self.ask(&Request::Discover, |answer, _| match answer {
-            Answer::Seen { seen, hidden, more } => {
+            Answer::Seen { seen, unseen, more } => {
                 all.seen.extend(seen);
-                all.hidden = hidden;
+                all.unseen = unseen;
                 Ok(more)
             }
             other => Err(mismatch(&other)),
@@ -198,6 +199,18 @@ impl Access for Remote {
         Ok(visits)
     }
 
+    fn statistics(&self, inodes: &[u64]) -> Result<Vec<Visit<KernelStat>>> {
+        let mut visits = Vec::new();
+        for inodes in inodes.chunks(NETNS) {
+            let request = Request::Statistics(inodes.to_vec());
+            visits.extend(self.ask_once(&request, |answer, descriptors| match answer {
+                Answer::Statistics(visited) => visits_of(visited, descriptors, |stat, _| Ok(stat)),
+                other => Err(mismatch(&other)),
+            })?);
+        }
+        Ok(visits)
+    }
+
     fn is_there(&self) -> bool {
         let mut channel = self.channel();
         match channel.as_ref() {
@@ -214,17 +227,21 @@ impl Access for Remote {
     }
 }
 
-/// Gives each visit that went well its descriptors.
+/// Gives each visit that went well its descriptors. One for which there was no room is refused.
+///
+/// # Errors
+/// Descriptors are missing for which there was room.
 fn visits_of<K, T>(
     visited: Vec<Visited<K>>,
-    descriptors: Vec<OwnedFd>,
+    Descriptors { all, is_cut }: Descriptors,
     with: impl Fn(K, &mut dyn FnMut() -> Result<OwnedFd>) -> Result<T>,
 ) -> Result<Vec<Visit<T>>> {
-    let mut left = descriptors.into_iter();
+    let mut left = all.into_iter();
     let mut next = || left.next().context("a descriptor of a namespace is missing");
     let visit = |Visited { inode, outcome }| {
-        let outcome = match outcome {
-            Ok(known) => Ok(with(known, &mut next)?),
+        let outcome = match outcome.map(|known| with(known, &mut next)) {
+            Ok(Err(_)) if is_cut => Err(NO_DESCRIPTORS.into()),
+            Ok(with) => Ok(with?),
             Err(why) => Err(why),
         };
         Ok(Visit { inode, outcome })
@@ -246,5 +263,26 @@ impl Attachment for Guard {
 
     fn debug_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
         bail!("the programs' debug log can be read only where they are attached without a helper")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visit_without_room_for_its_descriptors_is_refused_and_those_before_it_stay() {
+        let of = |is_cut| {
+            let visited = |inode| Visited { inode, outcome: Ok(()) };
+            let file = || OwnedFd::from(tempfile::tempfile().unwrap());
+            let descriptors = Descriptors { all: vec![file(), file(), file()], is_cut };
+            let two = |(), next: &mut dyn FnMut() -> Result<OwnedFd>| Ok((next()?, next()?));
+            visits_of([1, 2, 3].map(visited).into(), descriptors, two)
+        };
+        let visits = of(true).unwrap();
+        let refused: Vec<_> = visits.iter().map(|visit| visit.outcome.as_ref().err()).collect();
+        let reason = NO_DESCRIPTORS.to_owned();
+        assert_eq!(refused, [None, Some(&reason), Some(&reason)]);
+        assert!(of(false).is_err());
     }
 }

@@ -2,86 +2,168 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
-use caps::Capability;
+use anyhow::{Context as _, Result, ensure};
+use caps::{CapSet, Capability};
 use landlock::{
-    ABI, Access as _, AccessFs, BitFlags, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
-    RulesetStatus, path_beneath_rules,
+    ABI, Access as _, AccessFs, BitFlags, LandlockStatus, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, Scope, path_beneath_rules,
 };
 use rustix::{
     fs::{Gid, Uid},
+    process::{DumpableBehavior, geteuid, set_dumpable_behavior},
     thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use super::{capabilities, filter};
+use super::{account::Account, capabilities, filter};
 
 /// What the serving half still may.
 #[derive(Debug, Clone, Default)]
 pub struct Sandbox {
     /// Files and folders that it reads, with all that is in them.
     pub read: Vec<PathBuf>,
+    /// Folders in which it reads the names of files and folders, and nothing else.
+    pub list: Vec<PathBuf>,
     /// Folders in which it makes, writes and removes files.
     pub write: Vec<PathBuf>,
     /// Whether it runs commands that were configured: these read and execute what the user may.
     pub commands: bool,
-    /// The user and group to become; none: it stays who it is. Taking another one takes CAP_SETUID and CAP_SETGID.
-    pub user: Option<(u32, u32)>,
+    /// Whether it connects to other machines (webhooks).
+    pub connects: bool,
+    /// The user that it becomes.
+    pub user: User,
+}
+
+/// The user that the serving half becomes. Another one takes `CAP_SETUID` and `CAP_SETGID`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum User {
+    /// No change of user.
+    #[default]
+    Same,
+    /// Change to this user; an error if that fails.
+    Required(Account),
+    /// Root becomes this one, where it can. Others stay who they are.
+    UnlessOther(Account),
+}
+
+/// State of a process that has given up what it could.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entered {
+    /// Version of landlock's interface that is in force; 0: this kernel has no landlock.
+    pub landlock_abi: i32,
+    /// Reason for which it is still root though it was to become another user.
+    pub stays_root: Option<String>,
+}
+
+impl Entered {
+    /// Warnings about what could not be given up.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let root = self.stays_root.as_ref().map(|why| {
+            format!(
+                "the half that serves stays root (without capabilities), because {why}: add CAP_SETUID and CAP_SETGID, \
+                 or start ctmon as another user"
+            )
+        });
+        let landlock = (self.landlock_abi == 0).then(|| {
+            "this kernel has no landlock: files are kept by their permissions alone".to_owned()
+        });
+        root.into_iter().chain(landlock).collect()
+    }
 }
 
 /// The newest restrictions that are asked for; a kernel that has not all of them enforces those that it has.
-const LANDLOCK: ABI = ABI::V5;
+const LANDLOCK: ABI = ABI::V9;
 
 /// Gives up, for this thread and those that it starts, everything else: call it before there are others, and after
-/// [`super::start`]. Returns what could not be given up because this kernel does not have it.
+/// [`super::start`].
 ///
 /// # Errors
 /// The kernel's, where it has what is asked for and refuses it.
-pub fn enter(sandbox: &Sandbox) -> Result<Vec<String>> {
-    if let Some((user, group)) = sandbox.user {
-        become_user(user, group)
-            .with_context(|| format!("cannot become user {user}, group {group}"))?;
-    }
+pub fn enter(sandbox: &Sandbox) -> Result<Entered> {
+    // For advice that is given later.
+    crate::source::began_as_root();
+    let stays_root = change_user(sandbox.user)?;
     capabilities::pass_none_on()?;
     let kept: &[Capability] = match capabilities::bpf_is_refused()? {
         true => &[Capability::CAP_BPF],
         false => &[],
     };
     capabilities::keep(kept)?;
+    // Another user makes it what fs.suid_dumpable says.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core dumps")?;
     set_no_new_privs(true).context("cannot set no_new_privs")?;
-    let missing = restrict_files(sandbox)?;
-    filter::install(&filter::serving(sandbox.commands)?)?;
-    Ok(missing.into_iter().collect())
+    let landlock_abi = restrict_files(sandbox)?;
+    filter::install(&filter::serving(sandbox.commands, sandbox.connects)?)?;
+    Ok(Entered { landlock_abi, stays_root })
 }
 
-fn become_user(user: u32, group: u32) -> Result<()> {
+/// Returns the reason for which it stays root, where it has to.
+fn change_user(user: User) -> Result<Option<String>> {
+    match user {
+        User::Required(account) if account != Account::own() => {
+            become_user(account).with_context(|| format!("cannot become user {account}"))?;
+            Ok(None)
+        }
+        User::UnlessOther(account) if geteuid().is_root() => {
+            Ok(become_user(account).err().map(|error| format!("{error:#}")))
+        }
+        User::Same | User::Required(_) | User::UnlessOther(_) => Ok(None),
+    }
+}
+
+/// Becomes `account` without other groups, and keeps the capabilities.
+///
+/// # Errors
+/// The capabilities that it takes are missing; or those of the kernel.
+pub fn become_user(account: Account) -> Result<()> {
+    for capability in [Capability::CAP_SETUID, Capability::CAP_SETGID] {
+        let has = caps::has_cap(None, CapSet::Effective, capability)?;
+        ensure!(has, "{capability} is missing");
+    }
     // Until it is known which ones are needed.
     caps::securebits::set_keepcaps(true)?;
-    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    let (user, group) = (Uid::from_raw(account.user), Gid::from_raw(account.group));
     set_thread_groups(&[])?;
     set_thread_res_gid(group, group, group)?;
     set_thread_res_uid(user, user, user)?;
-    caps::set(None, caps::CapSet::Effective, &caps::read(None, caps::CapSet::Permitted)?)?;
+    ensure!(Account::own() == account, "the kernel made it user {}", Account::own());
+    caps::set(None, CapSet::Effective, &caps::read(None, CapSet::Permitted)?)?;
     Ok(())
 }
 
-/// By landlock; why that is not in force, where it is not.
-fn restrict_files(sandbox: &Sandbox) -> Result<Option<String>> {
+/// Restricts files by landlock; returns the version of its interface that is in force.
+fn restrict_files(sandbox: &Sandbox) -> Result<i32> {
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
-    let write = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;
+    let write = match sandbox.commands {
+        // Whatever a command makes of it, but for what takes the kernel's devices or another process.
+        true => {
+            let never = AccessFs::Execute | AccessFs::IoctlDev | AccessFs::MakeChar;
+            AccessFs::from_all(LANDLOCK) & !(never | AccessFs::MakeBlock | AccessFs::ResolveUnix)
+        }
+        false => {
+            let files = AccessFs::WriteFile | AccessFs::Truncate;
+            read | files | AccessFs::MakeReg | AccessFs::RemoveFile
+        }
+    };
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
+        // No signal to a process outside, and no abstract socket of one.
+        .scope(Scope::from_all(LANDLOCK))?
         .create()?
         .add_rules(path_beneath_rules(&sandbox.read, read))?
+        .add_rules(path_beneath_rules(&sandbox.list, AccessFs::ReadDir))?
         .add_rules(path_beneath_rules(&sandbox.write, write))?
         // Where output is thrown away.
         .add_rules(path_beneath_rules(["/dev/null"], read | AccessFs::WriteFile))?;
     if sandbox.commands {
-        rules = rules.add_rules(path_beneath_rules(["/"], read | AccessFs::Execute))?;
+        let all = read | AccessFs::Execute | AccessFs::ResolveUnix;
+        rules = rules.add_rules(path_beneath_rules(["/"], all))?;
     }
     let status = rules.restrict_self().context("cannot restrict files by landlock")?;
-    Ok((status.ruleset == RulesetStatus::NotEnforced).then(|| {
-        "this kernel has no landlock: files are kept by their permissions alone".to_owned()
-    }))
+    Ok(match status.landlock {
+        LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
+        _ => 0,
+    })
 }
 
 #[cfg(test)]

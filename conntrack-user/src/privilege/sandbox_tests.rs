@@ -3,11 +3,17 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener, UnixStream},
+    },
     process::Command,
     thread,
 };
 
 use aya_obj::generated::bpf_cmd;
+
+use rustix::process::dumpable_behavior;
 
 use super::*;
 
@@ -93,13 +99,20 @@ fn what_a_service_needs_works() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
     apart(move || {
-        let sandbox =
-            Sandbox { read: vec!["/proc".into()], write: vec![path.clone()], ..Sandbox::default() };
+        let sandbox = Sandbox {
+            read: vec!["/proc".into()],
+            write: vec![path.clone()],
+            connects: true,
+            ..Sandbox::default()
+        };
+        // As the service: it listens before.
+        let [first, listener] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        first.set_nonblocking(true).unwrap();
         enter(&sandbox).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = tokio::net::TcpListener::from_std(first).unwrap();
             let address = listener.local_addr().unwrap();
             let client = tokio::net::TcpStream::connect(address);
             let (client, server) = tokio::join!(client, listener.accept());
@@ -107,7 +120,6 @@ fn what_a_service_needs_works() {
             let read = tokio::task::spawn_blocking(|| fs::read_to_string("/proc/loadavg"));
             assert!(read.await.unwrap().is_ok());
         });
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let sender = thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -118,9 +130,11 @@ fn what_a_service_needs_works() {
         sender.join().unwrap();
         assert_eq!(text, "hello");
 
-        let written = path.join("recording");
-        fs::write(&written, "kept").unwrap();
-        fs::rename(&written, path.join("done")).unwrap();
+        // As the flight recorder.
+        let mut written = tempfile::Builder::new().tempfile_in(&path).unwrap();
+        written.write_all(b"kept").unwrap();
+        written.as_file().sync_all().unwrap();
+        written.persist_noclobber(path.join("done")).unwrap();
         assert_eq!(fs::read_to_string(path.join("done")).unwrap(), "kept");
         fs::remove_file(path.join("done")).unwrap();
     });
@@ -130,23 +144,25 @@ fn what_a_service_needs_works() {
 #[test]
 fn files_that_were_not_named_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["read", "other"] {
+    for name in ["read", "list", "other"] {
         fs::create_dir(folder.path().join(name)).unwrap();
         fs::write(folder.path().join(name).join("file"), "text").unwrap();
     }
     let path = folder.path().to_owned();
     apart(move || {
-        let sandbox = Sandbox { read: vec![path.join("read")], ..Sandbox::default() };
-        let missing = enter(&sandbox).unwrap();
-        if let Some(why) = missing.first() {
-            println!("skipped: {why}");
+        let (read, list) = (vec![path.join("read")], vec![path.join("list")]);
+        let sandbox = Sandbox { read, list, ..Sandbox::default() };
+        if enter(&sandbox).unwrap().landlock_abi == 0 {
+            println!("skipped: this kernel has no landlock");
             return;
         }
         assert_eq!(fs::read_to_string(path.join("read/file")).unwrap(), "text");
+        assert_eq!(fs::read_dir(path.join("list")).unwrap().count(), 1);
         let refused = [
             fs::write(path.join("read/file"), "other"),
             fs::write(path.join("read/new"), "other"),
             fs::remove_file(path.join("read/file")),
+            fs::read_to_string(path.join("list/file")).map(drop),
             fs::read_to_string(path.join("other/file")).map(drop),
             fs::read_dir(path.join("other")).map(drop),
             // A file of its user.
@@ -172,6 +188,61 @@ fn commands_run_only_where_they_are_configured() {
     });
 }
 
+/// A signal of nothing (0) to this process's parent, and a connection to an abstract socket of this process.
+fn reach_outside(name: &str) -> (io::Result<()>, io::Result<()>) {
+    let parent = std::os::unix::process::parent_id().cast_signed();
+    // SAFETY: takes no memory of ours, and signal 0 does nothing.
+    let sent = match unsafe { libc::kill(parent, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    (sent, UnixStream::connect_addr(&address).map(drop))
+}
+
+#[test]
+fn signals_and_abstract_sockets_stay_within_the_sandbox() {
+    // What commands inherit: the filter leaves both to them.
+    let name = format!("ctmon-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _outside = UnixListener::bind_addr(&address).unwrap();
+    apart(move || {
+        let sandbox = Sandbox { commands: true, ..Sandbox::default() };
+        let abi = enter(&sandbox).unwrap().landlock_abi;
+        let (sent, connected) = reach_outside(&name);
+        if abi < 6 {
+            println!("skipped: landlock's ABI {abi} has no scopes: {sent:?}, {connected:?}");
+            return;
+        }
+        for outcome in [sent, connected] {
+            let kind = outcome.err().map(|error| error.kind());
+            assert_eq!(kind, Some(io::ErrorKind::PermissionDenied));
+        }
+    });
+}
+
+/// A process that cannot become another user.
+#[test]
+fn who_must_stay_root_says_why() {
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("skipped: it takes root");
+        return;
+    }
+    apart(|| {
+        caps::drop(None, CapSet::Effective, Capability::CAP_SETGID).unwrap();
+        let account = Account { user: 65_534, group: 65_534 };
+        let error = enter(&Sandbox { user: User::Required(account), ..Sandbox::default() });
+        let error = format!("{:#}", error.unwrap_err());
+        assert_eq!(error, "cannot become user 65534:65534: CAP_SETGID is missing");
+        let sandbox = Sandbox { user: User::UnlessOther(account), ..Sandbox::default() };
+        let entered = enter(&sandbox).unwrap();
+        assert_eq!(entered.stays_root.as_deref(), Some("CAP_SETGID is missing"));
+        let warnings = entered.warnings();
+        assert!(warnings[0].contains("stays root") && warnings[0].contains("add CAP_SETUID"));
+    });
+}
+
 #[test]
 fn another_user_is_taken_for_good() {
     // SAFETY: takes nothing and cannot fail.
@@ -182,7 +253,7 @@ fn another_user_is_taken_for_good() {
     apart(|| {
         let sandbox = Sandbox {
             read: vec!["/proc".into(), "/etc".into()],
-            user: Some((65_534, 65_533)),
+            user: User::Required(Account { user: 65_534, group: 65_533 }),
             ..Sandbox::default()
         };
         enter(&sandbox).unwrap();
@@ -195,4 +266,6 @@ fn another_user_is_taken_for_good() {
         let shadow = fs::read("/etc/shadow").map_err(|error| error.kind());
         assert_eq!(shadow.unwrap_err(), io::ErrorKind::PermissionDenied);
     });
+    // Of the process, which the filter of that thread keeps from asking.
+    assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
 }

@@ -3,6 +3,7 @@
 
 pub mod condition;
 pub mod facts;
+pub mod range;
 mod scale;
 pub mod thresholds;
 

@@ -52,6 +52,11 @@ pub(super) fn disagreements(thresholds: &Thresholds) -> Vec<String> {
     let fuller = |fill: f64| format!("netns:ctmon_fill:ratio > {fill}");
     let expected = [
         ("CtmonTableAlmostFull", "critical", fuller(critical_fill)),
+        (
+            "CtmonCountedTableAlmostFull",
+            "critical",
+            format!("ctmon_netns_counted_fill_ratio > {critical_fill}"),
+        ),
         ("CtmonTableHigh", "warning", fuller(warning_fill)),
         (
             "CtmonTableFullSoon",
@@ -81,6 +86,9 @@ fn a_rule_that_does_not_follow_is_named() {
     let lower = Thresholds { critical_fill: 0.55, ..THRESHOLDS };
     assert_eq!(
         disagreements(&lower),
-        ["CtmonTableAlmostFull: critical where netns:ctmon_fill:ratio > 0.55"]
+        [
+            "CtmonTableAlmostFull: critical where netns:ctmon_fill:ratio > 0.55",
+            "CtmonCountedTableAlmostFull: critical where ctmon_netns_counted_fill_ratio > 0.55",
+        ]
     );
 }

@@ -25,7 +25,11 @@ fn severity(user: User, thresholds: Thresholds) -> Severity {
     let tick = sixty_percent();
     match user {
         User::Status => {
-            status::judge(&tick, status::Limits { thresholds, full_within: None }).severity
+            status::judge(
+                &tick,
+                status::Limits { thresholds, ranges: status::Ranges::default(), full_within: None },
+            )
+            .severity
         }
         User::Watch => {
             let line = serde_json::to_value(Line::tick(&tick, &[], &thresholds)).unwrap();

@@ -9,12 +9,13 @@ use super::{
     ebpf::{self, parts::Parts},
     netlink::socket,
     procfs::{
-        discover::{self, Found},
+        discover::Scanner,
         enter::{self, Entered, Target, Visit},
         seen::Sight,
+        statistics::Reader,
     },
 };
-use crate::lock::lock;
+use crate::{lock::lock, model::reading::KernelStat};
 
 /// Who has the privileges.
 pub trait Access: fmt::Debug + Send + Sync {
@@ -50,6 +51,13 @@ pub trait Access: fmt::Debug + Send + Sync {
     /// As [`Access::discover`].
     fn listen(&self, inodes: &[u64], receive_bytes: u32) -> Result<Vec<Visit<OwnedFd>>>;
 
+    /// Reads the kernel's own counters in each of those of `inodes` that the last [`Access::discover`] saw: from procfs, or
+    /// where the kernel has none there, from ctnetlink.
+    ///
+    /// # Errors
+    /// The other process has ended.
+    fn statistics(&self, inodes: &[u64]) -> Result<Vec<Visit<KernelStat>>>;
+
     /// Whether it can still be asked. Where it cannot, the programs are no longer attached.
     fn is_there(&self) -> bool;
 }
@@ -83,21 +91,22 @@ impl Attachment for ebpf::attach::Attachment {
 #[derive(Debug)]
 pub struct Own {
     procfs: PathBuf,
-    /// What was seen last.
-    found: Mutex<Vec<Found>>,
+    scanner: Mutex<Scanner>,
+    statistics: Reader,
 }
 
 impl Own {
     /// `procfs`: where procfs is mounted.
     #[must_use]
     pub fn new(procfs: PathBuf) -> Self {
-        Self { procfs, found: Mutex::default() }
+        let statistics = Reader::new(procfs.clone());
+        Self { scanner: Mutex::new(Scanner::new(procfs.clone())), procfs, statistics }
     }
 
     /// Those of `inodes` that were seen last.
     fn targets(&self, inodes: &[u64]) -> Vec<Target> {
-        let found = lock(&self.found);
-        let wanted = found.iter().filter(|one| inodes.contains(&one.seen.inode));
+        let scanner = lock(&self.scanner);
+        let wanted = scanner.found.iter().filter(|one| inodes.contains(&one.seen.inode));
         wanted.map(|one| (one.seen.inode, one.path.clone())).collect()
     }
 }
@@ -113,10 +122,9 @@ impl Access for Own {
     }
 
     fn discover(&self) -> Result<Sight> {
-        let (found, hidden) = discover::all(&self.procfs);
-        let seen = found.iter().map(|one| one.seen.clone()).collect();
-        *lock(&self.found) = found;
-        Ok(Sight { seen, hidden })
+        let mut scanner = lock(&self.scanner);
+        let unseen = scanner.scan();
+        Ok(Sight { seen: scanner.found.iter().map(|one| one.seen.clone()).collect(), unseen })
     }
 
     fn enter(&self, inodes: &[u64]) -> Result<Vec<Visit<Entered>>> {
@@ -127,6 +135,11 @@ impl Access for Own {
         let open = || socket::open(&self.procfs, receive_bytes);
         let opened = enter::within(self.targets(inodes), open);
         Ok(opened.into_iter().map(Visit::from).collect())
+    }
+
+    fn statistics(&self, inodes: &[u64]) -> Result<Vec<Visit<KernelStat>>> {
+        let read = enter::within(self.targets(inodes), || self.statistics.read());
+        Ok(read.into_iter().map(Visit::from).collect())
     }
 
     fn is_there(&self) -> bool {

@@ -8,6 +8,7 @@ use super::{
     ebpf::plan::{HookReport, State},
 };
 use crate::model::{
+    bounds::{self, at_most},
     flow::FlowEvent,
     monitor::Standing,
     probe::Probe,
@@ -85,8 +86,10 @@ pub struct Origin {
     #[serde(default, alias = "map_memory_bytes")]
     pub bpf_map_memory_bytes: Option<u64>,
     /// How each hook is attached.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::HOOKS }>")]
     pub hooks: Vec<Hook>,
     /// Numbers that are not available, with their reasons.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::HOOKS }>")]
     pub unavailable: Vec<Unavailable>,
 }
 
@@ -119,16 +122,20 @@ pub struct Hook {
     pub attached_via: Option<String>,
     /// Why it is not.
     pub reason: Option<String>,
+    /// What is counted wrong although it is attached; none: nothing is.
+    #[serde(default)]
+    pub not_exact: Option<String>,
 }
 
 impl From<&HookReport> for Hook {
     fn from(report: &HookReport) -> Self {
         Self {
             name: report.hook.name().into(),
-            function: report.hook.function().into(),
+            function: report.function(),
             state: report.state(),
             attached_via: report.outcome.as_ref().ok().map(ToString::to_string),
             reason: report.outcome.as_ref().err().map(|error| error.reason.clone()),
+            not_exact: report.not_exact.clone(),
         }
     }
 }

@@ -17,6 +17,12 @@ pub fn change(netns: &NetnsTick, counted: &Counted) -> String {
     indented(lines.unwrap_or_default())
 }
 
+/// The kernel's own counters that grow, a second. What stands still is left out.
+#[must_use]
+pub fn kernel_rates(rates: &KernelStat<f64>) -> String {
+    indented(rates_line(rates).into_iter().collect())
+}
+
 /// What the kernel has counted itself since the namespace began, with what each number means.
 #[must_use]
 pub fn kernel(stat: &KernelStat) -> String {
@@ -97,6 +103,28 @@ fn line(what: &str, counts: &[(&str, Option<u64>)]) -> Option<String> {
     is_something.then(|| format!("{what}: {}", told.join(", ")))
 }
 
+fn rates_line(rates: &KernelStat<f64>) -> Option<String> {
+    let all = [
+        ("invalid", rates.invalid),
+        ("error", rates.error),
+        ("drop", rates.drop),
+        ("early_drop", rates.early_drop),
+        ("insert_failed", rates.insert_failed),
+        ("chaintoolong", rates.chaintoolong),
+        ("clash_resolve", rates.clash_resolve),
+        ("search_restart", rates.search_restart),
+        ("expect_create", rates.expect_create),
+    ];
+    let moving = all.into_iter().filter_map(|(name, rate)| {
+        let rate = rate.filter(|rate| *rate > 0.0)?;
+        // Short numbers are whole ones.
+        let rate = if rate < 10.0 { format!("{rate:.1}") } else { units::short(rate) };
+        Some(format!("{name} {rate}"))
+    });
+    let moving: Vec<String> = moving.collect();
+    (!moving.is_empty()).then(|| format!("kernel, a second: {}", moving.join(", ")))
+}
+
 fn kernels(stat: &KernelStat) -> Vec<String> {
     let all = [
         ("drop", stat.drop, "packets dropped: table full, or a clash not resolved"),
@@ -105,7 +133,7 @@ fn kernels(stat: &KernelStat) -> Vec<String> {
         ("clash_resolve", stat.clash_resolve, "clashes resolved"),
         ("chaintoolong", stat.chaintoolong, "not hashed: too many in the bucket"),
         ("search_restart", stat.search_restart, "look-ups begun again: resized"),
-        ("invalid", stat.invalid, "packets that could not be tracked"),
+        ("invalid", stat.invalid, "packets of no connection that the kernel accepts"),
         ("error", stat.error, "packets with an error"),
         ("insert", stat.insert, "hashed through ctnetlink; packets are not counted"),
         ("expect_create", stat.expect_create, "expectations made, in their own table"),
@@ -155,6 +183,19 @@ mod tests {
                  hashed ?"
             ]
         );
+    }
+
+    #[test]
+    fn the_kernels_counters_that_grow_come_a_second() {
+        let rates = KernelStat {
+            invalid: Some(1234.0),
+            error: Some(0.25),
+            drop: Some(0.0),
+            ..KernelStat::default()
+        };
+        let line = rates_line(&rates);
+        assert_eq!(line.as_deref(), Some("kernel, a second: invalid 1.2k, error 0.2"));
+        assert_eq!(rates_line(&KernelStat { drop: Some(0.0), ..KernelStat::default() }), None);
     }
 
     #[test]

@@ -11,9 +11,10 @@ use super::{
 use crate::{
     doctor::{
         facts::Facts,
-        verdict::{self, Section, Verdict},
+        verdict::{self, Part, Section, Verdict},
     },
     severity::Severity,
+    text::one_line,
 };
 
 const WIDTH: usize = 80;
@@ -21,9 +22,10 @@ const WIDTH: usize = 80;
 const INDENT: usize = 24;
 /// Where further lines of the list of what to do begin.
 const ADVICE_INDENT: usize = 4;
-/// Characters of a sentence on the screen: some messages of the kernel are long, and are whole in the
-/// JSON output.
+/// Characters of a sentence in the list: some messages of the kernel are long, and are whole below it.
 const LONGEST: usize = 220;
+/// End of a sentence that goes on below the list.
+const CUT: &str = " ... [below]";
 
 /// The headings of the sections.
 const HEADINGS: [(&str, &str); 4] = [
@@ -38,15 +40,13 @@ const HEADINGS: [(&str, &str); 4] = [
 pub fn text(facts: &Facts, sections: &[Section]) -> String {
     let worst = verdict::worst(sections);
     let mut out = String::new();
-    let sentence = match worst {
-        Severity::Ok => "all is well",
-        Severity::Info => "all is well, with notes",
-        Severity::Unknown => "something could not be judged",
-        Severity::Warning => "ctmon works with less than everything, or a table is in danger",
-        Severity::Critical => "ctmon cannot do its job, or a table is almost full",
-    };
-    let style = style::of(worst);
-    let _ = writeln!(out, "{BOLD}ctmon {}{BOLD:#}: {style}{sentence}{style:#}", facts.ctmon);
+    let program = format!("ctmon {}", facts.ctmon);
+    for (part, heading) in [(Part::Program, program.as_str()), (Part::Tables, "tables")] {
+        // Where nothing is read there is nothing to judge, and never "all is well".
+        let severity = verdict::worst_of(sections, part).unwrap_or(Severity::Unknown);
+        let (style, sentence) = (style::of(severity), sentence_of(part, severity));
+        let _ = writeln!(out, "{BOLD}{heading}{BOLD:#}: {style}{sentence}{style:#}");
+    }
     for section in sections {
         let heading = HEADINGS.iter().find(|(name, _)| *name == section.name);
         let heading = heading.map_or(section.name.as_str(), |(_, heading)| heading);
@@ -67,7 +67,29 @@ pub fn text(facts: &Facts, sections: &[Section]) -> String {
         let _ = writeln!(out, "\n{BOLD}{heading}{BOLD:#}");
         said.into_iter().for_each(|verdict| advice(&mut out, verdict));
     }
+    let cut: Vec<&Verdict> = verdicts().filter(|verdict| is_cut(&verdict.what)).collect();
+    if !cut.is_empty() {
+        let _ = writeln!(out, "\n{BOLD}In full{BOLD:#}");
+        for Verdict { subject, what, .. } in cut {
+            let _ = write!(out, "  {subject}: ");
+            wrapped(&mut out, &one_line(what), subject.chars().count() + 4, ADVICE_INDENT);
+        }
+    }
     out
+}
+
+const fn sentence_of(part: Part, severity: Severity) -> &'static str {
+    match (part, severity) {
+        (Part::Program, Severity::Ok) => "works, and nothing is missing",
+        (Part::Program, Severity::Info) => "works; what is missing is in the notes",
+        (Part::Program, Severity::Warning) => "works with less than everything",
+        (Part::Program, Severity::Critical) => "cannot do its job",
+        (Part::Tables, Severity::Ok) => "all is well",
+        (Part::Tables, Severity::Info) => "all is well, with notes",
+        (Part::Tables, Severity::Warning) => "one is in danger, or loses something",
+        (Part::Tables, Severity::Critical) => "one drops packets, or is almost full",
+        (_, Severity::Unknown) => "could not be judged",
+    }
 }
 
 fn line(out: &mut String, verdict: &Verdict) {
@@ -97,14 +119,16 @@ fn advice(out: &mut String, verdict: &Verdict) {
 
 /// The rest of a line that has come to [`INDENT`].
 fn sentence(out: &mut String, text: &str) {
-    // Names of files may hold anything, escape codes among it.
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    let mut text = words.join(" ");
-    if text.chars().count() > LONGEST {
-        text = text.chars().take(LONGEST - 3).chain("...".chars()).collect();
+    let mut text = one_line(text);
+    if is_cut(&text) {
+        text = text.chars().take(LONGEST - CUT.len()).chain(CUT.chars()).collect();
     }
     wrapped(out, &text, INDENT, INDENT);
+}
+
+/// Reports whether a sentence is too long for the list: it is whole below it.
+fn is_cut(text: &str) -> bool {
+    one_line(text).chars().count() > LONGEST
 }
 
 /// Ends a line of which `used` columns are written; more lines begin after `indent` columns.
@@ -126,6 +150,8 @@ pub struct Json<'a> {
     kind: &'static str,
     time_ns: u64,
     severity: Severity,
+    program_severity: Severity,
+    tables_severity: Severity,
     exit_code: u8,
     sections: &'a [Section],
     facts: &'a Facts,
@@ -135,11 +161,14 @@ pub struct Json<'a> {
 #[must_use]
 pub fn json<'a>(facts: &'a Facts, sections: &'a [Section], time_ns: u64) -> Json<'a> {
     let severity = verdict::worst(sections);
+    let of = |part| verdict::worst_of(sections, part).unwrap_or(Severity::Unknown);
     Json {
         schema_version: SCHEMA_VERSION,
         kind: "doctor",
         time_ns,
         severity,
+        program_severity: of(Part::Program),
+        tables_severity: of(Part::Tables),
         exit_code: severity.exit_code(),
         sections,
         facts,
@@ -156,7 +185,7 @@ mod tests {
             test_facts::{all_well, unknown},
         },
     };
-    use crate::severity::THRESHOLDS;
+    use crate::{model::coverage::BlindSpot, severity::THRESHOLDS};
 
     fn plain(facts: &Facts) -> String {
         anstream::adapter::strip_str(&text(facts, &judge(facts, &THRESHOLDS))).to_string()
@@ -166,9 +195,10 @@ mod tests {
     fn refused() -> Facts {
         let mut facts = all_well();
         let reason = format!("the kernel refuses the program: {}", "R1 type=scalar ".repeat(60));
-        facts.attach = Attach { hooks: Fact::Unavailable(reason), is_refused: true };
+        facts.attach =
+            Attach { hooks: Fact::Unavailable(reason), is_refused: true, without: vec![] };
         facts.process.capabilities = Fact::Known(0);
-        facts.namespaces.hidden_processes = Fact::Known(90);
+        facts.namespaces.blind_spots = vec![BlindSpot::HiddenProcesses(90)];
         facts
     }
 
@@ -180,7 +210,10 @@ mod tests {
             "{} lines\n{text}",
             text.lines().count()
         );
-        assert!(text.starts_with("ctmon 0.1.0: all is well\n"), "{text}");
+        assert!(
+            text.starts_with("ctmon 0.1.0: works, and nothing is missing\ntables: all is well\n"),
+            "{text}"
+        );
         assert!(!text.contains("What is missing"), "{text}");
     }
 
@@ -206,7 +239,14 @@ mod tests {
             list.contains("hooks: they tell") && list.contains("    do: see capabilities"),
             "{text}"
         );
-        assert!(text.contains("...\n"), "{text}");
+        // The reason of the kernel is cut in the list, and whole below it.
+        assert!(text.contains("... [below]\n"), "{text}");
+        let (_, whole) = text.split_once("\nIn full\n").unwrap();
+        assert_eq!(whole.matches("type=scalar").count(), 60, "{text}");
+        assert!(
+            text.starts_with("ctmon 0.1.0: works with less than everything\ntables: all is well\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Single events.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde::Serialize;
 
 use super::json::SCHEMA_VERSION;
@@ -71,6 +73,19 @@ pub fn json(event: &FlowEvent, netns: NetnsId) -> impl Serialize + use<> {
     }
 }
 
+/// The event as JSON with its time in UTC. `utc_offset_ns`: `CLOCK_REALTIME` less `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn json_at(event: &FlowEvent, netns: NetnsId, utc_offset_ns: i64) -> impl Serialize + use<> {
+    #[derive(Serialize)]
+    struct At<T> {
+        time_ns: u64,
+        #[serde(flatten)]
+        event: T,
+    }
+    let time_ns = event.time_ns.saturating_add_signed(utc_offset_ns);
+    At { time_ns, event: json(event, netns) }
+}
+
 /// What happened, an insert's path, and a delete's cause.
 #[must_use]
 pub const fn name(kind: EventKind) -> (&'static str, Option<&'static str>, Option<&'static str>) {
@@ -87,9 +102,15 @@ pub const fn name(kind: EventKind) -> (&'static str, Option<&'static str>, Optio
     }
 }
 
-/// The event as a line.
+/// Legend of the lines of [`text`].
+pub const LEGEND: &str = "\
+# time (UTC), insert or destroy, protocol, original tuple, reply tuple, [state at that time], zone if not 0,
+# by whom if not packets or the kernel, network namespace (inode; `ctmon watch` shows names)
+";
+
+/// The event as a line. `utc_offset_ns`: `CLOCK_REALTIME` less `CLOCK_MONOTONIC`.
 #[must_use]
-pub fn text(event: &FlowEvent, netns: NetnsId) -> String {
+pub fn text(event: &FlowEvent, netns: NetnsId, utc_offset_ns: i64) -> String {
     let (name, path, cause) = name(event.kind);
     let status = event.status;
     let state = match (status.is_offloaded(), status.is_assured(), status.is_replied()) {
@@ -103,13 +124,18 @@ pub fn text(event: &FlowEvent, netns: NetnsId) -> String {
     // What is usual is left out.
     let who = path.filter(|path| *path != "packet").or(cause.filter(|cause| *cause != "kernel"));
     let who = who.map(|who| format!(" by {who}")).unwrap_or_default();
+    let time = Duration::from_nanos(event.time_ns.saturating_add_signed(utc_offset_ns));
+    let inode = match netns.inode {
+        // Its namespace has ended meanwhile.
+        0 => "?".to_owned(),
+        inode => inode.to_string(),
+    };
     format!(
-        "{:.6} {name:<7} {:<6} {} reply {}{state}{zone}{who} netns {}\n",
-        event.time_ns as f64 / 1e9,
+        "{} {name:<7} {:<6} {} reply {}{state}{zone}{who} netns {inode}\n",
+        humantime::format_rfc3339_micros(UNIX_EPOCH + time),
         protocol(event.original.protocol),
         tuple(&event.original),
         tuple(&event.reply),
-        netns.inode,
     )
 }
 
@@ -166,11 +192,17 @@ mod tests {
             sample: Sample::EVERY,
         };
         let netns = NetnsId { cookie: Some(1), inode: 7 };
+        let offset_ns = 1_795_717_560_000_000_000;
         assert_eq!(
-            text(&event, netns),
-            "1.500000 destroy udp    10.0.0.1:40000 -> 10.96.0.10:53 reply \
+            text(&event, netns, offset_ns),
+            "2026-11-26T18:26:01.500000Z destroy udp    10.0.0.1:40000 -> 10.96.0.10:53 reply \
              [2001:db8::1]:40000 -> 10.0.0.1:53 [replied] zone 3 by user netns 7\n"
         );
+        let ended = text(&event, NetnsId { cookie: Some(1), inode: 0 }, offset_ns);
+        assert!(ended.ends_with(" netns ?\n"), "{ended}");
+        let at = serde_json::to_value(json_at(&event, netns, offset_ns)).unwrap();
+        assert_eq!(at["time_ns"], 1_795_717_561_500_000_000_u64);
+        assert_eq!((&at["kind"], &at["netns_inode"]), (&"event".into(), &7.into()));
         let json = serde_json::to_value(json(&event, netns)).unwrap();
         assert_eq!((&json["event"], &json["cause"]), (&"destroy".into(), &"user".into()));
         assert_eq!(json["reply"]["source"], "2001:db8::1");

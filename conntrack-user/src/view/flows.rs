@@ -139,8 +139,13 @@ fn state(of: &ProtocolState) -> State {
         read: of.read,
         speaks_for: of.speaks_for,
         by_status: ratios(&of.by_status),
-        by_tcp_state: (of.protocol == Protocol::Tcp).then(|| ratios(&of.by_tcp_state)),
+        by_tcp_state: (of.protocol == Protocol::Tcp).then(|| ratios(&found(&of.by_tcp_state))),
     }
+}
+
+/// Shares that a read found.
+fn found<T: Copy>(shares: &[Share<T>]) -> Vec<Share<T>> {
+    shares.iter().filter(|share| share.is_found()).copied().collect()
 }
 
 /// The summary as a few lines; what is not known is left out or a question mark.
@@ -182,9 +187,9 @@ fn lines(flows: &FlowSummary) -> Vec<String> {
         ));
     }
     for state in flows.state.iter().flat_map(|state| &state.protocols) {
-        let by_status = state.by_status.iter().filter(|share| share.ratio.value > 0.0);
+        let by_status = state.by_status.iter().filter(|share| share.is_found());
         let statuses = by_status.map(|share| format!("{} {}", share.of.name(), ratio(share.ratio)));
-        let by_state = state.by_tcp_state.iter();
+        let by_state = state.by_tcp_state.iter().filter(|share| share.is_found());
         let states = by_state.map(|share| format!("{} {}", share.of.name(), ratio(share.ratio)));
         let all: Vec<String> = statuses.chain(states).collect();
         lines.push(format!("{} alive: {}", state.protocol.name(), all.join(", ")));
@@ -214,7 +219,7 @@ fn age(of: Quantile) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use conntrack_ebpf::{EVERY_FLOW, IPS_ASSURED, IPS_SEEN_REPLY};
 
     use super::*;
@@ -228,7 +233,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     /// 100 UDP flows of 30 s, unreplied, and 10 TCP flows that live on, assured; read again.
-    fn summary(entries: Option<u64>) -> FlowSummary {
+    pub(in crate::view) fn summary(entries: Option<u64>) -> FlowSummary {
         let mut flows = Flows::new(DEFAULT_CAP, Window::default(), 0);
         let event = |entry: u64, protocol, kind, time_ns| FlowEvent {
             time_ns,

@@ -127,7 +127,7 @@ fn times(of: Quantiles<Option<f64>>) -> Option<Percentiles<Option<f64>>> {
 }
 
 fn within(probabilities: [f64; 4]) -> Option<Within> {
-    let [one_minute, five_minutes, fifteen_minutes, one_hour] = probabilities.map(rounded);
+    let [one_minute, five_minutes, fifteen_minutes, one_hour] = probabilities.map(rounded_down);
     Some(Within {
         one_minute: one_minute?,
         five_minutes: five_minutes?,
@@ -139,6 +139,13 @@ fn within(probabilities: [f64; 4]) -> Option<Within> {
 /// With three decimals, which no forecast has more of; none where it is no number.
 pub(super) fn rounded(value: f64) -> Option<f64> {
     value.is_finite().then(|| (value * 1e3).round() / 1e3)
+}
+
+/// A share of 1 with three decimals, rounded down as [`units::percent`] is: no number looks as if a threshold were reached
+/// that is not. None where it is no number.
+pub(super) fn rounded_down(share: f64) -> Option<f64> {
+    // 0.57 * 1000 is a little less than 570.
+    share.is_finite().then(|| (share * 1e3 + 1e-9).floor() / 1e3)
 }
 
 fn entries(value: f64) -> Option<u64> {

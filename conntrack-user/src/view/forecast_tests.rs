@@ -24,6 +24,7 @@ fn netns(outlook: Outlook) -> NetnsTick {
         totals: None,
         baseline: None,
         count_drift: None,
+        in_flight: crate::model::in_flight::InFlightTick::default(),
         outlook,
         full: None,
         growth: None,
@@ -31,6 +32,7 @@ fn netns(outlook: Outlook) -> NetnsTick {
         timeouts_known: true,
         count: None,
         kernel: None,
+        kernel_counters: None,
     }
 }
 

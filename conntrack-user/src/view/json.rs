@@ -11,11 +11,12 @@ use crate::{
         tick::{Entries, Limit, NetnsTick, Tick},
         windows,
     },
-    severity::{self, Severity, Thresholds},
+    severity::{self, Severity, Thresholds, range::FillRange},
     source::item::{Hook, Origin, ProbedHook, Start},
     view::{
+        coverage,
         flow::{self, Direction},
-        flows, forecast, full,
+        flows, forecast, full, in_flight,
     },
 };
 
@@ -61,6 +62,7 @@ struct TickRecord<'a> {
     missed_calls_max: Option<u64>,
     netns: Vec<Netns<'a>>,
     netns_idle: u64,
+    netns_coverage: Option<coverage::Json<'a>>,
     netns_overflow: Option<Counts>,
     victims: Vec<Victim>,
     probes: Vec<ProbedHook>,
@@ -72,8 +74,10 @@ struct TickRecord<'a> {
 struct StatusRecord<'a> {
     severity: Severity,
     exit_code: u8,
-    warning_fill: f64,
-    critical_fill: f64,
+    warning_fill: Option<f64>,
+    critical_fill: Option<f64>,
+    warning_range: Option<String>,
+    critical_range: Option<String>,
     full_within_seconds: Option<f64>,
     full_within_probability: Option<f64>,
     #[serde(flatten)]
@@ -151,6 +155,8 @@ struct Netns<'a> {
     seconds_to_full_p50: Option<f64>,
     baseline: Option<i64>,
     count_drift: Option<i64>,
+    #[serde(flatten)]
+    in_flight: in_flight::Json,
     tick: Option<Counts>,
     totals: Option<Counts>,
     kernel: Kernel,
@@ -198,6 +204,7 @@ struct Kernel {
     count: Option<u32>,
     #[serde(flatten)]
     stat: Option<KernelStat>,
+    rates: Option<KernelStat<f64>>,
 }
 
 impl<'a> Line<'a> {
@@ -217,7 +224,13 @@ impl<'a> Line<'a> {
     #[must_use]
     pub fn tick(tick: &'a Tick, hooks: &'a [Hook], thresholds: &Thresholds) -> Self {
         let severity = |netns: &NetnsTick| Some(severity::of_tick(netns, tick, thresholds));
-        Self::new(tick.time, Record::Tick(tick_record(tick, hooks, severity)))
+        Self::new(tick.time, Record::Tick(tick_record(tick, &tick.netns, hooks, severity)))
+    }
+
+    /// Fields of a tick that are of all its namespaces together.
+    #[must_use]
+    pub(super) fn tick_head(tick: &'a Tick) -> Self {
+        Self::new(tick.time, Record::Tick(tick_record(tick, &[], &[], |_| None)))
     }
 
     /// The answer of `status`.
@@ -225,15 +238,18 @@ impl<'a> Line<'a> {
     pub fn status(tick: &'a Tick, start: &'a Origin, judged: super::status::Judged) -> Self {
         let limits = judged.limits;
         let severity = |netns: &NetnsTick| Some(super::status::judge_one(netns, limits));
+        let least = |range: Option<FillRange>, fill| range.is_none().then_some(fill);
         let record = StatusRecord {
             severity: judged.severity,
             exit_code: judged.severity.exit_code(),
-            warning_fill: limits.thresholds.warning_fill,
-            critical_fill: limits.thresholds.critical_fill,
+            warning_fill: least(limits.ranges.warning, limits.thresholds.warning_fill),
+            critical_fill: least(limits.ranges.critical, limits.thresholds.critical_fill),
+            warning_range: limits.ranges.warning.map(|range| range.to_string()),
+            critical_range: limits.ranges.critical.map(|range| range.to_string()),
             full_within_seconds: limits.full_within.map(|within| within.seconds),
             full_within_probability: limits.full_within.map(|within| within.probability),
             start,
-            tick: tick_record(tick, &start.hooks, severity),
+            tick: tick_record(tick, &tick.netns, &start.hooks, severity),
         };
         Self::new(tick.time, Record::Status(record))
     }
@@ -246,7 +262,8 @@ impl<'a> Line<'a> {
         start: &'a Origin,
         severity: impl Fn(&NetnsTick) -> Option<Severity>,
     ) -> Self {
-        let record = NodeRecord { start, tick: tick_record(tick, &start.hooks, severity) };
+        let record =
+            NodeRecord { start, tick: tick_record(tick, &tick.netns, &start.hooks, severity) };
         Self::new(tick.time, Record::Node(record))
     }
 
@@ -261,8 +278,18 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Fields of a tick that are of one namespace.
+pub(super) fn netns_of<'a>(
+    tick: &Tick,
+    one: &'a NetnsTick,
+    severity: Option<Severity>,
+) -> impl Serialize + use<'a> {
+    netns(one, &tick.counted.of(one.kernel.is_some()), severity)
+}
+
 fn tick_record<'a>(
     tick: &'a Tick,
+    all: &'a [NetnsTick],
     hooks: &'a [Hook],
     severity: impl Fn(&NetnsTick) -> Option<Severity>,
 ) -> TickRecord<'a> {
@@ -270,12 +297,12 @@ fn tick_record<'a>(
         interval_ns: tick.interval_ns,
         events: tick.events.map(Events::from),
         missed_calls_max: tick.missed_calls_max,
-        netns: tick
-            .netns
+        netns: all
             .iter()
             .map(|one| netns(one, &tick.counted.of(one.kernel.is_some()), severity(one)))
             .collect(),
         netns_idle: tick.idle,
+        netns_coverage: coverage::json(tick),
         netns_overflow: tick.overflow.map(|overflow| counts(&overflow, &tick.counted.of(false))),
         victims: tick.victims.iter().map(victim).collect(),
         probes: probes(tick, hooks),
@@ -336,9 +363,14 @@ fn netns<'a>(netns: &'a NetnsTick, counted: &Counted, severity: Option<Severity>
         seconds_to_full_p50: forecast::seconds_to_full(&netns.outlook),
         baseline: netns.baseline,
         count_drift: netns.count_drift,
+        in_flight: in_flight::json(&netns.in_flight),
         tick: netns.change.map(|change| counts(&change, counted)),
         totals: netns.totals.map(|totals| counts(&totals, counted)),
-        kernel: Kernel { count: netns.count, stat: netns.kernel },
+        kernel: Kernel {
+            count: netns.count,
+            stat: netns.kernel,
+            rates: netns.kernel_counters.map(|counters| counters.rates),
+        },
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{forecast, full, text::Table, units};
+use super::{coverage, forecast, full, plugin, text::Table, units};
 use crate::{
     forecast::outlook::State,
     model::{
         full::{Full, Loss},
         tick::{Limit, NetnsTick, Tick},
     },
-    severity::{Severity, Thresholds},
-    source::item::Origin,
+    severity::{Severity, Thresholds, range::FillRange},
+    source::{NETNS_FILL, item::Origin},
 };
 
 /// Limits at which a table is reported.
@@ -18,8 +18,40 @@ use crate::{
 pub struct Limits {
     /// Thresholds of the fill: `warning_fill` and `critical_fill`.
     pub thresholds: Thresholds,
+    /// Ranges of the fill in place of these thresholds.
+    pub ranges: Ranges,
     /// Critical when it is so likely to be full soon; none: that is not asked.
     pub full_within: Option<FullWithin>,
+}
+
+/// Ranges of the fill that raise an alert; none: the threshold counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Ranges {
+    /// For a warning.
+    pub warning: Option<FillRange>,
+    /// For critical.
+    pub critical: Option<FillRange>,
+}
+
+impl Limits {
+    /// Fills that raise a warning, and fills that are critical.
+    #[must_use]
+    pub fn fills(&self) -> [FillRange; 2] {
+        let or = |range: Option<FillRange>, least| range.unwrap_or(FillRange::AtLeast(least));
+        [
+            or(self.ranges.warning, self.thresholds.warning_fill),
+            or(self.ranges.critical, self.thresholds.critical_fill),
+        ]
+    }
+
+    /// Severity of a fill alone: entries by limit, 0 to 1 and above.
+    pub(in crate::view) fn severity_of_fill(&self, fill: f64) -> Severity {
+        match self.fills().map(|range| range.alerts(fill)) {
+            [_, true] => Severity::Critical,
+            [true, false] => Severity::Warning,
+            [false, false] => Severity::Ok,
+        }
+    }
 }
 
 /// That a table is full within some time, with at least some probability.
@@ -40,22 +72,37 @@ pub struct Judged {
     pub limits: Limits,
 }
 
-/// Judges all tables of `tick`; the worst one counts. No table at all is [`Severity::Unknown`].
+/// Judges all tables of `tick`; the worst one counts. One that is only counted is judged by its fill and the limit that all
+/// tables have: it may be a warning or critical, and else leaves the verdict to [`coverage::judge`]. No table at all is
+/// [`Severity::Unknown`].
 #[must_use]
 pub fn judge(tick: &Tick, limits: Limits) -> Judged {
-    let worst = tick.netns.iter().map(|netns| judge_one(netns, limits)).max();
-    Judged { severity: worst.unwrap_or(Severity::Unknown), limits }
+    let counted = coverage::counted(tick).into_iter().map(|table| table.severity(limits));
+    let severity = judge_read(tick, limits).max(counted.max().unwrap_or(Severity::Ok));
+    Judged { severity, limits }
+}
+
+/// The worst of the tables that are read.
+fn judge_read(tick: &Tick, limits: Limits) -> Severity {
+    let worst = read(tick).map(|netns| judge_one(netns, limits)).max();
+    worst.unwrap_or(Severity::Unknown)
+}
+
+/// Tables that are not only counted.
+fn read(tick: &Tick) -> impl Iterator<Item = &NetnsTick> {
+    let coverage = tick.coverage.as_deref();
+    tick.netns.iter().filter(move |netns| !coverage::is_only_counted(netns, coverage))
 }
 
 /// Judges one table.
-pub(super) fn judge_one(netns: &NetnsTick, limits: Limits) -> Severity {
+pub(in crate::view) fn judge_one(netns: &NetnsTick, limits: Limits) -> Severity {
     if netns.full.is_some() {
         return Severity::Critical;
     }
     let fill = match (netns.fill_ratio(), netns.limit) {
         (_, Limit::Unlimited) => return Severity::Ok,
         (None, _) => Severity::Unknown,
-        (Some(ratio), _) => limits.thresholds.severity_of_fill(ratio),
+        (Some(ratio), _) => limits.severity_of_fill(ratio),
     };
     fill.max(limits.full_within.map_or(Severity::Ok, |within| judge_forecast(netns, within)))
 }
@@ -77,24 +124,50 @@ pub fn is_decided(tick: &Tick, limits: Limits) -> bool {
         let forecast = limits.full_within.filter(|_| is_limited);
         forecast.is_none_or(|within| judge_forecast(netns, within) != Severity::Unknown)
     };
-    judge(tick, limits).severity == Severity::Critical || tick.netns.iter().all(is_forecast)
+    judge(tick, limits).severity == Severity::Critical || read(tick).all(is_forecast)
 }
 
-/// The answer for people: the verdict in the first line, as monitoring plugins print it.
+/// The answer for people: the verdict in the first line, as monitoring plugins print it. `screen`: characters in a line;
+/// none where the output is no screen.
 #[must_use]
-pub fn text(tick: &Tick, start: &Origin, judged: Judged) -> String {
+pub fn text(tick: &Tick, start: &Origin, judged: Judged, screen: Option<usize>) -> String {
     let mut out = String::new();
     let word = judged.severity.name().to_uppercase();
     let headline = full(tick).or_else(|| soonest(tick, judged.limits));
-    let headline = headline.unwrap_or_else(|| fullest(tick, judged.severity));
-    let _ = writeln!(out, "{word}: {headline}");
+    let headline = headline.or_else(|| counted(tick, judged.limits));
+    let headline = headline.unwrap_or_else(|| calm(tick, judged));
+    let _ = writeln!(out, "{word}: {headline}{}", plugin::drops(tick));
     let _ = writeln!(out, "kernel {}, source {}", start.kernel_release, start.source);
-    for lost in &start.unavailable {
+    // Coverage stands below the table.
+    let is_coverage = |what: &str| tick.coverage.is_some() && what.starts_with(NETNS_FILL);
+    for lost in start.unavailable.iter().filter(|lost| !is_coverage(&lost.what)) {
         let _ = writeln!(out, "not available: {}\n  because {}", lost.what, lost.reason);
     }
-    out.push_str(&Table::new(judged.limits.thresholds, true, false).tick(tick));
+    let mut table = Table::new(judged.limits.thresholds, true, false);
+    table.set_screen(screen);
+    out.push_str(&table.tick(tick));
     out.push_str(&without_forecast(tick, judged.limits));
     out
+}
+
+/// The first line where no table is full or will be soon: the fullest one, after the tables that are read where that matters.
+fn calm(tick: &Tick, judged: Judged) -> String {
+    let of_tables = Judged { severity: judge_read(tick, judged.limits), ..judged };
+    let fullest = fullest(tick, of_tables);
+    if of_tables.severity != Severity::Ok {
+        return fullest;
+    }
+    let fills = tick.netns.iter().filter_map(NetnsTick::fill_ratio);
+    let percent = fills.max_by(f64::total_cmp).map(units::percent);
+    coverage::headline(tick.coverage.as_deref(), &fullest, percent.as_deref()).unwrap_or(fullest)
+}
+
+/// The worst table that is only counted in a sentence, where it is worse than all that are read.
+fn counted(tick: &Tick, limits: Limits) -> Option<String> {
+    let tables = coverage::counted(tick);
+    let worst = tables.into_iter().rev().max_by_key(|table| table.severity(limits))?;
+    let is_worst = worst.severity(limits) > judge_read(tick, limits).max(Severity::Ok);
+    is_worst.then(|| worst.sentence())
 }
 
 /// Of how many tables there is no forecast, and why.
@@ -149,9 +222,12 @@ fn name(netns: &NetnsTick) -> String {
     netns.name.as_ref().map_or_else(|| netns.id.inode.to_string(), |name| name.text.clone())
 }
 
-/// The fullest table in a sentence; with its free room and growth where `severity` says that somebody may have to act.
-fn fullest(tick: &Tick, severity: Severity) -> String {
-    let ratios = tick.netns.iter().filter_map(|netns| Some((netns.fill_ratio()?, netns)));
+/// The fullest of the tables that decided in a sentence; with its free room and growth where somebody may have to act.
+fn fullest(tick: &Tick, Judged { severity, limits }: Judged) -> String {
+    let is_cause =
+        |netns: &&NetnsTick| severity < Severity::Warning || judge_one(netns, limits) == severity;
+    let tables = tick.netns.iter().filter(is_cause);
+    let ratios = tables.filter_map(|netns| Some((netns.fill_ratio()?, netns)));
     let Some((ratio, netns)) = ratios.max_by(|(a, _), (b, _)| a.total_cmp(b)) else {
         return match tick.netns.first() {
             Some(netns) if netns.limit == Limit::Unlimited => "the tables have no limit".into(),
@@ -166,164 +242,5 @@ fn fullest(tick: &Tick, severity: Severity) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        forecast::outlook::{Outlook, Quantiles},
-        model::{
-            evictable::Evictable,
-            name::{Name, NameKind},
-            reading::NetnsId,
-            tick::{Entries, Rates},
-        },
-        severity::THRESHOLDS,
-    };
-
-    fn tick(tables: &[(Entries, Limit)]) -> Tick {
-        let netns = tables.iter().map(|(entries, limit)| NetnsTick {
-            id: NetnsId { cookie: None, inode: 7 },
-            name: Some(Name { text: "blue".into(), kind: NameKind::IpNetns }),
-            ended: false,
-            entries: *entries,
-            limit: *limit,
-            change: None,
-            rates: Rates::default(),
-            windows: None,
-            totals: None,
-            baseline: None,
-            count_drift: None,
-            outlook: Outlook::unknown(State::Unknown, "not enough is known yet"),
-            full: None,
-            growth: None,
-            evictable: Evictable::default(),
-            timeouts_known: false,
-            count: None,
-            kernel: None,
-        });
-        Tick::example(netns.collect())
-    }
-
-    #[test]
-    fn the_worst_table_decides() {
-        let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: None };
-        let at = |entries| (Entries::Exact(entries), Limit::Entries(1000));
-        let endless = (Entries::Exact(5), Limit::Unlimited);
-        let unread = (Entries::Unavailable, Limit::Entries(1000));
-        let cases = [
-            (vec![], Severity::Unknown, 3),
-            (vec![at(799)], Severity::Ok, 0),
-            (vec![at(800)], Severity::Warning, 1),
-            (vec![at(949), at(0)], Severity::Warning, 1),
-            (vec![at(0), at(950)], Severity::Critical, 2),
-            (vec![at(1001)], Severity::Critical, 2),
-            (vec![endless], Severity::Ok, 0),
-            (vec![unread], Severity::Unknown, 3),
-            (vec![unread, at(0)], Severity::Unknown, 3),
-            (vec![unread, at(800)], Severity::Warning, 1),
-        ];
-        for (tables, severity, code) in cases {
-            let judged = judge(&tick(&tables), limits).severity;
-            assert_eq!((judged, judged.exit_code()), (severity, code), "{tables:?}");
-        }
-    }
-
-    #[test]
-    fn a_table_that_will_be_full_soon_is_critical() {
-        let within = |seconds, probability| Limits {
-            thresholds: THRESHOLDS.on_demand(),
-            full_within: Some(FullWithin { seconds, probability }),
-        };
-        let mut tick = tick(&[(Entries::Exact(10), Limit::Entries(1000))]);
-        assert_eq!(judge(&tick, within(600.0, 0.5)).severity, Severity::Unknown);
-        assert!(!is_decided(&tick, within(600.0, 0.5)));
-        tick.netns[0].entries = Entries::Exact(900);
-        assert_eq!(judge(&tick, within(600.0, 0.5)).severity, Severity::Warning);
-        assert!(!is_decided(&tick, within(600.0, 0.5)), "it may be worse");
-        tick.netns[0].entries = Entries::Exact(950);
-        assert!(is_decided(&tick, within(600.0, 0.5)), "it cannot be worse");
-        tick.netns[0].entries = Entries::Exact(10);
-        let full = Quantiles { low: Some(120.0), median: Some(600.0), high: None };
-        tick.netns[0].outlook = Outlook {
-            seconds_to_full: Some(full),
-            full_probability: Some([0.05, 0.3, 0.6, 0.8]),
-            ..Outlook::unknown(State::Filling, "arrivals rose")
-        };
-        let cases = [
-            (within(600.0, 0.5), Severity::Critical),
-            (within(599.0, 0.5), Severity::Ok),
-            (within(3600.0, 0.81), Severity::Ok),
-            (within(60.0, 0.01), Severity::Critical),
-        ];
-        for (limits, expected) in cases {
-            assert_eq!(judge(&tick, limits).severity, expected, "{limits:?}");
-            assert!(is_decided(&tick, limits));
-        }
-        let start = Origin::example();
-        let text = text(&tick, &start, judge(&tick, within(600.0, 0.5)));
-        let first = text.lines().next().unwrap_or_default();
-        assert_eq!(first, "CRITICAL: 50% likely to be full within 10 min in netns blue");
-        // Nobody forecasts what has no limit.
-        tick.netns[0].limit = Limit::Unlimited;
-        tick.netns[0].outlook = Outlook::unknown(State::Steady, "");
-        assert_eq!(judge(&tick, within(600.0, 0.5)).severity, Severity::Ok);
-    }
-
-    #[test]
-    fn tables_without_a_forecast_are_counted_by_reason() {
-        let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: None };
-        let at = (Entries::Exact(5), Limit::Entries(1000));
-        let mut three = tick(&[at; 3]);
-        three.netns[1].outlook.reason = "it has ended".into();
-        let expected = "\
-no forecast of one table: it has ended
-no forecast of 2 tables: not enough is known yet
-  a forecast takes longer: `ctmon watch` and --full-within wait for it
-";
-        assert_eq!(without_forecast(&three, limits), expected);
-        three.netns.iter_mut().for_each(|netns| netns.outlook.state = State::Steady);
-        assert_eq!(without_forecast(&three, limits), "");
-    }
-
-    #[test]
-    fn the_first_line_names_the_fullest_table() {
-        let at = |entries| (Entries::Exact(entries), Limit::Entries(1000));
-        let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: None };
-        let first = |tables: &[(Entries, Limit)]| {
-            let tick = tick(tables);
-            let start = Origin::example();
-            let text = text(&tick, &start, judge(&tick, limits));
-            text.lines().next().unwrap_or_default().to_owned()
-        };
-        assert_eq!(
-            first(&[at(10), at(850)]),
-            "WARNING: 85% full in netns blue: 850 of 1,000 entries, 150 free"
-        );
-        assert_eq!(first(&[at(10)]), "OK: 1% full in netns blue: 10 of 1,000 entries");
-        assert_eq!(first(&[]), "UNKNOWN: no network namespace tracks connections");
-        assert_eq!(first(&[(Entries::Exact(5), Limit::Unlimited)]), "OK: the tables have no limit");
-    }
-
-    #[test]
-    fn the_first_line_of_a_full_table_has_its_facts() {
-        let within = FullWithin { seconds: 600.0, probability: 0.5 };
-        let limits = Limits { thresholds: THRESHOLDS.on_demand(), full_within: Some(within) };
-        let at = (Entries::Exact(5000), Limit::Entries(5000));
-        let mut tick = tick(&[at; 2]);
-        let full = |drops, evictions| crate::view::full::tests::full(drops, evictions);
-        tick.netns[0].full = Some(full(12.0, 30.0));
-        let first = |tick: &Tick| {
-            let judged = judge(tick, limits);
-            assert_eq!(judged.severity, Severity::Critical);
-            text(tick, &Origin::example(), judged).lines().next().unwrap_or_default().to_owned()
-        };
-        let line = "CRITICAL: full for 41 s, drops 12 packets/s and evicts 30 entries/s: 5,000 of 5,000 entries in netns blue";
-        assert_eq!(first(&tick), line);
-        tick.netns[1].full = Some(full(3.0, 90.0));
-        assert_eq!(first(&tick), format!("{line} (1 more full)"));
-        // Evictions keep it below the limit: it is critical as well.
-        tick.netns.remove(0);
-        tick.netns[0].entries = Entries::Exact(3900);
-        assert!(is_decided(&tick, limits));
-        assert!(first(&tick).contains("drops 3 packets/s and evicts 90 entries/s: 3,900 of 5,000"));
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,11 +1,11 @@
-//! `watch` for people: one line a namespace and tick, 80 columns wide.
+//! `watch` for people: one line a namespace and tick, 80 columns wide, or as wide as long names want it.
 
 use std::{collections::HashMap, fmt::Write as _};
 
 use anstyle::Style;
 
 use super::{
-    causes, flow, flows, forecast,
+    causes, coverage, flow, flows, forecast, in_flight, names,
     style::{self, BAD, BOLD, DIM, PLAIN, WARNING},
     units,
 };
@@ -13,6 +13,7 @@ use crate::{
     forecast::outlook::State,
     model::{
         counts::{Counted, Totals},
+        coverage::Coverage,
         flow::{EventKind, ratio},
         reading::{KernelStat, NetnsId},
         tick::{Entries, Limit, NetnsTick, Tick},
@@ -41,6 +42,20 @@ pub(crate) const COLUMNS: [(&str, usize); 12] = [
     ("DRIFT", 5),
 ];
 
+/// Widths of the column of names: at least, and at most.
+const NAME_WIDTHS: [usize; 2] = [COLUMNS[0].1, 48];
+/// Width of a screen where it is not known otherwise.
+const SCREEN_COLUMNS: usize = 80;
+/// Width of all other columns, with the spaces between.
+const OTHER_COLUMNS: usize = {
+    let (mut width, mut at) = (0, 1);
+    while at < COLUMNS.len() {
+        width += COLUMNS[at].1 + 1;
+        at += 1;
+    }
+    width
+};
+
 /// Nanoseconds between two forecasts of a namespace in words: of one that fills or is full, and at least.
 const AGAIN_NS: u64 = 10_000_000_000;
 const APART_NS: u64 = 1_000_000_000;
@@ -62,8 +77,14 @@ impl Told {
 }
 
 /// Writes ticks, with headings every now and then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
+    /// Characters in a line of the screen; none where the output is no screen.
+    screen: Option<usize>,
+    /// Width of the column of names, since the last headings.
+    name_width: usize,
+    /// Coverage when it was last shown, without its numbers of entries, and the worst of the tables that are only counted.
+    coverage: Option<(Coverage, Severity)>,
     thresholds: Thresholds,
     lines: usize,
     /// Whether causes are shown, and the kernel's counters of each namespace as last shown: they are
@@ -83,6 +104,58 @@ impl Table {
         Self { thresholds, causes, with_flows: flows, ..Self::default() }
     }
 
+    /// Sets the number of characters in a line of the screen; none where the output is no screen, and nothing is cut that
+    /// need not be.
+    pub const fn set_screen(&mut self, columns: Option<usize>) {
+        self.screen = columns;
+    }
+
+    /// The names of `rows`, and the width of their column: as wide as the screen has room for, where they need it. It does
+    /// not shrink before the next headings.
+    fn names(&mut self, rows: &[&NetnsTick]) -> Vec<String> {
+        let [least, most] = NAME_WIDTHS;
+        let room = self.screen.map_or(most, |columns| columns.saturating_sub(OTHER_COLUMNS));
+        let room = room.clamp(least, most);
+        let named: Vec<(u64, Option<&str>)> = rows
+            .iter()
+            .map(|netns| (netns.id.inode, netns.name.as_ref().map(|name| name.text.as_str())))
+            .collect();
+        let names = names::fit(&named, room);
+        let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(least);
+        let is_narrower = self.name_width > room;
+        if longest > self.name_width || is_narrower {
+            // The columns move.
+            (self.name_width, self.lines) = (longest, 0);
+        }
+        names
+    }
+
+    /// Reasons for which coverage is not whole, where they have changed since they were last shown. Other numbers of entries
+    /// are no other reasons.
+    fn coverage(&mut self, tick: &Tick) -> String {
+        let Some(coverage) = &tick.coverage else { return String::new() };
+        let fullest = coverage::counted(tick).first().map_or(0.0, |table| table.fill_ratio);
+        let severity = self.thresholds.severity_of_fill(fullest);
+        let mut shape = Coverage { read: 0, ..Coverage::clone(coverage) };
+        shape.not_read.iter_mut().for_each(|netns| netns.entries = None);
+        shape.not_read.sort_by_key(|netns| netns.id);
+        let is_whole = coverage.is_whole() && coverage.stale_files.is_empty();
+        let shown = (shape, severity);
+        let before = match &self.coverage {
+            None if is_whole => return String::new(),
+            before => before.as_ref(),
+        };
+        if before == Some(&shown) {
+            return String::new();
+        }
+        self.coverage = (!is_whole).then_some(shown);
+        let mut out = format!("{WARNING}{}{WARNING:#}\n", coverage::level(coverage));
+        for line in coverage::lines(tick).iter().flat_map(|line| line.lines()) {
+            let _ = writeln!(out, "{WARNING}  {line}{WARNING:#}");
+        }
+        out
+    }
+
     /// The lines of a tick. Styles are written out; the stream takes them away where they do not
     /// belong.
     #[must_use]
@@ -98,17 +171,23 @@ impl Table {
             };
             let _ = writeln!(out, "{DIM}{text}{DIM:#}");
         }
+        let rows = rows(tick);
+        let names = self.names(&rows);
+        let name_width = self.name_width;
         let at = units::clock(tick.time.unix_ns);
         if self.lines == 0 || self.lines >= PAGE {
             self.lines = 0;
             let _ = writeln!(out, "{DIM}{at} UTC{DIM:#}");
-            let cells = COLUMNS.map(|(heading, width)| format!("{heading:>width$}"));
+            let cells = widths(name_width).map(|(heading, width)| format!("{heading:>width$}"));
             let _ = writeln!(out, "{BOLD}{}{BOLD:#}", cells.join(" "));
         }
-        let rows = rows(tick);
         let (mut shown, mut told) = (HashMap::new(), HashMap::new());
-        for netns in &rows {
-            let _ = writeln!(out, "{}", line(netns, &tick.counted, &self.thresholds));
+        for (netns, name) in rows.iter().zip(names) {
+            let _ = writeln!(
+                out,
+                "{}",
+                line(netns, (name, name_width), &tick.counted, &self.thresholds)
+            );
             let before = self.told.get(&netns.id).copied();
             let now = Told::of(netns, tick.time.monotonic_ns);
             let is_due = is_to_be_told(netns, &self.thresholds, before, now);
@@ -120,8 +199,14 @@ impl Table {
             } else if let Some(before) = before {
                 told.insert(netns.id, before);
             }
+            let below = in_flight::lines(&netns.in_flight);
+            self.lines += below.lines().count();
+            out.push_str(&below);
             if let Some(before) = &self.causes {
                 let mut below = causes::change(netns, &tick.counted);
+                if let Some(counters) = &netns.kernel_counters {
+                    below.push_str(&causes::kernel_rates(&counters.rates));
+                }
                 if let Some(kernel) = netns.kernel
                     && shown.insert(netns.id, kernel).is_none()
                     && before.get(&netns.id) != Some(&kernel)
@@ -155,11 +240,27 @@ impl Table {
         }
         let flows = tick.flows.as_deref().filter(|_| self.with_flows);
         let flows = flows.map_or_else(String::new, flows::text);
-        for below in [events(tick), flows, victims(tick)] {
+        let coverage = self.coverage(tick);
+        for below in [events(tick), flows, victims(tick), coverage] {
             self.lines += below.lines().count();
             out.push_str(&below);
         }
         out
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            screen: Some(SCREEN_COLUMNS),
+            name_width: 0,
+            coverage: None,
+            thresholds: Thresholds::default(),
+            lines: 0,
+            causes: None,
+            with_flows: false,
+            told: HashMap::new(),
+        }
     }
 }
 
@@ -240,7 +341,20 @@ fn victims(tick: &Tick) -> String {
     out
 }
 
-fn line(netns: &NetnsTick, counted: &Counted, thresholds: &Thresholds) -> String {
+/// [`COLUMNS`], with that of names so wide.
+fn widths(name_width: usize) -> [(&'static str, usize); COLUMNS.len()] {
+    let mut columns = COLUMNS;
+    columns[0].1 = name_width;
+    columns
+}
+
+/// `name`: as shown, and the width of its column.
+fn line(
+    netns: &NetnsTick,
+    name: (String, usize),
+    counted: &Counted,
+    thresholds: &Thresholds,
+) -> String {
     let fill = netns.fill_ratio();
     let fill_style = fill.map_or(PLAIN, |ratio| style::of(thresholds.severity_of_fill(ratio)));
     let rate = |rate: Option<f64>| rate.map_or("?".into(), units::short);
@@ -262,7 +376,7 @@ fn line(netns: &NetnsTick, counted: &Counted, thresholds: &Thresholds) -> String
     };
     let count_drift = if netns.totals.is_none() { ("?".into(), PLAIN) } else { count_drift };
     let cells: [(String, Style); COLUMNS.len()] = [
-        (name(netns), PLAIN),
+        (name.0, PLAIN),
         (entries(netns.entries), fill_style),
         (limit(netns.limit), PLAIN),
         (fill.map_or("-".into(), units::percent), fill_style),
@@ -277,23 +391,11 @@ fn line(netns: &NetnsTick, counted: &Counted, thresholds: &Thresholds) -> String
         forecast::cell(netns, thresholds),
         count_drift,
     ];
-    let padded = cells.iter().zip(COLUMNS).map(|((text, style), (_, width))| {
+    let padded = cells.iter().zip(widths(name.1)).map(|((text, style), (_, width))| {
         // Padded inside the style: its characters take no room on the screen.
         format!("{style}{text:>width$}{style:#}")
     });
     padded.collect::<Vec<_>>().join(" ")
-}
-
-/// The namespace's name, its end cut off where it is too long, or its inode.
-fn name(netns: &NetnsTick) -> String {
-    let width = COLUMNS[0].1;
-    match netns.name.as_ref().map(|name| &name.text) {
-        Some(name) if name.chars().count() > width => {
-            name.chars().take(width - 1).chain(['~']).collect()
-        }
-        Some(name) => name.clone(),
-        None => netns.id.inode.to_string(),
-    }
 }
 
 fn entries(entries: Entries) -> String {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     forecast::outlook::{IS_FULL, Outlook, Quantiles},
@@ -36,6 +38,7 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
         totals: Some(Totals::default()),
         baseline: Some(0),
         count_drift: Some(0),
+        in_flight: crate::model::in_flight::InFlightTick::default(),
         outlook: filling(),
         full: None,
         growth: None,
@@ -43,6 +46,7 @@ fn netns(entries: u64, max: u32) -> NetnsTick {
         timeouts_known: true,
         count: None,
         kernel: None,
+        kernel_counters: None,
     }
 }
 
@@ -74,7 +78,7 @@ fn a_table_is_aligned_and_80_columns_wide() {
 4026531840   12345  262144   4%  1.2k  6.2k   800  +400     0     0 10m20s     0
   filling: full in 10 min (8 min to 15 min)
   UDP arrivals rose
-a-name-th~ 1048576 1048576 100%  123k  6.2k  1.2M -1.1M  100k   12k   FULL   -50
+a-na~-long 1048576 1048576 100%  123k  6.2k  1.2M -1.1M  100k   12k   FULL   -50
   full for 41 s, drops 100k packets/s and evicts 12k entries/s
   full since 16:00:00 UTC, packets dropped since 16:00:30 UTC
   123 events lost: the ring buffers were full; no count suffers
@@ -94,6 +98,7 @@ fn what_is_not_known_is_no_zero() {
         totals: None,
         baseline: None,
         count_drift: None,
+        in_flight: crate::model::in_flight::InFlightTick::default(),
         outlook: Outlook::unknown(State::Unknown, "the limit is not known"),
         ..netns(0, 1)
     };
@@ -101,6 +106,7 @@ fn what_is_not_known_is_no_zero() {
         entries: Entries::Between(96, 100),
         limit: Limit::Unlimited,
         count_drift: None,
+        in_flight: crate::model::in_flight::InFlightTick::default(),
         outlook: Outlook { seconds_to_full: None, ..filling() },
         ..netns(0, 1)
     };
@@ -224,4 +230,62 @@ fn the_first_dropped_packet_of_a_full_table_is_told_at_once() {
     let drops = "  full for 41 s, drops 2 packets/s and evicts 3 entries/s";
     assert_eq!(lines(4000, 2.0).as_deref(), Some(drops));
     assert_eq!(lines(6000, 2.0), None);
+}
+
+#[test]
+fn the_column_of_names_follows_the_screen() {
+    let named = |inode, name: &str| {
+        let mut one = netns(5, 10);
+        one.outlook = Outlook::unknown(State::Unknown, "");
+        one.id.inode = inode;
+        one.name = Some(Name { text: name.into(), kind: NameKind::Pod });
+        one
+    };
+    let tick = Tick::example(vec![
+        named(4_026_532_210, "kube-system-gateway-blue"),
+        named(4_026_532_310, "kube-system-gateway-green"),
+    ]);
+    let first_cells = |columns: Option<usize>| {
+        let mut table = Table::default();
+        table.set_screen(columns);
+        let text = plain(&table.tick(&tick));
+        let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        assert!(columns.is_none_or(|columns| widest <= columns.max(80)), "{text}");
+        let rows = text.lines().skip(2).take(2);
+        rows.filter_map(|row| row.split_whitespace().next().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(first_cells(Some(40)), ["kube~-blue", "kube~green"]);
+    assert_eq!(first_cells(Some(80)), ["kube~-blue", "kube~green"]);
+    assert_eq!(first_cells(Some(90)), ["kube-syst~teway-blue", "kube-syst~eway-green"]);
+    let whole = ["kube-system-gateway-blue", "kube-system-gateway-green"];
+    assert_eq!(first_cells(Some(200)), whole);
+    assert_eq!(first_cells(None), whole);
+}
+
+#[test]
+fn coverage_that_is_not_whole_is_said_when_it_changes() {
+    let mut table = Table::default();
+    let mut tick = Tick::example(vec![netns(1, 100_000)]);
+    let mut coverage = crate::source::recording::samples::coverage();
+    let mut text = |coverage: &crate::model::coverage::Coverage| {
+        tick.coverage = Some(Arc::new(coverage.clone()));
+        plain(&table.tick(&tick))
+    };
+    let first = text(&coverage);
+    assert!(
+        first.contains("2 of at least 5 tables read\n  not read: ingress_sbox (11)"),
+        "{first}"
+    );
+    assert!(!text(&coverage).contains("tables read"), "as before");
+    coverage.not_read.remove(0);
+    assert!(text(&coverage).contains("only counted: 12"));
+    // Entries come and go all the time.
+    coverage.not_read[0].entries = Some(3);
+    coverage.read += 1;
+    assert!(!text(&coverage).contains("tables read"), "the same tables");
+    coverage.not_read[0].entries = Some(100_000);
+    assert!(text(&coverage).contains("only counted: 12"), "its table is full");
+    let whole = crate::model::coverage::Coverage { read: 2, ..Default::default() };
+    assert!(text(&whole).contains("2 of at least 2 tables read"), "whole again");
+    assert!(!text(&whole).contains("tables read"));
 }

@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use super::{forecast, full, json::SCHEMA_VERSION};
 use crate::{
     daemon::warning::Change,
-    model::tick::{Entries, Limit},
+    model::{
+        reading::{NetnsId, Time},
+        tick::{Entries, Limit},
+    },
+    severity::{Severity, facts::Losses},
 };
 
 /// Its fields in the order in which they are shown; null: it cannot be told, or there is none. docs/warnings.md says what
@@ -24,7 +28,7 @@ pub fn fields(change: &Change) -> Vec<(&'static str, Value)> {
     let conditions: Vec<&str> =
         change.conditions.iter().map(|condition| condition.name()).collect();
     let [within_1m, within_5m, within_15m, within_1h] = match change.full_probability {
-        Some(within) => within.map(forecast::rounded),
+        Some(within) => within.map(forecast::rounded_down),
         None => [None; 4],
     };
     let quantiles = change.seconds_to_full;
@@ -42,7 +46,7 @@ pub fn fields(change: &Change) -> Vec<(&'static str, Value)> {
         ("conditions", json!(conditions.join(","))),
         ("entries", json!(entries)),
         ("entries_limit", json!(limit)),
-        ("fill_ratio", json!(ratio.and_then(forecast::rounded))),
+        ("fill_ratio", json!(ratio.and_then(forecast::rounded_down))),
         ("full_since_ns", json!(full.full_since_ns)),
         ("full_seconds", json!(full.full_seconds)),
         ("full_at_start", json!(full.full_at_start)),
@@ -76,6 +80,35 @@ pub fn notification(change: &Change, node: Option<&str>) -> Vec<(&'static str, V
     all
 }
 
+/// A test for whoever is notified: as [`notification`], of no table, with another `kind`.
+#[must_use]
+pub fn test(unix_ns: u64, node: Option<&str>) -> Vec<(&'static str, Value)> {
+    let nothing = Change {
+        time: Time { monotonic_ns: 0, unix_ns },
+        id: NetnsId { cookie: None, inode: 0 },
+        name: None,
+        from: Severity::Ok,
+        seconds: 0.0,
+        to: Severity::Ok,
+        conditions: vec![],
+        entries: Entries::Unavailable,
+        limit: Limit::Unavailable,
+        full: None,
+        seconds_to_full: None,
+        full_probability: None,
+        losses: Losses::default(),
+        ended: false,
+        message: "test of notifications: no table has changed".into(),
+    };
+    let mut all = notification(&nothing, node);
+    for (key, value) in &mut all {
+        if *key == "kind" {
+            *value = json!("test");
+        }
+    }
+    all
+}
+
 /// One JSON object of fields, in their order.
 #[must_use]
 pub fn object(fields: &[(&str, Value)]) -> String {
@@ -99,11 +132,8 @@ mod tests {
     use super::*;
     use crate::{
         forecast::outlook::Quantiles,
-        model::{
-            name::{Name, NameKind},
-            reading::{NetnsId, Time},
-        },
-        severity::{Condition, Severity, facts::Losses},
+        model::name::{Name, NameKind},
+        severity::Condition,
     };
 
     /// A table that drops.
@@ -146,6 +176,16 @@ mod tests {
         assert_eq!(value("netns_name").as_deref(), Some("a \"b\""));
         assert_eq!(value("entries").as_deref(), Some("750"));
         assert_eq!(value("early_drops"), None);
+    }
+
+    #[test]
+    fn a_test_is_no_warning() {
+        let fields = test(2, Some("n1"));
+        let value = |key: &str| plain(&fields.iter().find(|(one, _)| *one == key).unwrap().1);
+        assert_eq!(value("kind").as_deref(), Some("test"));
+        assert_eq!(value("severity").as_deref(), Some("ok"));
+        assert_eq!((value("node").as_deref(), value("entries")), (Some("n1"), None));
+        assert!(value("message").unwrap().starts_with("test of notifications"));
     }
 
     #[test]

@@ -14,6 +14,11 @@ pub const CONCEPTS: &[Concept] = &[
         word: "max",
         meaning: "Entries that a table may have: `nf_conntrack_max`.",
     },
+    Concept {
+        names: &["entries_limit_changes"],
+        word: "",
+        meaning: "Changes of `nf_conntrack_max` since the source was opened.",
+    },
     Concept { names: &["fill_ratio"], word: "fill", meaning: "Entries as a share of the limit." },
     Concept {
         names: &["allocs", "alloc"],
@@ -37,6 +42,11 @@ pub const CONCEPTS: &[Concept] = &[
         ],
         word: "inserts",
         meaning: "Entries put into the hash of the table, where packets find them.",
+    },
+    Concept {
+        names: &["entries_high_water", "insert_rate_high_water"],
+        word: "",
+        meaning: "The most entries and the highest insert rate of the last 75 s, so that no scrape misses a peak.",
     },
     Concept {
         names: &["insert_rate_peak", "delete_rate_peak"],
@@ -100,6 +110,26 @@ pub const CONCEPTS: &[Concept] = &[
         names: &["count_drift"],
         word: "drift",
         meaning: "The kernel's count of entries less that of ctmon: 0 unless something was missed.",
+    },
+    Concept {
+        names: &["unhashed_entries"],
+        word: "allocated and not in the table",
+        meaning: "Entries that are allocated and not in the table: of packets on their way, of packets in a queue (NFQUEUE), or of inserts that were missed.",
+    },
+    Concept {
+        names: &["queued_packets"],
+        word: "packets in queues",
+        meaning: "Packets that wait for a program's verdict (NFQUEUE), each with an entry that may not be in the table yet.",
+    },
+    Concept {
+        names: &["dying_entries"],
+        word: "deleted and not freed",
+        meaning: "Entries that are out of the table and not freed: packets hold them, or a reliable ctnetlink listener that does not read. Below 0, deletes were missed.",
+    },
+    Concept {
+        names: &["inserts_missed", "deletes_missed"],
+        word: "not counted",
+        meaning: "Inserts and deletes that ctmon missed for good, by the lowest number of unhashed and of dying entries over 10 min, twice in a row.",
     },
     Concept {
         names: &["baseline"],
@@ -200,6 +230,11 @@ pub const CONCEPTS: &[Concept] = &[
         names: &["netns_idle"],
         word: "",
         meaning: "Network namespaces in which nothing was counted for 10 s.",
+    },
+    Concept {
+        names: &["coverage", "netns_coverage"],
+        word: "",
+        meaning: "How many tables are read, which known ones are not, and what may hide others.",
     },
     Concept {
         names: &["netns_overflow"],

@@ -23,11 +23,12 @@ pub struct Concept {
 }
 
 /// Objects whose name precedes that of a member in flat names, as in `ctmon_events_lost` for `events.lost`.
-const OBJECTS: [&str; 11] = [
+const OBJECTS: [&str; 12] = [
     "counter_blocks",
     "events",
     "flight",
     "http",
+    "kernel",
     "netns",
     "notification",
     "previous",

@@ -14,13 +14,14 @@ use crate::{
         flight::{Flight, MANUAL_REASON, ring},
         history::History,
         latest::Latest,
+        lifecycle,
         log::tests::json_line,
         notify::Counts,
         shared::Shared,
         warning::{Change, Warnings},
     },
     doctor::{
-        facts::{Conntrack, Fact, Facts, Refused, Setting},
+        facts::{Conntrack, Fact, Facts, NetnsLosses, Observed, Refused, Setting},
         verdict::{judge, test_facts},
     },
     forecast::outlook::{State, WITHIN_NAMES},
@@ -108,8 +109,14 @@ fn poor() -> Facts {
     let mut facts = test_facts::all_well();
     facts.conntrack = Fact::Known(Conntrack::Absent { loadable: Fact::Known(true) });
     facts.namespaces.refused = vec![Refused { inode: 7, reason: String::new() }];
-    facts.surroundings.settings =
-        vec![Setting { file: String::new(), key: String::new(), value: String::new() }];
+    facts.surroundings.settings = vec![Setting {
+        file: String::new(),
+        key: String::new(),
+        value: String::new(),
+        effective: true,
+    }];
+    let losing = vec![NetnsLosses { inode: 7, drop: 1, early_drop: 1 }];
+    facts.observed = Fact::Known(Observed { interval_ns: 1, limits: vec![1], losing });
     facts.kernel.release = test_facts::unknown();
     facts
 }
@@ -122,7 +129,11 @@ fn of_lines() -> (Names, Tick, Start) {
     let plateau = include_bytes!("../../../tests/fixtures/forecast/plateau.mcap");
     let (calm, _) = replayed(plateau, &mut names);
     of_metrics(calm, &start, &mut names);
-    let limits = crate::view::status::Limits { thresholds: THRESHOLDS, full_within: None };
+    let limits = crate::view::status::Limits {
+        thresholds: THRESHOLDS,
+        ranges: crate::view::status::Ranges::default(),
+        full_within: None,
+    };
     let judged = crate::view::status::judge(&tick, limits);
     let mut sampled = Monitor::new(2);
     for item in samples::items() {
@@ -181,6 +192,19 @@ fn change(tick: &Tick) -> Change {
 fn of_changes(tick: &Tick, names: &mut Names) {
     for (name, _) in warning::notification(&change(tick), None) {
         add(names, name, "notification");
+    }
+    for (name, value) in warning::test(0, None) {
+        add(names, name, "test notification");
+        if name == "kind" {
+            add(names, value.as_str().unwrap(), "test notification");
+        }
+    }
+    let start = lifecycle::Start::default().fields();
+    let source = lifecycle::source(&crate::source::item::Origin::example());
+    let end = lifecycle::end("", std::time::Duration::ZERO);
+    let coverage = crate::daemon::coverage::fields(tick, &samples::coverage());
+    for (name, _) in start.into_iter().chain(source).chain(end).chain(coverage) {
+        add(names, name, "log");
     }
     of_json(&json_line(), "log", names);
 }
@@ -249,10 +273,12 @@ fn of_enums(names: &mut Names) {
         add(names, why.name(), "http.refused");
     }
     let kinds = [
+        NameKind::Host,
         NameKind::IpNetns,
         NameKind::Pod,
         NameKind::Container,
         NameKind::Service,
+        NameKind::Mounted,
         NameKind::Generated,
         NameKind::Process,
     ];

@@ -3,8 +3,9 @@
 use std::{fs::File, process::Command, time::Duration};
 
 use conntrack_user::http::{Limits, Refusal, Web};
+use tokio::net::{TcpSocket, UnixStream};
 
-use crate::support::{BIG, Running, until};
+use crate::support::{BIG, Client, Running, until};
 
 /// Long enough for what is expected, and soon over.
 const SHORT: Duration = Duration::from_millis(50);
@@ -45,6 +46,59 @@ async fn a_client_that_does_not_read_is_given_up() {
     server.until_refused(Refusal::AnswerTime, 1).await;
     assert_eq!(client.head().await.code, 200);
     assert!(client.rest().await < BIG);
+}
+
+/// Bytes that a client which reads nothing is sent: by the kernel, into its own buffers and those of the client.
+async fn bytes_unread(address: &str) -> usize {
+    let limits = Limits { answer_time: 10 * SHORT, ..Limits::default() };
+    let server = Running::start_at(address, Web::none(), limits);
+    let mut count = 0;
+    if let Some(path) = address.strip_prefix("unix:") {
+        let mut client = Client::new(UnixStream::connect(path).await.unwrap());
+        client.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        server.until_refused(Refusal::AnswerTime, 1).await;
+        count += client.rest().await;
+    } else {
+        let socket = TcpSocket::new_v4().unwrap();
+        // A small window: what is counted is what the server's side holds.
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut client = Client::new(socket.connect(server.socket()).await.unwrap());
+        client.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        server.until_refused(Refusal::AnswerTime, 1).await;
+        count += client.rest().await;
+    }
+    count
+}
+
+#[tokio::test]
+async fn the_kernel_holds_little_for_a_client_that_does_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let unix = format!("unix:{}", folder.path().join("socket").display());
+    for address in ["127.0.0.1:0", &unix] {
+        let bytes = bytes_unread(address).await;
+        let most = Limits::default().send_bytes / Limits::default().connections;
+        assert!(bytes <= most, "{address}: {bytes} of {most}");
+    }
+}
+
+#[tokio::test]
+async fn few_large_answers_are_sent_at_a_time() {
+    let server = Running::start(Web::none(), Limits { large_answers: 3, ..Limits::default() });
+    let mut clients = Vec::new();
+    for number in 0..8 {
+        let mut client = server.connect().await;
+        client.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.head().await.code, 200);
+        server.until_refused(Refusal::Limit, u64::saturating_sub(number + 1, 3)).await;
+        clients.push(client);
+    }
+    // Small ones are answered beside them.
+    assert_eq!(server.get("").await.code, 200);
+    for (number, mut client) in clients.into_iter().enumerate() {
+        let is_whole = client.rest_of(BIG).await == BIG;
+        assert_eq!(is_whole, number >= 5, "number {number}");
+    }
+    assert_eq!(server.counters.refused(Refusal::Limit), 5);
 }
 
 #[tokio::test]

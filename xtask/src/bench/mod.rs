@@ -28,13 +28,18 @@ enum Part {
     Native,
     /// Monitors side by side in a VM.
     Vm,
+    /// Monitors side by side on the newest real-time kernel.
+    Rt,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this part; docs/performance.md is then left as it is.
+    /// Only this part; docs/performance.md is then left as it is, unless --write is given.
     #[arg(long, value_enum)]
     only: Option<Part>,
+    /// Put the part of --only in its place in docs/performance.md.
+    #[arg(long, requires = "only")]
+    write: bool,
     /// Measurements of each monitor in the VM.
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: u32,
@@ -64,10 +69,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if wanted(Part::Vm) {
         parts.push(vm::measure(args)?);
     }
+    if wanted(Part::Rt) {
+        parts.push(vm::measure_real_time(args)?);
+    }
     let text = document::text(&parts);
     println!("{text}");
     if args.only.is_none() {
         document::write(&text)?;
+    } else if args.write {
+        for part in &parts {
+            document::replace(part)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

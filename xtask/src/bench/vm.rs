@@ -17,6 +17,7 @@ use crate::{
     progress::note,
     vm::{
         self, Guest,
+        kernel::Kernel,
         userland::{self, Files},
     },
 };
@@ -51,9 +52,25 @@ failed inserts by reason.
 /// In MiB: bpftrace and what it compiles with take 250 of them twice, packed and unpacked.
 const MEMORY: u32 = 2048;
 
-/// Runs the measurements and describes them.
+/// Monitors that are measured on a real-time kernel, where programs are at kprobes.
+const REAL_TIME: [&str; 4] =
+    [NOTHING, "ctmon, counters", "ctmon, counters and events", "ctmon serve, scraped each second"];
+
+/// Runs the measurements on the kernel of the command line, and describes them.
 pub(crate) fn measure(args: &Args) -> Result<Part> {
-    let kernel = args.kernel.get()?;
+    let text = text(args, &args.kernel.get()?, &args.monitor, LEGEND)?;
+    Ok(Part { title: "Monitors side by side in a VM", text })
+}
+
+/// Runs the measurements on the newest real-time kernel, and describes them.
+pub(crate) fn measure_real_time(args: &Args) -> Result<Part> {
+    let kernel = vm::kernel::get(args.kernel.arch(), "newest-rt")?;
+    let text = text(args, &kernel, &REAL_TIME.map(str::to_owned), "Columns as above.\n")?;
+    Ok(Part { title: "On a real-time kernel", text })
+}
+
+/// Measures the monitors with these names on `kernel`, all where none is named, and describes the cost.
+fn text(args: &Args, kernel: &Kernel, monitors: &[String], legend: &str) -> Result<String> {
     let binaries = build::static_bench(kernel.arch)?;
     let (files, bpftrace) = match userland::apart(kernel.arch, "bpftrace") {
         Ok(found) => found,
@@ -71,35 +88,32 @@ pub(crate) fn measure(args: &Args) -> Result<Part> {
     let mut words: Vec<String> = ["ctmon-bench", "--rounds"].map(str::to_owned).into();
     words.extend([args.rounds.to_string(), "--flows".to_owned(), args.flows.to_string()]);
     words.extend(args.hooks.then(|| "--hooks".to_owned()));
-    words.extend(args.monitor.iter().cloned());
+    words.extend(monitors.iter().cloned());
     script += &quoted(&words);
     let guest = Guest { files, ..Guest::command(&script, &binaries) };
-    let mut machine = args.machine.for_measurements(&kernel)?;
+    let mut machine = args.machine.for_measurements(kernel)?;
     machine.memory = machine.memory.max(MEMORY);
     // Each measurement takes some 5 s where a flow takes longest.
     machine.timeout = machine.timeout.or(Some(600 + u64::from(args.rounds) * 150));
 
     let mut collected = Collected::default();
-    let status = vm::boot(&kernel, &machine, &guest, &mut |bytes| {
+    let status = vm::boot(kernel, &machine, &guest, &mut |bytes| {
         collected.push(bytes);
         Ok(())
     })?;
     if status != 0 {
         bail!("ctmon-bench ended with {status}:\n{}", collected.other);
     }
-    let accel = vm::accelerator(&machine, &kernel)?;
+    let accel = vm::accelerator(&machine, kernel)?;
     let conditions = format!(
         "Kernel {}, {} virtual processors, QEMU {accel}; {} rounds, each the other way round than the one before, of {} \
-         UDP flows from one sender; a table of 1,048,576 entries with 262,144 buckets.\n\n{LEGEND}",
+         UDP flows from one sender; a table of 1,048,576 entries with 262,144 buckets.\n\n{legend}",
         kernel.release,
         machine.cpus,
         args.rounds,
         grouped(args.flows.into())
     );
-    Ok(Part {
-        title: "Monitors side by side in a VM",
-        text: format!("{conditions}\n{}", describe(&collected.records)),
-    })
+    Ok(format!("{conditions}\n{}", describe(&collected.records)))
 }
 
 /// What came from the VM so far.

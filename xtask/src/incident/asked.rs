@@ -66,7 +66,7 @@ pub(super) fn record(
 }
 
 /// The points of the only series.
-fn one(series: Vec<Series>, what: &str) -> Result<Vec<(f64, f64)>> {
+pub(super) fn one(series: Vec<Series>, what: &str) -> Result<Vec<(f64, f64)>> {
     let count = series.len();
     match <[Series; 1]>::try_from(series) {
         Ok([series]) => Ok(series.points),

@@ -2,6 +2,7 @@
 //! what `predict_linear` say of it, from the same scrapes, and which alerts fire before it is full.
 
 mod asked;
+mod peak;
 mod plot;
 mod record;
 mod table;
@@ -10,7 +11,6 @@ use std::{fs, path::PathBuf, process::ExitCode, time::UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use self::record::Record;
 use crate::{
     arch, build,
     process::Lines,
@@ -25,7 +25,8 @@ use crate::{
     workspace,
 };
 
-/// What happens in the VM.
+/// Scripts in the VM: set-up, and the story of the incident.
+const NODE: &str = include_str!("node.sh");
 const STORY: &str = include_str!("story.sh");
 /// Where ctmon listens in it.
 const PORT: u16 = 12_620;
@@ -45,6 +46,9 @@ pub(crate) struct Args {
     /// Judge and draw the record of an earlier run instead.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Another story: scrapes a minute apart, and a table that is nearly full for two seconds between them.
+    #[arg(long, conflicts_with_all = ["files", "record"])]
+    peak: bool,
     #[command(flatten)]
     kernel: KernelArg,
     #[command(flatten)]
@@ -52,6 +56,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.peak {
+        return peak::run(args);
+    }
     let folder = match &args.files {
         Some(folder) => folder.clone(),
         None => workspace::target()?.join("incident"),
@@ -71,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 .with_context(|| format!("{} is no record of an incident", path.display()))?
         }
         None => {
-            let record = live(args)?;
+            let record = scraped(args, STORY, config, asked::record)?;
             write("record.json", &serde_json::to_string(&record)?)?;
             record
         }
@@ -85,8 +92,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Lets it happen.
-fn live(args: &Args) -> Result<Record> {
+/// Lets a story happen in a VM while a Prometheus with the configuration for that target scrapes the daemon there. Then
+/// asks it, which knows the kernel's release and when which phase began.
+fn scraped<T>(
+    args: &Args,
+    story: &str,
+    config: impl FnOnce(&[PathBuf], &str) -> String,
+    ask: impl FnOnce(&Server<'_>, &str, &[(f64, String)]) -> Result<T>,
+) -> Result<T> {
     ensure!(
         arch::DEFAULT.is_host(),
         "Debian's Prometheus is fetched for {} only",
@@ -105,7 +118,7 @@ fn live(args: &Args) -> Result<Record> {
     let config = config(&[shipped, usual], &format!("127.0.0.1:{}", forward.here));
     let server = Server::start(&tools, &config, scratch.path())?;
 
-    let script = format!("ADDRESS={ADDRESS} PORT={PORT}\n{STORY}");
+    let script = format!("ADDRESS={ADDRESS} PORT={PORT}\n{NODE}{story}");
     let guest = Guest { forward: Some(forward), ..Guest::command(&script, &binaries) };
     let mut told = Told::default();
     let status = vm::boot(&kernel, &args.machine, &guest, &mut |bytes| {
@@ -115,7 +128,7 @@ fn live(args: &Args) -> Result<Record> {
     if status != 0 {
         bail!("the story in the VM ended with {status}; what it said is above");
     }
-    asked::record(&server, &kernel.release, &told.phases)
+    ask(&server, &kernel.release, &told.phases)
 }
 
 /// Scrapes and rules as they are mostly set up; beside them, under names that no rule knows, the two series that say each
@@ -159,7 +172,7 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{record::Record, *};
 
     #[test]
     fn documents_show_the_record() {

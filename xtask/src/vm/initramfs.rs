@@ -60,16 +60,9 @@ impl<'a> Guest<'a> {
 /// Writes the archive to a file that has no name: nothing is left behind, however this program ends.
 /// It stays uncompressed: an emulated processor decompresses slowly.
 pub(crate) fn write(kernel: &Kernel, guest: &Guest<'_>) -> Result<File> {
-    let directory = workspace::target()?.join("vm");
-    workspace::create(&directory)?;
-    let file = tempfile::tempfile_in(&directory)
-        .with_context(|| format!("no scratch file in {}", directory.display()))?;
-    let mut archive =
-        Archive { file: BufWriter::new(file), inode: 1, directories: BTreeSet::new() };
+    let mut archive = Archive::new()?;
     fill(&mut archive, kernel, guest).context("cannot write the initramfs")?;
-    let mut file = trailer(archive.file)?.into_inner().map_err(|error| error.into_error())?;
-    file.rewind()?;
-    Ok(file)
+    archive.finish()
 }
 
 fn fill(archive: &mut Archive, kernel: &Kernel, guest: &Guest<'_>) -> Result<()> {
@@ -118,13 +111,30 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-struct Archive {
+/// A newc archive in a file that has no name.
+pub(super) struct Archive {
     file: BufWriter<File>,
     inode: u32,
     directories: BTreeSet<String>,
 }
 
 impl Archive {
+    /// An empty one.
+    pub(super) fn new() -> Result<Self> {
+        let directory = workspace::target()?.join("vm");
+        workspace::create(&directory)?;
+        let file = tempfile::tempfile_in(&directory)
+            .with_context(|| format!("no scratch file in {}", directory.display()))?;
+        Ok(Self { file: BufWriter::new(file), inode: 1, directories: BTreeSet::new() })
+    }
+
+    /// Ends it; the file is to be read from its begin.
+    pub(super) fn finish(self) -> Result<File> {
+        let mut file = trailer(self.file)?.into_inner().map_err(|error| error.into_error())?;
+        file.rewind()?;
+        Ok(file)
+    }
+
     fn entry(
         &mut self,
         name: &str,
@@ -144,7 +154,7 @@ impl Archive {
     }
 
     /// A directory, after its parents.
-    fn directory(&mut self, name: &str) -> Result<()> {
+    pub(super) fn directory(&mut self, name: &str) -> Result<()> {
         for (end, _) in name.match_indices('/').chain([(name.len(), "")]) {
             let directory = &name[..end];
             if !directory.is_empty() && self.directories.insert(directory.to_owned()) {
@@ -154,12 +164,14 @@ impl Archive {
         Ok(())
     }
 
-    fn file(&mut self, name: &str, permissions: u32, data: &[u8]) -> Result<()> {
+    /// A file, after the directories that it is in.
+    pub(super) fn file(&mut self, name: &str, permissions: u32, data: &[u8]) -> Result<()> {
         self.directory(name.rsplit_once('/').map_or("", |(parent, _)| parent))?;
         self.entry(name, ModeFileType::Regular, permissions, data)
     }
 
-    fn link(&mut self, name: &str, to: &str) -> Result<()> {
+    /// A symbolic link, after the directories that it is in.
+    pub(super) fn link(&mut self, name: &str, to: &str) -> Result<()> {
         self.directory(name.rsplit_once('/').map_or("", |(parent, _)| parent))?;
         self.entry(name, ModeFileType::Symlink, 0o777, to.as_bytes())
     }

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    mirror,
-    version::{Release, Series, pick, series_of},
+    built, mirror,
+    version::{Release, Wanted, pick, series_of},
 };
 use crate::{
     arch::Arch,
@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// What `all` stands for.
-pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "newest"];
+pub(crate) const SERIES: [&str; 8] =
+    ["5.10", "6.1", "6.1-rt", "6.12", "6.12-rt", "6.18", "newest", "newest-rt"];
 
 /// Holds the Debian version in an unpacked kernel; written last, so a kernel without it is not one.
 const VERSION_FILE: &str = "ctmon-version";
@@ -37,7 +38,12 @@ pub(crate) struct Kernel {
 /// Replaces `all` by its members.
 pub(crate) fn expand(names: &[String]) -> Vec<String> {
     let each = |name: &String| match name.as_str() {
-        "all" => SERIES.map(str::to_owned).into(),
+        "all" => SERIES
+            .iter()
+            .copied()
+            .chain(built::ALL.iter().map(|build| build.name))
+            .map(str::to_owned)
+            .collect(),
         _ => vec![name.clone()],
     };
     names.iter().flat_map(each).collect()
@@ -49,13 +55,20 @@ pub(crate) fn get(arch: &'static Arch, name: &str) -> Result<Kernel> {
     if directory.is_dir() {
         return open(arch, directory);
     }
-    let series = name.parse()?;
+    if let Some(build) = built::find(name) {
+        let folder = built::cached(build)?.with_context(|| {
+            format!("the kernel {name} is not built yet: `cargo xtask vm kernel build {name}`")
+        })?;
+        return Ok(Kernel { release: build.name.to_owned(), ..open(arch, &folder)? });
+    }
+    let wanted: Wanted = name.parse()?;
+    let flavour = flavour(arch, wanted);
     let _lock = workspace::lock()?;
-    match fetch(arch, series, name, false) {
+    match fetch(arch, wanted, name, false) {
         Ok(kernel) => Ok(kernel),
         Err(error) => {
-            let cached = cached(arch)?;
-            let Some(old) = pick(series, &cached) else {
+            let cached = cached(flavour)?;
+            let Some(old) = pick(wanted.series, &cached) else {
                 return Err(error);
             };
             note(&format!("using {} from the cache: {error}", old.name));
@@ -67,16 +80,27 @@ pub(crate) fn get(arch: &'static Arch, name: &str) -> Result<Kernel> {
 /// The newest kernel of a series, and whether it is in the cache.
 pub(crate) fn look_up(arch: &Arch, name: &str) -> Result<Option<(Release, bool)>> {
     let _lock = workspace::lock()?;
-    let releases = mirror::releases(arch, false)?;
-    let Some(release) = pick(name.parse()?, &releases) else {
+    if let Some(build) = built::find(name) {
+        let is_built = built::cached(build)?.is_some();
+        let (name, version) = (build.name.to_owned(), build.what.to_owned());
+        return Ok(Some((Release { name, version, packages: vec![] }, is_built)));
+    }
+    let wanted: Wanted = name.parse()?;
+    let releases = mirror::releases(arch, flavour(arch, wanted), false)?;
+    let Some(release) = pick(wanted.series, &releases) else {
         return Ok(None);
     };
     Ok(Some((release.clone(), directory_of(release)?.join(VERSION_FILE).exists())))
 }
 
-fn fetch(arch: &'static Arch, series: Series, name: &str, refresh: bool) -> Result<Kernel> {
-    let releases = mirror::releases(arch, refresh)?;
-    let release = pick(series, &releases).with_context(|| {
+/// How the packages of such a kernel end.
+const fn flavour(arch: &Arch, wanted: Wanted) -> &'static str {
+    if wanted.is_real_time { arch.real_time } else { arch.flavour }
+}
+
+fn fetch(arch: &'static Arch, wanted: Wanted, name: &str, refresh: bool) -> Result<Kernel> {
+    let releases = mirror::releases(arch, flavour(arch, wanted), refresh)?;
+    let release = pick(wanted.series, &releases).with_context(|| {
         format!(
             "the mirror has no {name} kernel for {}; looked in {}, which have {}",
             arch.name,
@@ -94,7 +118,7 @@ fn fetch(arch: &'static Arch, series: Series, name: &str, refresh: bool) -> Resu
             // The mirror drops a version as soon as it has a newer one.
             Err(error) if !refresh => {
                 note(&format!("looking again, the list may be old: {error}"));
-                return fetch(arch, series, name, true);
+                return fetch(arch, wanted, name, true);
             }
             other => other?,
         }
@@ -121,17 +145,13 @@ fn directory_of(release: &Release) -> Result<PathBuf> {
     Ok(workspace::cache()?.join("kernels").join(&release.name))
 }
 
-/// The kernels of an architecture that the cache holds.
-fn cached(arch: &Arch) -> Result<Vec<Release>> {
+/// The kernels of a flavour that the cache holds.
+fn cached(flavour: &str) -> Result<Vec<Release>> {
     let directory = workspace::cache()?.join("kernels");
     let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
     let release = |entry: fs::DirEntry| {
         Some(Release {
-            name: entry
-                .file_name()
-                .into_string()
-                .ok()
-                .filter(|name| name.ends_with(arch.flavour))?,
+            name: entry.file_name().into_string().ok().filter(|name| name.ends_with(flavour))?,
             version: fs::read_to_string(entry.path().join(VERSION_FILE)).ok()?,
             packages: Vec::new(),
         })
@@ -174,7 +194,7 @@ mod tests {
     #[test]
     fn all_contains_the_usual_set() {
         let all = expand(&["all".to_owned()]);
-        assert_eq!(all.len(), SERIES.len());
+        assert_eq!(all.len(), SERIES.len() + built::ALL.len());
         for arch in [&X86_64, &ARM64] {
             assert!(arch.usual.iter().all(|name| SERIES.contains(name)));
             assert!(arch.usual.contains(&arch.kernel));

@@ -35,8 +35,8 @@ pub(crate) fn suites() -> String {
 
 /// The mirror's kernels as [`version::releases`](super::version::releases) takes them, at most a day old unless the
 /// mirror does not answer.
-pub(crate) fn releases(arch: &Arch, refresh: bool) -> Result<Vec<Release>> {
-    let index = apt_root(arch)?.join("kernels");
+pub(crate) fn releases(arch: &Arch, flavour: &str, refresh: bool) -> Result<Vec<Release>> {
+    let index = apt_root(arch)?.join("kernels-of-both-flavours");
     let age = fs::metadata(&index)
         .and_then(|file| file.modified())
         .ok()
@@ -57,7 +57,7 @@ pub(crate) fn releases(arch: &Arch, refresh: bool) -> Result<Vec<Release>> {
             (Err(error), None) => return Err(error),
         },
     };
-    Ok(super::version::releases(&lines, arch.flavour))
+    Ok(super::version::releases(&lines, flavour))
 }
 
 /// Downloads the packages of a kernel into a directory. apt checks what it downloads.
@@ -68,13 +68,19 @@ pub(crate) fn download(arch: &Arch, release: &Release, into: &Path) -> Result<()
     output(&mut apt, "for a kernel to start a VM with").map(drop)
 }
 
-/// Downloads packages and all that they depend on into a directory.
-pub(crate) fn download_all(arch: &Arch, packages: &[&str], into: &Path) -> Result<()> {
+/// Downloads packages and all that they depend on into a directory: of a release of Debian, or of the newest that has them.
+pub(crate) fn download_all(
+    arch: &Arch,
+    release: Option<&str>,
+    packages: &[&str],
+    into: &Path,
+) -> Result<()> {
     // The list of kernels has been asked for with the same index.
-    releases(arch, false)?;
+    releases(arch, arch.flavour, false)?;
     workspace::create(&into.join("partial"))?;
     let mut apt = private(arch, "apt-get")?;
     apt.args(["install", "--download-only", "--no-install-recommends", "-y"]);
+    apt.args(release.into_iter().flat_map(|release| ["-t", release]));
     apt.arg("-o").arg(format!("Dir::Cache::archives={}", into.display())).args(packages);
     output(&mut apt, "for the programs of a VM").map(drop)
 }
@@ -82,7 +88,7 @@ pub(crate) fn download_all(arch: &Arch, packages: &[&str], into: &Path) -> Resul
 /// Downloads packages, and nothing that they depend on, into a directory.
 pub(crate) fn download_only(arch: &Arch, packages: &[&str], into: &Path) -> Result<()> {
     // The list of kernels has been asked for with the same index.
-    releases(arch, false)?;
+    releases(arch, arch.flavour, false)?;
     let mut apt = private(arch, "apt-get")?;
     apt.arg("download").args(packages).current_dir(into);
     output(&mut apt, "for programs of the tests").map(drop)
@@ -129,8 +135,7 @@ fn update(arch: &Arch) -> Result<String> {
             }
         }
     }
-    let lines =
-        kernel_lines(&text(private(arch, "apt-cache")?.arg("dumpavail"), why)?, arch.flavour);
+    let lines = kernel_lines(&text(private(arch, "apt-cache")?.arg("dumpavail"), why)?, arch);
     if lines.is_empty() {
         bail!("the mirror has no kernels in {}", suites());
     }
@@ -145,15 +150,14 @@ fn obstacle(said: &str) -> Option<String> {
 }
 
 /// The packages whose name looks like a kernel's, from apt's stanzas.
-fn kernel_lines(available: &str, flavour: &str) -> String {
+fn kernel_lines(available: &str, arch: &Arch) -> String {
+    let is_wanted = |name: &str| name.ends_with(arch.flavour) || name.ends_with(arch.real_time);
     let mut lines = String::new();
     let mut package = "";
     for line in available.lines() {
         match line.split_once(": ") {
             Some(("Package", name)) => package = name,
-            Some(("Version", version))
-                if package.starts_with("linux-") && package.ends_with(flavour) =>
-            {
+            Some(("Version", version)) if package.starts_with("linux-") && is_wanted(package) => {
                 lines.push_str(&format!("{package} {version}\n"));
             }
             _ => {}
@@ -281,6 +285,7 @@ fn mirror(sources: &[String]) -> Option<(String, Option<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::X86_64;
 
     fn found(text: &str) -> Option<(String, Option<String>)> {
         mirror(&[text.to_owned()])
@@ -326,7 +331,7 @@ mod tests {
              Description: a kernel\n\nPackage: linux-image-6.1.0-56{flavour}-dbg\nVersion: 6.1.192-2\n"
         );
         assert_eq!(
-            kernel_lines(&available, flavour),
+            kernel_lines(&available, &X86_64),
             format!("linux-image-6.1.0-56{flavour} 6.1.192-2\n")
         );
     }

@@ -18,7 +18,7 @@ use crate::{
 const REQUIRED: [&str; 3] = ["nf_conntrack", "nf_tables", "nft_ct"];
 
 /// Loaded where the kernel has them: some became part of others, some are built in.
-const WANTED: [&str; 23] = [
+const WANTED: [&str; 25] = [
     "crc32c_generic",
     "libcrc32c",
     "nfnetlink",
@@ -38,6 +38,8 @@ const WANTED: [&str; 23] = [
     "nf_flow_table",
     "nf_flow_table_inet",
     "nft_flow_offload",
+    "nfnetlink_queue",
+    "nft_queue",
     "veth",
     "dummy",
     "virtio_pci",

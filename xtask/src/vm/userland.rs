@@ -88,7 +88,7 @@ fn fetched(arch: &Arch, name: &str, programs: &[(&str, &str)]) -> Result<PathBuf
     if !directory.exists() {
         let packages: Vec<&str> = programs.iter().map(|(_, package)| *package).collect();
         step(&format!("fetch {} for {}", packages.join(", "), arch.name), || {
-            let download = |scratch: &Path| mirror::download_all(arch, &packages, scratch);
+            let download = |scratch: &Path| mirror::download_all(arch, None, &packages, scratch);
             mirror::unpack(&directory, download, |_| Ok(()))
         })?;
     }

@@ -18,7 +18,23 @@ pub(crate) struct Release {
     pub(crate) packages: Vec<String>,
 }
 
-/// What a user asks for by name.
+/// What a user asks for by name: a series, and `-rt` for its real-time kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) series: Series,
+    pub(crate) is_real_time: bool,
+}
+
+impl FromStr for Wanted {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let real_time = text.strip_suffix("-rt");
+        Ok(Self { series: real_time.unwrap_or(text).parse()?, is_real_time: real_time.is_some() })
+    }
+}
+
+/// The numbers of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Series {
     Number(u32, u32),
@@ -36,7 +52,7 @@ impl FromStr for Series {
         let numbers = text.split_once('.').map(|(major, minor)| (major.parse(), minor.parse()));
         let Some((Ok(major), Ok(minor))) = numbers else {
             bail!(
-                "{text:?} is no kernel series: a series is like 6.12, or newest; a local kernel needs a directory"
+                "{text:?} is no kernel: a series is like 6.12, 6.12-rt or newest; a local kernel needs a directory"
             );
         };
         Ok(Self::Number(major, minor))
@@ -187,6 +203,15 @@ linux-modules-cloud-amd64 7.3.4-1~bpo13+1
         assert_eq!(picked("5.10"), None);
         assert_eq!(pick(Series::Newest, &[]), None);
         assert_eq!(series_of(&releases(INDEX, "-cloud-amd64")), "6.1, 7.3");
+    }
+
+    #[test]
+    fn a_series_has_a_real_time_kernel_too() {
+        let wanted: Wanted = "6.1-rt".parse().unwrap();
+        assert_eq!(wanted, Wanted { series: Series::Number(6, 1), is_real_time: true });
+        let wanted: Wanted = "newest".parse().unwrap();
+        assert_eq!(wanted, Wanted { series: Series::Newest, is_real_time: false });
+        assert!("rt".parse::<Wanted>().is_err() && "6.1-".parse::<Wanted>().is_err());
     }
 
     #[test]

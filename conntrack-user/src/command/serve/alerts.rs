@@ -10,9 +10,9 @@ use conntrack_user::daemon::{
 
 use crate::cli::Serve;
 
-/// Starts a thread for each one that is to be told.
-pub(super) fn open(serve: &Serve, logger: &Logger) -> Result<Alerts> {
-    let Revision { thresholds, targets, retry, node } = revision(serve, |_| true)?;
+/// Starts a thread for each target of `revision`.
+pub(super) fn open(revision: Revision, logger: &Logger) -> Result<Alerts> {
+    let Revision { thresholds, targets, retry, node } = revision;
     let start = |target| Notifier::start(target, retry, logger.clone());
     let notifiers = targets.into_iter().map(start).collect::<std::io::Result<_>>();
     let notifiers = notifiers.context("no thread for notifications")?;

@@ -1,8 +1,11 @@
 //! `ctmon serve`
 
+mod access;
 mod alerts;
+mod check;
 mod feed;
 mod flight;
+mod minutes;
 #[cfg(test)]
 mod page_tests;
 mod recent;
@@ -10,20 +13,28 @@ mod reload;
 mod routes;
 mod server;
 mod service;
+#[cfg(test)]
+mod slow_readers_tests;
 
-use std::{ffi::OsString, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use conntrack_user::{
     daemon::{
         flight::Flight,
         latest::Latest,
+        lifecycle,
         log::{Level, Logger},
+        notify::orphans,
         shared::Shared,
     },
-    http::{Counters, Web},
+    http::Counters,
     privilege,
-    source::live::Choice,
+    source::{live::Choice, procfs::statistics::takes_ctnetlink},
     view::metrics::Metrics,
 };
 
@@ -41,6 +52,14 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
         let _ = output::text(&Cli::settings_example())?;
         return Ok(0);
     }
+    if serve.check {
+        return check::settings(serve);
+    }
+    if serve.test_notify {
+        return check::notifications(serve);
+    }
+    let started = Instant::now();
+    privilege::dumps::forbid().context("cannot forbid core dumps")?;
     let shared =
         Shared::new(Latest::new(serve.metrics_netns), serve.flight.limits().map(Flight::new));
     let folder = serve.flight.folder()?;
@@ -51,16 +70,26 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
         probe_stats: plan.options.probe_stats,
         listen: (plan.options.choice == Choice::Netlink)
             .then_some(plan.options.netlink.receive_bytes),
+        asks_ctnetlink: takes_ctnetlink(&plan.options.procfs),
     })?;
-    let web = serve.web_config.as_deref().map_or_else(|| Ok(Web::none()), Web::load)?;
+    let web = access::web(serve)?;
     // Before programs are attached in vain.
     let bound = Bound::listen(&serve.listen, web.clone(), serve.hosts())?;
     let logger = Logger::open(serve.log_format).context("--log-format")?;
-    for missing in privilege::sandbox::enter(&serve.sandbox(&plan.options, &web)?)? {
-        logger.log(Level::Warning, &missing, &[]);
-    }
+    service::connect();
+    // Its files may be for root alone.
+    let revision = alerts::revision(serve, |_| true)?;
+    // After the helper, which is none of a command's, and before the filter, which does not have it.
+    orphans::adopt().context("cannot adopt what a command leaves")?;
+    let entered = privilege::sandbox::enter(&serve.sandbox(&plan.options, &web)?)?;
+    access::log(serve, &web, &entered, &logger)?;
     // With the threads that it starts they are in the sandbox, too.
-    let alerts = alerts::open(serve, &logger)?;
+    let alerts = alerts::open(revision, &logger)?;
+    check::start(serve, &alerts).log(&logger);
+    bound.announce(&logger);
+    for warning in &serve.warnings {
+        logger.log(Level::Warning, warning, &[]);
+    }
     plan.options.access = Arc::new(helper);
     let counters = Arc::new(Counters::default());
     let metrics = Metrics::new(shared.clone(), counters.clone());
@@ -71,19 +100,22 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
         let reload = Reload::listen(arguments, serve, web, alerts.clone(), logger.clone())?;
         let answering = bound.answer(routes, counters, logger.clone())?;
         let mut files = Files::new(shared.clone(), folder, logger.clone())?;
-        let mut feed = Feed::new(shared, logger, alerts);
+        let mut feed = Feed::new(shared, logger.clone(), alerts, access::unavailable(&entered));
         let outcome = tokio::select! {
-            () = shutdown.requested() => Ok(()),
-            outcome = follow::run(&plan, &mut feed) => outcome,
-            outcome = reload.whenever_asked() => outcome,
+            signal = shutdown.signal() => Ok(signal),
+            outcome = follow::run(&plan, &mut feed) => outcome.map(|()| "the source has ended"),
+            outcome = reload.whenever_asked() => outcome.map(|()| "no more signals"),
             never = files.run() => match never {},
         };
         service::stopping();
         files.finish().await;
         feed.close();
-        outcome.and(answering.finish())
+        outcome.and_then(|reason| answering.finish().map(|()| reason))
     });
-    outcome.map(|()| 0)
+    outcome.map(|reason| {
+        lifecycle::stopped(reason, started.elapsed(), &logger);
+        0
+    })
 }
 
 /// Age in nanoseconds beyond which what was read last is no longer what is: three ticks, and time for a slow one.

@@ -1,6 +1,6 @@
 //! SIGHUP: the settings are read again, and what can be changed is: all of it, or nothing where something is wrong.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use conntrack_user::{
@@ -9,17 +9,26 @@ use conntrack_user::{
         log::{Level, Logger},
     },
     http::Web,
+    privilege::account,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
+};
 
 use super::{alerts, service};
 use crate::cli::{Cli, Command, Serve, Settings};
+
+/// Least time between two looks: a storm of signals costs no more, and is no more lines in the log.
+const APART: Duration = Duration::from_secs(1);
 
 /// What there is to read again.
 pub(super) struct Reload<'a> {
     hangup: Signal,
     arguments: &'a [OsString],
     in_force: Settings,
+    /// Files of the settings that were in force at the start.
+    files: Vec<PathBuf>,
     web: Web,
     alerts: Alerts,
     logger: Logger,
@@ -35,8 +44,8 @@ impl<'a> Reload<'a> {
         logger: Logger,
     ) -> Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-        let in_force = settings.settings.clone();
-        Ok(Self { hangup, arguments, in_force, web, alerts, logger })
+        let (in_force, files) = (settings.settings.clone(), settings.reread(&web)?);
+        Ok(Self { hangup, arguments, in_force, files, web, alerts, logger })
     }
 
     /// Reads the settings whenever it is asked to.
@@ -45,12 +54,21 @@ impl<'a> Reload<'a> {
             service::reloading();
             let (level, said) = match self.once() {
                 Ok(said) => (Level::Notice, said),
-                Err(error) => (Level::Error, format!("{error:#}; all stays as it was")),
+                Err(error) => (Level::Error, self.failed(&error)),
             };
             self.logger.log(level, &format!("SIGHUP: {said}"), &[]);
             service::reloaded();
+            // Signals that come meanwhile are one.
+            sleep(APART).await;
         }
         Ok(())
+    }
+
+    /// Error of a reload, with the commands that let this user read the files.
+    fn failed(&self, error: &anyhow::Error) -> String {
+        let files: Vec<_> = self.files.iter().cloned().chain(self.web.files()).collect();
+        let advice = account::unreadable(&files).map(|advice| format!(" ({advice})"));
+        format!("{error:#}{}; all stays as it was", advice.unwrap_or_default())
     }
 
     /// What came of it.
@@ -63,7 +81,7 @@ impl<'a> Reload<'a> {
                 bail!("{}", text.strip_prefix("error: ").unwrap_or(&text).trim_end())
             }
         };
-        let logger = Logger::open(settings.log_format).context("--log-format")?;
+        let logger = self.logger.reopen(settings.log_format).context("--log-format")?;
         let revision = alerts::revision(&settings, |name| self.in_force.is_set(name))?;
         // The last that may fail.
         self.web.reload()?;

@@ -8,7 +8,6 @@ use conntrack_user::{
     model::tick::NetnsTick,
     source::ebpf::monotonic_ns,
     view::{
-        history,
         json::Line,
         metrics::{Format, Metrics},
         page,
@@ -24,7 +23,7 @@ use http::{
 };
 use serde::Serialize;
 
-use super::recent::Recent;
+use super::{minutes::Minutes, recent::Recent};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -37,6 +36,7 @@ pub(super) struct Routes {
     /// In each format.
     scrapes: [Recent; 2],
     status: Recent,
+    minutes: Minutes,
     /// Age of the last tick beyond which this is not ready, in nanoseconds.
     stale_ns: u64,
     /// Whoever is sent the last minutes holds it too: one at a time, for each takes as much memory again.
@@ -58,8 +58,8 @@ impl AsRef<[u8]> for Sent {
 impl Routes {
     /// Those of `shared`, whose ticks come at least every `stale_ns` nanoseconds.
     pub(super) fn new(shared: Shared, metrics: Metrics, stale_ns: u64) -> Self {
-        let (scrapes, status) = Default::default();
-        Self { shared, metrics, scrapes, status, stale_ns, lease: Arc::default() }
+        let (scrapes, status, minutes) = Default::default();
+        Self { shared, metrics, scrapes, status, minutes, stale_ns, lease: Arc::default() }
     }
 
     /// What is answered to a request.
@@ -145,7 +145,10 @@ impl Routes {
 
     fn history(&self, request: &Parts) -> Response<Bytes> {
         match since(request.uri.query().unwrap_or_default()) {
-            Ok(since_ns) => json(&history::json(&self.shared.history(), since_ns)),
+            Ok(since_ns) => match self.minutes.since(since_ns, || self.shared.history()) {
+                Ok(minutes) => response(StatusCode::OK, JSON, minutes),
+                Err(error) => failed(&error),
+            },
             Err(why) => text(StatusCode::BAD_REQUEST, &format!("{why}\n")),
         }
     }
@@ -210,7 +213,8 @@ fn json(value: &impl Serialize) -> Response<Bytes> {
     }
 }
 
-fn line(value: &impl Serialize) -> serde_json::Result<Bytes> {
+/// JSON in a line.
+pub(super) fn line(value: &impl Serialize) -> serde_json::Result<Bytes> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line.into())
@@ -236,4 +240,4 @@ fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Resp
 
 #[cfg(test)]
 #[path = "routes_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -19,20 +19,23 @@ use super::*;
 
 const TIME: Time = Time { monotonic_ns: 5_000_000_000, unix_ns: 1_764_000_000_000_000_000 };
 
+fn origin() -> Origin {
+    Origin {
+        kernel_release: "6.12".into(),
+        source: "procfs".into(),
+        counting_since_ns: None,
+        bpf_map_memory_bytes: None,
+        hooks: vec![],
+        unavailable: vec![],
+    }
+}
+
 /// With a tick at [`TIME`], or before any.
-fn routes(with_tick: bool) -> Routes {
+pub(in crate::command::serve) fn routes(with_tick: bool) -> Routes {
     let limits = Limits { bytes: 4_000_000, ns: 600_000_000_000 };
     let shared = Shared::new(Latest::new(10), Some(Flight::new(limits)));
     if with_tick {
-        let origin = Origin {
-            kernel_release: "6.12".into(),
-            source: "procfs".into(),
-            counting_since_ns: None,
-            bpf_map_memory_bytes: None,
-            hooks: vec![],
-            unavailable: vec![],
-        };
-        let start = Start { time: TIME, cpus: 1, origin };
+        let start = Start { time: TIME, cpus: 1, origin: origin() };
         shared.latest().open(&start);
         let mut listener = Listener::default();
         let before = Time {
@@ -69,6 +72,7 @@ fn reading(time: Time) -> Reading {
         counts: vec![],
         max: Some(1000),
         timeouts: None,
+        in_flight: None,
         windows: None,
         kernel: None,
     };
@@ -85,6 +89,7 @@ fn reading(time: Time) -> Reading {
         rereads: None,
         blocks: None,
         counted: Counted::ALL,
+        coverage: None,
     }
 }
 
@@ -130,6 +135,60 @@ fn the_node_and_its_last_minutes_are_json() {
     let since = format!("/api/v1/history?since={}", TIME.unix_ns);
     let none: Value = serde_json::from_str(&get(&routes, &since).2).unwrap();
     assert_eq!(none["netns"][0]["points"], serde_json::json!([]));
+}
+
+/// Has ten minutes of as many tables as are kept in the history.
+pub(in crate::command::serve) fn fill(routes: &Routes) {
+    let mut listener = Listener::default();
+    let tables = |time| {
+        let netns = reading(time).netns.remove(0);
+        let with =
+            |inode| NetnsReading { id: NetnsId { cookie: Some(inode), inode }, ..netns.clone() };
+        Reading { netns: (1..=64).map(with).collect(), ..reading(time) }
+    };
+    let at = |second: u64| Time {
+        monotonic_ns: TIME.monotonic_ns + second * 1_000_000_000,
+        unix_ns: TIME.unix_ns + second * 1_000_000_000,
+    };
+    let start = Start { time: at(0), cpus: 1, origin: origin() };
+    listener.take(&Item::Start(start));
+    listener.take(&Item::Reading(Use::First, Box::new(tables(at(0)))));
+    let mut tick = listener.take(&Item::Reading(Use::Tick, Box::new(tables(at(1))))).unwrap();
+    for second in 1..=600 {
+        tick.time = at(second);
+        routes.shared.history().take(&tick);
+    }
+}
+
+#[test]
+fn all_minutes_are_written_once_a_tick_and_shared() {
+    let routes = routes(true);
+    fill(&routes);
+    let body = |query: &str| {
+        let (request, ()) =
+            Request::get(format!("/api/v1/history{query}")).body(()).unwrap().into_parts();
+        routes.answer(&request).body().clone()
+    };
+    let points = |body: &Bytes| -> usize {
+        let all: Value = serde_json::from_slice(body).unwrap();
+        let of = |netns: &Value| netns["points"].as_array().unwrap().len();
+        all["netns"].as_array().unwrap().iter().map(of).sum()
+    };
+    let second = |second: u64| format!("?since={}", TIME.unix_ns + second * 1_000_000_000);
+    let first = body("");
+    let all = points(&first);
+    // One of the 64 that are kept was there before.
+    assert_eq!(all, 63 * 600 + 1);
+    // However much of it is asked for.
+    for query in ["", "?since=1", &second(1), &second(500)] {
+        assert_eq!(body(query).as_ptr(), first.as_ptr(), "{query}");
+    }
+    // Whoever has most of it is sent the rest alone.
+    assert_eq!(points(&body(&second(590))), 63 * 10);
+    assert_eq!(points(&body(&second(600))), 0);
+    let tick = routes.shared.latest().tick().unwrap().clone();
+    routes.shared.history().take(&tick);
+    assert_ne!(body("").as_ptr(), first.as_ptr());
 }
 
 #[test]

@@ -42,6 +42,27 @@ impl Bound {
         Ok(Self { listeners: listeners.collect::<Result<_>>()?, web, hosts })
     }
 
+    /// Addresses in use, with the ports that the kernel chose.
+    #[cfg(test)]
+    pub(super) fn addresses(&self) -> Vec<&Address> {
+        self.listeners.iter().map(Listener::address).collect()
+    }
+
+    /// Logs each address with the port that it got, and a warning where others reach it and nobody is asked who they are.
+    pub(super) fn announce(&self, logger: &Logger) {
+        for listener in &self.listeners {
+            let address = listener.address();
+            logger.log(Level::Notice, &format!("listening on {address}"), &[]);
+            if address.is_reached_by_others() && !self.web.asks_who() {
+                let text = format!(
+                    "{address} asks nobody who they are: whoever reaches it reads the tables' metrics and, by \
+                     /api/v1/flight, addresses of clients; set passwords or client certificates with --web-config"
+                );
+                logger.log(Level::Warning, &text, &[]);
+            }
+        }
+    }
+
     /// Answers from now on.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
 //! The files that the last minutes are written into: each there whole or not at all, and few.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::PathBuf,
     time::{Duration, UNIX_EPOCH},
 };
@@ -24,6 +25,13 @@ pub struct Folder {
 const UNFINISHED: &str = ".ctmon-flight-";
 const SUFFIX: &str = ".tmp";
 const RANDOM: usize = 6;
+/// Digits of a number, at least.
+const NUMBER_DIGITS: usize = 6;
+/// Digits of a number, at most, and the number itself: more files than are ever written.
+const MOST_DIGITS: usize = 15;
+const MOST_NUMBER: u64 = 10_u64.pow(MOST_DIGITS as u32) - 1;
+/// Readable for its owner alone: a recording has addresses of clients.
+const MODE: u32 = 0o600;
 /// Letters of a reason.
 const REASON: usize = 32;
 
@@ -35,8 +43,10 @@ impl Folder {
     pub fn clean(&self) -> io::Result<usize> {
         let mut removed = 0;
         for name in self.names()? {
-            if is_unfinished(&name) {
-                fs::remove_file(self.path.join(name))?;
+            let path = self.path.join(&name);
+            let is_own = |about: fs::Metadata| about.uid() == rustix::process::geteuid().as_raw();
+            if is_unfinished(&name) && fs::symlink_metadata(&path).is_ok_and(is_own) {
+                fs::remove_file(path)?;
                 removed += 1;
             }
         }
@@ -48,21 +58,49 @@ impl Folder {
     /// # Errors
     /// Those of the folder and of the file; then there is no file.
     pub fn write(&self, reason: &str, snapshot: &Snapshot) -> io::Result<PathBuf> {
+        let number = self.next_number()?;
         self.make_room(snapshot.size())?;
         let mut file = tempfile::Builder::new()
             .prefix(UNFINISHED)
             .rand_bytes(RANDOM)
             .suffix(SUFFIX)
             .tempfile_in(&self.path)?;
+        // Whatever the umask took from it.
+        file.as_file().set_permissions(Permissions::from_mode(MODE))?;
         for part in snapshot.parts() {
             file.write_all(part)?;
         }
         file.as_file().sync_all()?;
-        let path = self.path.join(name(reason, snapshot.until.unix_ns));
+        let path = self.path.join(numbered(number, reason, snapshot.until.unix_ns));
         file.persist_noclobber(&path).map_err(|error| error.error)?;
         // The name is on the disk only when the folder is.
         File::open(&self.path)?.sync_all()?;
         Ok(path)
+    }
+
+    /// Files of this process's user that [`numbered`] has named, or [`name`] in earlier versions: their places in the
+    /// order of writing, names and sizes. Whoever else may write the folder has no say in which file is the oldest.
+    fn files(&self) -> io::Result<Vec<(Option<u64>, String, u64)>> {
+        let own = rustix::process::geteuid().as_raw();
+        let mut files = vec![];
+        for name in self.names()? {
+            let Some(order) = order(&name) else { continue };
+            let about = match fs::symlink_metadata(self.path.join(&name)) {
+                // It was removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                about => about?,
+            };
+            if about.is_file() && about.uid() == own {
+                files.push((order, name, about.len()));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Number of the next file: above all there are, so that it is the newest also when the clock was set back.
+    fn next_number(&self) -> io::Result<u64> {
+        let numbers = self.files()?.into_iter().filter_map(|(order, ..)| order);
+        Ok(numbers.max().map_or(1, |number| number.saturating_add(1).min(MOST_NUMBER)))
     }
 
     fn make_room(&self, bytes: u64) -> io::Result<()> {
@@ -70,17 +108,12 @@ impl Folder {
             let why = format!("it has {bytes} bytes, more than all files together may");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
-        let mut files = vec![];
-        for name in self.names()?.into_iter().filter(|name| is_recording(name)) {
-            let about = fs::symlink_metadata(self.path.join(&name))?;
-            if about.is_file() {
-                files.push((name, about.len()));
-            }
-        }
+        let mut files = self.files()?;
+        // In the order of writing, whatever the clock: files without a number are older than all with one.
         files.sort_unstable();
         let mut left = files.len();
-        let mut all: u64 = files.iter().map(|(_, len)| len).sum();
-        for (name, len) in files {
+        let mut all: u64 = files.iter().map(|(_, _, len)| len).sum();
+        for (_, name, len) in files {
             if left < self.most_files && all.saturating_add(bytes) <= self.most_bytes {
                 break;
             }
@@ -100,32 +133,47 @@ impl Folder {
     }
 }
 
-/// What a recording is called that ends then, in nanoseconds since 1970 UTC: names sort by time.
+/// Name of a recording that ends then, in nanoseconds since 1970 UTC, and that is sent rather than written.
 #[must_use]
 pub fn name(reason: &str, unix_ns: u64) -> String {
+    format!("ctmon-{}", time_and_reason(reason, unix_ns))
+}
+
+/// Name of a file: names sort in the order of writing.
+fn numbered(number: u64, reason: &str, unix_ns: u64) -> String {
+    format!("ctmon-{number:0NUMBER_DIGITS$}-{}", time_and_reason(reason, unix_ns))
+}
+
+fn time_and_reason(reason: &str, unix_ns: u64) -> String {
     let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(unix_ns));
     let time = time.to_string().replace(['-', ':'], "");
     let plain = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
     let reason: String = reason.chars().take(REASON).map(plain).collect();
-    format!("ctmon-{time}-{reason}.mcap")
+    format!("{time}-{reason}.mcap")
 }
 
-/// Whether [`name`] may have made it.
-fn is_recording(name: &str) -> bool {
-    let parts = || {
-        let name = name.strip_prefix("ctmon-")?.strip_suffix(".mcap")?;
-        let (time, reason) = name.split_once('-')?;
-        Some((time.strip_suffix('Z')?.split_once('T')?, reason))
+/// Place in the order of writing of a file that [`numbered`] has named, or [`name`] in earlier versions, which gave no
+/// numbers; none: it is another file.
+fn order(name: &str) -> Option<Option<u64>> {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let rest = name.strip_prefix("ctmon-")?.strip_suffix(".mcap")?;
+    let (number, rest) = match rest.split_once('-')? {
+        (number, rest)
+            if (NUMBER_DIGITS..=MOST_DIGITS).contains(&number.len()) && is_number(number) =>
+        {
+            (Some(number.parse().ok()?), rest)
+        }
+        _ => (None, rest),
     };
-    parts().is_some_and(|((day, time), reason)| {
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        (day.len(), time.len()) == (8, 6)
-            && digits(day)
-            && digits(time)
-            && reason.len() <= REASON
-            && reason.chars().all(is_plain)
-    })
+    let (time, reason) = rest.split_once('-')?;
+    let (day, time) = time.strip_suffix('Z')?.split_once('T')?;
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_ours = (day.len(), time.len()) == (8, 6)
+        && is_number(day)
+        && is_number(time)
+        && reason.len() <= REASON
+        && reason.chars().all(is_plain);
+    is_ours.then_some(number)
 }
 
 fn is_unfinished(name: &str) -> bool {

@@ -1,5 +1,3 @@
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::*;
 use crate::{
     daemon::flight::ring::{Limits, Ring},
@@ -34,11 +32,13 @@ fn names(folder: &Folder) -> Vec<String> {
 }
 
 #[test]
-fn names_say_when_and_why_and_sort_by_time() {
-    assert_eq!(name("critical", NOW_NS), "ctmon-20261126T182600Z-critical.mcap");
+fn names_say_when_and_why_and_sort_in_the_order_of_writing() {
+    assert_eq!(numbered(7, "critical", NOW_NS), "ctmon-000007-20261126T182600Z-critical.mcap");
     assert_eq!(name("../Über all", NOW_NS), "ctmon-20261126T182600Z-----ber-all.mcap");
-    assert!(is_recording(&name(&"x".repeat(100), NOW_NS)));
-    assert!(name("warning", NOW_NS + SECOND) > name("x", NOW_NS));
+    assert_eq!(order(&numbered(7, &"x".repeat(100), NOW_NS)), Some(Some(7)));
+    assert_eq!(order(&numbered(1_234_567, "manual", NOW_NS)), Some(Some(1_234_567)));
+    assert_eq!(order("ctmon-20261126T182600Z-critical.mcap"), Some(None), "of an earlier version");
+    assert!(numbered(8, "a", NOW_NS) > numbered(7, "x", NOW_NS + SECOND));
     let others = [
         "ctmon-20261126T182600Z-critical.mcap.gz",
         "ctmon-20261126T182600Z-Critical.mcap",
@@ -46,20 +46,56 @@ fn names_say_when_and_why_and_sort_by_time() {
         "ctmon-20261126-critical.mcap",
         "ctmon-2026112T1182600Z-critical.mcap",
         "ctmon-20261126T18260xZ-critical.mcap",
+        "ctmon-000007-20261126T18260xZ-critical.mcap",
+        "ctmon-00007-20261126T182600Z-critical.mcap",
+        "ctmon-99999999999999999999-20261126T182600Z-critical.mcap",
         "my-ctmon-20261126T182600Z-critical.mcap",
         "night.mcap",
         "",
     ];
     for other in others {
-        assert!(!is_recording(other), "{other}");
+        assert_eq!(order(other), None, "{other}");
     }
+}
+
+#[test]
+fn the_oldest_go_first_also_when_the_clock_was_set_back() {
+    let (_dir, folder) = folder(3, 1_000_000);
+    // Two of an earlier version, which gave no numbers.
+    for second in [20, 10] {
+        let old = name("critical", NOW_NS + second * SECOND);
+        fs::write(folder.path.join(old), "old").unwrap();
+    }
+    let hour = 3600 * SECOND;
+    for second in 0..2 {
+        folder.write("manual", &snapshot(NOW_NS + hour + second * SECOND)).unwrap();
+    }
+    assert_eq!(
+        names(&folder),
+        [
+            "ctmon-000001-20261126T192600Z-manual.mcap",
+            "ctmon-000002-20261126T192601Z-manual.mcap",
+            "ctmon-20261126T182620Z-critical.mcap",
+        ]
+    );
+    for second in 0..2 {
+        folder.write("manual", &snapshot(NOW_NS + second * SECOND)).unwrap();
+    }
+    assert_eq!(
+        names(&folder),
+        [
+            "ctmon-000002-20261126T192601Z-manual.mcap",
+            "ctmon-000003-20261126T182600Z-manual.mcap",
+            "ctmon-000004-20261126T182601Z-manual.mcap",
+        ]
+    );
 }
 
 #[test]
 fn a_file_is_whole_and_for_its_owner_alone() {
     let (_dir, folder) = folder(3, 1_000_000);
     let path = folder.write("manual", &snapshot(NOW_NS)).unwrap();
-    assert_eq!(names(&folder), ["ctmon-20261126T182600Z-manual.mcap"]);
+    assert_eq!(names(&folder), ["ctmon-000001-20261126T182600Z-manual.mcap"]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let mut reader = Reader::open(File::open(path).unwrap()).unwrap();
     let mut items = 0;
@@ -67,6 +103,66 @@ fn a_file_is_whole_and_for_its_owner_alone() {
         items += 1;
     }
     assert_eq!((items, reader.take_notes()), (samples::items().len(), vec![]));
+}
+
+#[test]
+fn files_of_others_have_no_say_in_which_is_the_oldest() {
+    let (_dir, folder) = folder(2, 1_000_000);
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: a file of somebody else takes root");
+        return;
+    }
+    // As one who may write the folder puts them there, for each new file to be the oldest.
+    let foreign = ["ctmon-999999999999998-99991231T000000Z-x.mcap", ".ctmon-flight-aB3xYz.tmp"];
+    for name in foreign {
+        let path = folder.path.join(name);
+        fs::write(&path, "").unwrap();
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+    }
+    assert_eq!(folder.clean().unwrap(), 0);
+    for second in 0..3 {
+        folder.write("manual", &snapshot(NOW_NS + second * SECOND)).unwrap();
+    }
+    assert_eq!(
+        names(&folder),
+        [
+            foreign[1],
+            "ctmon-000002-20261126T182601Z-manual.mcap",
+            "ctmon-000003-20261126T182602Z-manual.mcap",
+            foreign[0],
+        ]
+    );
+}
+
+#[test]
+fn the_highest_number_is_followed_by_a_file_that_counts() {
+    let (_dir, folder) = folder(2, 1_000_000);
+    fs::write(folder.path.join("ctmon-999999999999999-20261126T182559Z-x.mcap"), "").unwrap();
+    for second in 0..3 {
+        folder.write("manual", &snapshot(NOW_NS + second * SECOND)).unwrap();
+    }
+    assert_eq!(
+        names(&folder),
+        [1, 2].map(|second| format!("ctmon-999999999999999-20261126T18260{second}Z-manual.mcap"))
+    );
+}
+
+#[test]
+fn a_umask_takes_nothing_from_a_file() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root makes files in a folder that its umask has closed");
+        return;
+    }
+    // In a process of its own, for all tests here share theirs.
+    let test = "daemon::flight::files::tests::a_file_is_whole_and_for_its_owner_alone";
+    let output = std::process::Command::new("sh")
+        .args(["-c", "umask 0777; exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg(test)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
 #[test]
@@ -85,8 +181,8 @@ fn the_oldest_make_room_and_others_stay() {
     let ours: Vec<&String> = names.iter().filter(|name| name.contains("manual")).collect();
     assert_eq!(
         ours,
-        ["02", "03", "04"]
-            .map(|s| format!("ctmon-20261126T1826{s}Z-manual.mcap"))
+        [3, 4, 5]
+            .map(|n| format!("ctmon-00000{n}-20261126T18260{}Z-manual.mcap", n - 1))
             .iter()
             .collect::<Vec<_>>()
     );
@@ -122,10 +218,9 @@ fn a_file_that_is_there_is_never_replaced() {
     let (_dir, folder) = folder(3, 1_000_000);
     let path = folder.write("manual", &snapshot(NOW_NS)).unwrap();
     fs::write(&path, "mine").unwrap();
-    let error = folder.write("manual", &snapshot(NOW_NS)).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    let other = folder.write("manual", &snapshot(NOW_NS)).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"mine");
-    assert_eq!(names(&folder).len(), 1, "and nothing is left of the other one");
+    assert!(other != path && names(&folder).len() == 2, "{other:?}");
 }
 
 #[test]

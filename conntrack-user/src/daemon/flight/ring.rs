@@ -104,7 +104,8 @@ impl Ring {
         let places = 1 << (limits.bytes / 4 / PLACE_BYTES).max(8).ilog2();
         let packing = Packing {
             chunk_ns: SEGMENT_NS.min(limits.ns / SEGMENTS_OF_TIME),
-            chunk_bytes: limits.bytes / 16,
+            // A reader refuses chunks that are much larger.
+            chunk_bytes: (limits.bytes / 16).min(Packing::FILE.chunk_bytes),
             level: LEVEL,
             entries: ENTRIES.min(places / 8 * 7),
         };

@@ -5,15 +5,18 @@ use std::{fmt::Write as _, time::UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::Line;
-use crate::view::{
-    json::SCHEMA_VERSION,
-    warning::{object, plain},
+use crate::{
+    text::one_line,
+    view::{
+        json::SCHEMA_VERSION,
+        warning::{object, plain},
+    },
 };
 
 /// `2026-11-26T18:30:00.123Z warning MESSAGE key=value key="two words"`, and the end of the line.
 pub(super) fn text(line: &Line<'_>) -> String {
     let time = humantime::format_rfc3339_millis(line.time);
-    let mut out = format!("{time} {} {}", line.level.name(), without_controls(line.message));
+    let mut out = format!("{time} {} {}", line.level.name(), one_line(line.message));
     for (key, value) in line.fields {
         if let Some(value) = plain(value) {
             let _ = write!(out, " {key}={}", word(&value));
@@ -37,18 +40,14 @@ pub(super) fn json(line: &Line<'_>) -> String {
     format!("{}\n", object(&all))
 }
 
-/// A message stays one line, and takes no terminal over.
-fn without_controls(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// As it is, or as a JSON string where it would not be one word.
+/// `text`, cleaned: as it is, or as a JSON string where it would not be one word.
 fn word(text: &str) -> String {
-    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
+    let text = one_line(text);
+    let is_plain = |c: char| c != ' ' && c != '"' && c != '=';
     if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
+        text
     } else {
-        Value::from(without_controls(text)).to_string()
+        Value::from(text).to_string()
     }
 }
 
@@ -75,7 +74,7 @@ mod tests {
         assert_eq!(
             text(&line(&fields)),
             "2025-11-26T18:30:00.123Z warning it is so netns=4026531840 name=\"two words\" \
-             error=\"a [31m \\\"b\\\"\" empty=\"\"\n"
+             error=\"a?[31m \\\"b\\\"\" empty=\"\"\n"
         );
         assert_eq!(
             json(&line(&fields[..2])),

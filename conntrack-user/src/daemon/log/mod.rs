@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::warning::Change;
-use crate::{lock::lock, severity::Severity, view};
+use crate::{lock::lock, severity::Severity, text::lines, view};
 use journald::Journal;
 
 /// How grave a line is.
@@ -105,26 +105,54 @@ struct Inner {
     /// Where the others go: the standard error but for tests.
     out: Box<dyn Write + Send>,
     with_json: bool,
-    journal: Option<Journal>,
+    journal: Option<Arc<Journal>>,
+    /// Connection to the journal, whether lines go there or not; none: it does not run here.
+    connection: Option<Arc<Journal>>,
 }
 
 impl Logger {
-    /// Opens what `format` asks for.
+    /// Opens what `format` asks for, and connects to the journal in any case: a sandbox makes no sockets.
     ///
     /// # Errors
     ///
-    /// Where the journal is asked for by name and does not answer.
+    /// The format is the journal, and it does not answer.
     pub fn open(format: Format) -> io::Result<Self> {
-        let journal = match format {
-            Format::Journald => Some(Journal::open(journald::SOCKET.as_ref())?),
-            Format::Auto if stderr_is_journal() => Journal::open(journald::SOCKET.as_ref()).ok(),
-            Format::Auto | Format::Text | Format::Json => None,
-        };
-        Ok(Self::new(Box::new(io::stderr()), format == Format::Json, journal))
+        Self::by(format, Journal::open(journald::SOCKET.as_ref()).map(Arc::new))
     }
 
-    fn new(out: Box<dyn Write + Send>, with_json: bool, journal: Option<Journal>) -> Self {
-        Self(Arc::new(Mutex::new(Inner { out, with_json, journal })))
+    /// Opens what `format` asks for, with this one's connection to the journal.
+    ///
+    /// # Errors
+    ///
+    /// The format is the journal, and this logger has no connection to it.
+    pub fn reopen(&self, format: Format) -> io::Result<Self> {
+        let connection = self.lock().connection.clone();
+        Self::by(
+            format,
+            connection.ok_or_else(|| {
+                let text = "the journal did not run here at the start: it takes a restart";
+                io::Error::new(io::ErrorKind::NotConnected, text)
+            }),
+        )
+    }
+
+    fn by(format: Format, connection: io::Result<Arc<Journal>>) -> io::Result<Self> {
+        let (connection, missing) = match connection {
+            Ok(connection) => (Some(connection), None),
+            Err(error) => (None, Some(error)),
+        };
+        let with_json = format == Format::Json;
+        let journal = match (format, missing) {
+            (Format::Journald, Some(error)) => return Err(error),
+            (Format::Journald, None) => connection.clone(),
+            (Format::Auto, _) if stderr_is_journal() => connection.clone(),
+            (Format::Auto | Format::Text | Format::Json, _) => None,
+        };
+        Ok(Self::new(Inner { out: Box::new(io::stderr()), with_json, journal, connection }))
+    }
+
+    fn new(inner: Inner) -> Self {
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     /// Has this one and its clones write where `other` writes, and as it does.
@@ -148,14 +176,30 @@ impl Logger {
         self.write(&Line { time, level, message, kind, fields: &view::warning::fields(change) });
     }
 
+    /// Writes a line. Nothing in it commands a terminal, in whatever format: a person reads the journal and JSON, too.
     fn write(&self, line: &Line<'_>) {
-        let Inner { out, with_json, journal } = &mut *self.lock();
+        let (message, fields) = (lines(&line.message), line.fields.iter());
+        let fields: Vec<_> = fields.map(|(key, value)| (*key, cleaned(value))).collect();
+        let line = &Line { message: &message, fields: &fields, ..*line };
+        let Inner { out, with_json, journal, .. } = &mut *self.lock();
         if journal.as_ref().is_some_and(|journal| journal.send(line).is_ok()) {
             return;
         }
         let text = if *with_json { line::json(line) } else { line::text(line) };
         // Nobody is left to be told that nobody listens.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+/// A value of a field with all its texts cleaned.
+fn cleaned(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(lines(text)),
+        Value::Array(all) => all.iter().map(cleaned).collect(),
+        Value::Object(all) => {
+            all.iter().map(|(key, value)| (key.clone(), cleaned(value))).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }
 
@@ -185,7 +229,13 @@ pub(crate) mod tests {
 
     impl Written {
         pub(crate) fn logger(&self) -> Logger {
-            Logger::new(Box::new(self.clone()), false, None)
+            self.writes(false, None)
+        }
+
+        fn writes(&self, with_json: bool, journal: Option<Journal>) -> Logger {
+            let out = Box::new(self.clone());
+            let journal = journal.map(Arc::new);
+            Logger::new(Inner { out, with_json, connection: journal.clone(), journal })
         }
 
         pub(crate) fn lines(&self) -> Vec<String> {
@@ -208,7 +258,7 @@ pub(crate) mod tests {
     /// A line about nothing, as JSON.
     pub(crate) fn json_line() -> Value {
         let written = Written::default();
-        let logger = Logger::new(Box::new(written.clone()), true, None);
+        let logger = written.writes(true, None);
         logger.log(Level::Notice, "", &[]);
         serde_json::from_str(&written.lines()[0]).unwrap()
     }
@@ -220,7 +270,7 @@ pub(crate) mod tests {
         let server = UnixDatagram::bind(&path).unwrap();
         let written = Written::default();
         let journal = Journal::open(&path).unwrap();
-        let logger = Logger::new(Box::new(written.clone()), false, Some(journal));
+        let logger = written.writes(false, Some(journal));
         logger.log(Level::Warning, "first", &[("netns", json!(7))]);
         let mut bytes = [0; 4096];
         let len = server.recv(&mut bytes).unwrap();
@@ -234,12 +284,66 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_journal_is_written_later_over_the_connection_of_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let server = UnixDatagram::bind(&path).unwrap();
+        let logger = Written::default().logger();
+        let error = logger.reopen(Format::Journald).err().unwrap().to_string();
+        assert!(error.contains("it takes a restart"), "{error}");
+        logger.lock().connection = Some(Arc::new(Journal::open(&path).unwrap()));
+        // Nobody makes a connection anew.
+        std::fs::remove_file(&path).unwrap();
+        logger.reopen(Format::Journald).unwrap().log(Level::Notice, "later", &[]);
+        let mut bytes = [0; 4096];
+        let len = server.recv(&mut bytes).unwrap();
+        assert!(bytes[..len].starts_with(b"MESSAGE=later\n"));
+        assert!(logger.reopen(Format::Text).unwrap().lock().journal.is_none());
+    }
+
+    #[test]
+    fn no_format_has_what_commands_a_terminal() {
+        use crate::text::tests::{HOSTILE, is_clean};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let server = UnixDatagram::bind(&path).unwrap();
+        let message = format!("{HOSTILE}\n2026-12-01T00:00:00Z critical forged");
+        let values = [json!(message), json!({ "inner": [message] }), json!("x".repeat(1 << 20))];
+        for (kind, with_json) in [("text", false), ("json", true), ("journald", false)] {
+            let written = Written::default();
+            let journal = (kind == "journald").then(|| Journal::open(&path).unwrap());
+            let logger = written.writes(with_json, journal);
+            for value in &values {
+                logger.log(Level::Notice, &message, &[("value", value.clone())]);
+                let mut bytes = vec![0; 1 << 16];
+                let lines = match kind {
+                    "journald" => {
+                        let len = server.recv(&mut bytes).unwrap();
+                        vec![String::from_utf8_lossy(&bytes[..len]).into_owned()]
+                    }
+                    _ => written.lines(),
+                };
+                let clean = |line: &String| {
+                    // The journal has the length of a value of several lines before it, in eight bytes.
+                    let without: String =
+                        line.chars().filter(|c| *c as u32 >= 0x20 || kind != "journald").collect();
+                    is_clean(&without)
+                        && !line.contains('\x1b')
+                        && line.len() < 20_000
+                        && !line.contains("\n2026-12-01")
+                };
+                assert!(!lines.is_empty() && lines.iter().all(clean), "{kind}: {lines:?}");
+            }
+        }
+    }
+
+    #[test]
     fn clones_write_where_another_writes() {
         let [first, second] = [Written::default(), Written::default()];
         let logger = first.logger();
         let clone = logger.clone();
         logger.log(Level::Notice, "one", &[]);
-        logger.revise(Logger::new(Box::new(second.clone()), true, None));
+        logger.revise(second.writes(true, None));
         clone.log(Level::Notice, "two", &[]);
         assert!(first.lines().len() == 1 && first.lines()[0].ends_with(" notice one"));
         assert!(second.lines()[0].contains("\"message\":\"two\""), "{:?}", second.lines());

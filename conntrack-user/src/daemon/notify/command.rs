@@ -1,17 +1,27 @@
 //! A program that is started at each change: the only place of the daemon that executes one.
 
 use std::{
+    fs,
     io::Write as _,
-    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    os::unix::{
+        fs::PermissionsExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
+    path::PathBuf,
     process::{Child, ExitStatus, Stdio},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{Failure, Message, Target, config};
-use crate::view::warning::{object, plain};
+use super::{Failure, Message, Target, config, orphans, output::Output};
+use crate::{
+    lock::lock,
+    text::one_line,
+    view::warning::{object, plain},
+};
 
 /// How often it is looked whether it has ended.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -21,12 +31,17 @@ const PREFIX: &str = "CTMON_CHANGE_";
 /// What the variables of the daemon itself begin with, which are not for it.
 const OWN: &str = "CTMON_";
 
+/// Folders in which a program is looked for where there is no `PATH`.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
 /// The program.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Command {
     program: String,
     arguments: Vec<String>,
     timeout: Duration,
+    /// Lines of the last run that nobody has taken yet.
+    lines: Mutex<Vec<String>>,
 }
 
 /// How it ended.
@@ -44,14 +59,43 @@ impl Command {
     pub fn new(config: &config::Command) -> Option<Self> {
         let (program, arguments) = config.run.split_first()?;
         let timeout = Duration::try_from_secs_f64(config.timeout_seconds).unwrap_or(Duration::MAX);
-        Some(Self { program: program.clone(), arguments: arguments.to_vec(), timeout })
+        let (program, arguments) = (program.clone(), arguments.to_vec());
+        Some(Self { program, arguments, timeout, lines: Mutex::default() })
+    }
+
+    /// Checks that the program is there and may be executed by somebody. A name without a slash is looked for in `PATH`.
+    ///
+    /// # Errors
+    ///
+    /// Why it can never be started.
+    pub fn check(config: &config::Command) -> Result<(), String> {
+        let Some(program) = config.run.first() else { return Ok(()) };
+        let candidates: Vec<PathBuf> = if program.contains('/') {
+            vec![program.into()]
+        } else {
+            let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+            std::env::split_paths(&path).map(|folder| folder.join(program)).collect()
+        };
+        let mut why = format!("{program} is in no folder of PATH");
+        for candidate in candidates {
+            match fs::metadata(&candidate) {
+                Ok(about) if !about.is_file() => why = format!("{program} is not a file"),
+                Ok(about) if about.permissions().mode() & 0o111 == 0 => {
+                    why = format!("{program} is not executable: chmod +x {program}");
+                }
+                Ok(_) => return Ok(()),
+                Err(error) if program.contains('/') => why = format!("{program}: {error}"),
+                Err(_) => {}
+            }
+        }
+        Err(format!("notify.command: {why}"))
     }
 
     /// Starts it in a process group of its own, with the change in variables and as JSON on its standard input.
     fn spawn(&self, message: &Message) -> std::io::Result<Child> {
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.arguments).process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         for (key, _) in std::env::vars_os() {
             if key.to_string_lossy().starts_with(OWN) {
                 command.env_remove(key);
@@ -70,21 +114,55 @@ impl Command {
         Ok(child)
     }
 
-    /// Waits for its end, and does not let it outlive its time or the daemon.
-    fn wait(&self, child: &mut Child, is_abandoned: &dyn Fn() -> bool) -> std::io::Result<End> {
+    /// Waits for its end and for that of all that it has started, and lets neither outlive its time or the daemon.
+    fn wait(
+        &self,
+        child: &mut Child,
+        output: &mut Output,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> std::io::Result<End> {
         let started = Instant::now();
+        let mut ended = None;
         loop {
-            if let Some(status) = child.try_wait()? {
+            output.read();
+            if ended.is_none() {
+                ended = child.try_wait()?;
+            }
+            if let Some(status) = ended
+                && orphans::left(None).is_empty()
+            {
                 return Ok(End::Itself(status));
             }
             let is_late = started.elapsed() >= self.timeout;
             if is_late || is_abandoned() {
-                kill(child);
-                child.wait()?;
-                return Ok(if is_late { End::Late } else { End::Abandoned });
+                if ended.is_none() {
+                    kill(child);
+                    child.wait()?;
+                }
+                if !orphans::kill() {
+                    self.note("what it has started cannot be killed".to_owned());
+                }
+                return Ok(match ended {
+                    Some(status) => {
+                        let seconds = self.timeout.as_secs_f64();
+                        self.note(match is_late {
+                            true => format!("what it had started was killed after {seconds} s"),
+                            false => {
+                                "what it had started was killed, because the daemon ends".into()
+                            }
+                        });
+                        End::Itself(status)
+                    }
+                    None if is_late => End::Late,
+                    None => End::Abandoned,
+                });
             }
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    fn note(&self, line: String) {
+        lock(&self.lines).push(line);
     }
 }
 
@@ -104,13 +182,15 @@ impl Target for Command {
 
     fn deliver(&self, message: &Message, is_abandoned: &dyn Fn() -> bool) -> Result<(), Failure> {
         let failure = |why: String| Failure { why, is_temporary: true };
-        let program = &self.program;
+        let program = one_line(&self.program);
         let mut child = self
             .spawn(message)
             .map_err(|error| failure(format!("{program} cannot be started: {error}")))?;
-        let ended = self
-            .wait(&mut child, is_abandoned)
-            .map_err(|error| failure(format!("{program} cannot be waited for: {error}")))?;
+        let mut output = Output::new(child.stderr.take());
+        let ended = self.wait(&mut child, &mut output, is_abandoned);
+        lock(&self.lines).splice(0..0, output.lines());
+        let ended =
+            ended.map_err(|error| failure(format!("{program} cannot be waited for: {error}")))?;
         match ended {
             End::Itself(status) if status.success() => Ok(()),
             End::Itself(status) => Err(failure(format!("{program} {}", how(status)))),
@@ -122,6 +202,15 @@ impl Target for Command {
                 Err(failure(format!("{program} was killed, because the daemon ends")))
             }
         }
+    }
+
+    fn take_lines(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.lines))
+    }
+
+    fn try_out(&self, message: &Message) -> Result<String, Failure> {
+        self.deliver(message, &|| false)?;
+        Ok(format!("{} ended with exit status 0", self.program))
     }
 }
 

@@ -49,6 +49,33 @@ fn it_gets_the_change_in_variables_and_on_its_standard_input() {
 }
 
 #[test]
+fn a_program_that_can_never_be_started_is_found_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "#!/bin/sh\n").unwrap();
+    let check = |program: &str| {
+        let run = if program.is_empty() { vec![] } else { vec![program.to_owned()] };
+        Command::check(&config::Command { run, ..config::Command::default() })
+    };
+    let why = |program: &str| check(program).unwrap_err();
+    assert_eq!((check(""), check("/bin/sh"), check("sh")), (Ok(()), Ok(()), Ok(())));
+    let nowhere = why("/nowhere/x");
+    assert!(nowhere.starts_with("notify.command: /nowhere/x: No such file"), "{nowhere}");
+    assert_eq!(why("no-such-program"), "notify.command: no-such-program is in no folder of PATH");
+    let path = plain.to_str().unwrap();
+    assert!(why(path).contains("is not executable: chmod +x"), "{}", why(path));
+    assert!(why("/etc").ends_with("/etc is not a file"));
+}
+
+#[test]
+fn a_test_says_how_the_program_ended() {
+    let ended = command("exit 0", &[], 10.0).try_out(&message());
+    assert_eq!(ended.unwrap(), "/bin/sh ended with exit status 0");
+    let ended = command("exit 4", &[], 10.0).try_out(&message());
+    assert_eq!(ended.unwrap_err().why, "/bin/sh ended with exit status 4");
+}
+
+#[test]
 fn it_need_not_read_its_standard_input() {
     assert_eq!(deliver(&command("exec 0<&-; exit 0", &[], 10.0)), Ok(()));
 }
@@ -80,6 +107,71 @@ fn one_that_hangs_is_killed_with_all_that_it_started() {
     for pid in text(&numbers).split_whitespace() {
         wait_for_end(pid);
     }
+}
+
+/// Runs an ignored test in a process of its own, which adopts what commands leave: all tests here share theirs.
+fn apart(test: &str) {
+    let name = format!("daemon::notify::command::tests::{test}");
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", &name])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+}
+
+#[test]
+fn nothing_that_it_started_outlives_its_time() {
+    apart("what_has_a_session_of_its_own_is_killed_too");
+}
+
+#[test]
+#[ignore = "adopts processes: run by `nothing_that_it_started_outlives_its_time`"]
+fn what_has_a_session_of_its_own_is_killed_too() {
+    // Such as the helper: none of a command's.
+    let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    orphans::adopt().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let numbers = folder.path().join("pids");
+    let place = [numbers.to_str().unwrap()];
+    // A daemon, of a shell that hangs and of one that ends well.
+    let leave = "setsid sh -c 'sleep 600 & echo $! $$ > \"$1\"; wait' sh \"$1\" & \
+                 until test -s \"$1\"; do sleep 0.01; done; ";
+    for (end, expected) in [
+        ("exec sleep 600", Err("/bin/sh had not ended after 1 s and was killed".to_owned())),
+        ("exit 0", Ok(())),
+    ] {
+        let _ = fs::remove_file(&numbers);
+        let hangs = command(&format!("{leave}{end}"), &place, 1.0);
+        assert_eq!(deliver(&hangs), expected, "{end}");
+        for pid in text(&numbers).split_whitespace() {
+            wait_for_end(pid);
+        }
+        let is_noted = hangs.take_lines() == ["what it had started was killed after 1 s"];
+        assert_eq!(is_noted, expected.is_ok(), "{end}");
+    }
+    // What ends in time is waited for, and buried.
+    let waits = command("(sleep 0.3; echo late >&2) & exit 0", &[], 60.0);
+    assert_eq!((deliver(&waits), waits.take_lines()), (Ok(()), vec!["late".to_owned()]));
+    assert_eq!(orphans::left(None), []);
+    assert!(other.try_wait().unwrap().is_none());
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
+fn its_standard_error_is_cleaned_and_bounded() {
+    let script = "printf '\\033[2J2026-12-01T00:00:00Z critical forged\\nsecond\\302\\233\\n' >&2; \
+                  head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 3";
+    let loud = command(script, &[], 60.0);
+    assert_eq!(deliver(&loud), Err("/bin/sh ended with exit status 3".into()));
+    let lines = loud.take_lines();
+    assert_eq!(lines[..2], ["?[2J2026-12-01T00:00:00Z critical forged", "second?"]);
+    assert!(
+        lines.len() == 4 && lines[2].len() <= 500 && lines[3].contains("left out"),
+        "{lines:?}"
+    );
+    assert_eq!(loud.take_lines(), Vec::<String>::new());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 pub mod command;
 pub mod config;
+pub mod orphans;
+mod output;
 mod queue;
 pub mod webhook;
 
@@ -36,6 +38,20 @@ pub trait Target: Send + 'static {
     ///
     /// Why it was not taken.
     fn deliver(&self, message: &Message, is_abandoned: &dyn Fn() -> bool) -> Result<(), Failure>;
+
+    /// Lines that the last delivery has written beside its outcome, each fit for a log.
+    fn take_lines(&self) -> Vec<String> {
+        vec![]
+    }
+
+    /// Delivers a test and returns what came back.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not taken.
+    fn try_out(&self, message: &Message) -> Result<String, Failure> {
+        self.deliver(message, &|| false).map(|()| "accepted".to_owned())
+    }
 }
 
 /// Why a change was not taken.
@@ -231,6 +247,11 @@ impl Worker {
             }
             let is_abandoned = || self.shared.lock().is_abandoned;
             let outcome = self.target.deliver(message, &is_abandoned);
+            let name = self.target.name();
+            for line in self.target.take_lines() {
+                let fields = [("target", json!(name))];
+                self.logger.log(Level::Notice, &format!("notify.{name}: {line}"), &fields);
+            }
             let Err(failure) = outcome else {
                 self.works();
                 return;

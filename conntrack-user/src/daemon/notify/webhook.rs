@@ -4,7 +4,7 @@ use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use ureq::{
     Agent,
-    http::{Uri, header::HeaderValue},
+    http::{StatusCode, Uri, header::HeaderValue},
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
@@ -54,18 +54,7 @@ impl Webhook {
         if config.url.is_empty() {
             return Ok(None);
         }
-        let uri: Uri =
-            config.url.parse().map_err(|error| invalid("notify.webhook", format!("{error}")))?;
-        let is_encrypted = match (uri.scheme_str(), uri.host()) {
-            (Some("http"), Some(_)) => false,
-            (Some("https"), Some(_)) => true,
-            _ => {
-                return Err(invalid(
-                    "notify.webhook",
-                    "expected http://HOST/PATH or https://HOST/PATH",
-                ));
-            }
-        };
+        let (uri, is_encrypted) = uri(&config.url)?;
         let timeout = Duration::try_from_secs_f64(config.timeout_seconds).ok();
         let builder = Agent::config_builder()
             .timeout_global(timeout)
@@ -90,11 +79,51 @@ impl Webhook {
         Ok(Some(Self { agent: builder.build().new_agent(), uri, authorization }))
     }
 
+    /// Checks the URL alone.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none.
+    pub fn check(config: &config::Webhook) -> Result<(), Invalid> {
+        if config.url.is_empty() { Ok(()) } else { uri(&config.url).map(|_| ()) }
+    }
+
+    /// Sends `message`; the status of an answer that says that it was taken.
+    fn send(&self, message: &Message) -> Result<StatusCode, Failure> {
+        let mut request = self.agent.post(&self.uri).header("content-type", "application/json");
+        if let Some(value) = &self.authorization {
+            request = request.header("authorization", value);
+        }
+        let response = request.send(object(&message.fields)).map_err(|error| Failure {
+            why: format!("{}: {error}", self.place()),
+            is_temporary: true,
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(status);
+        }
+        // Of all others the same request would be answered in the same way.
+        let is_temporary = status.is_server_error() || [408, 429].contains(&status.as_u16());
+        Err(Failure { why: format!("{} answers {status}", self.place()), is_temporary })
+    }
+
     /// Where it is, without the path, which is often a secret.
     fn place(&self) -> String {
         let authority = self.uri.authority().map_or("", |authority| authority.as_str());
         let host = authority.rsplit('@').next().unwrap_or_default();
         format!("{}://{host}", self.uri.scheme_str().unwrap_or_default())
+    }
+}
+
+/// The address in `url`, and whether it is reached by TLS.
+fn uri(url: &str) -> Result<(Uri, bool), Invalid> {
+    let expected = "expected http://HOST/PATH or https://HOST/PATH";
+    let uri: Uri =
+        url.parse().map_err(|error| invalid("notify.webhook", format!("{error}; {expected}")))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(_)) => Ok((uri, false)),
+        (Some("https"), Some(_)) => Ok((uri, true)),
+        _ => Err(invalid("notify.webhook", expected)),
     }
 }
 
@@ -150,21 +179,12 @@ impl Target for Webhook {
     }
 
     fn deliver(&self, message: &Message, _: &dyn Fn() -> bool) -> Result<(), Failure> {
-        let mut request = self.agent.post(&self.uri).header("content-type", "application/json");
-        if let Some(value) = &self.authorization {
-            request = request.header("authorization", value);
-        }
-        let response = request.send(object(&message.fields)).map_err(|error| Failure {
-            why: format!("{}: {error}", self.place()),
-            is_temporary: true,
-        })?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        // Of all others the same request would be answered in the same way.
-        let is_temporary = status.is_server_error() || [408, 429].contains(&status.as_u16());
-        Err(Failure { why: format!("{} answers {status}", self.place()), is_temporary })
+        self.send(message).map(|_| ())
+    }
+
+    fn try_out(&self, message: &Message) -> Result<String, Failure> {
+        let status = self.send(message)?;
+        Ok(format!("{} answers {status}", self.place()))
     }
 }
 

@@ -159,6 +159,17 @@ fn failures_say_whether_another_time_helps_and_name_no_path() {
 }
 
 #[test]
+fn a_test_says_what_the_server_answers() {
+    let (port, _requests) = serve(vec![Act::Answer(204), Act::Answer(404)], None);
+    let webhook = webhook(format!("http://127.0.0.1:{port}/secret"));
+    let place = format!("http://127.0.0.1:{port}");
+    let answer = webhook.try_out(&message()).unwrap();
+    assert_eq!(answer, format!("{place} answers 204 No Content"));
+    let failure = webhook.try_out(&message()).unwrap_err();
+    assert_eq!(failure.why, format!("{place} answers 404 Not Found"));
+}
+
+#[test]
 fn one_that_hangs_takes_no_longer_than_the_time_out() {
     let (port, _requests) = serve(vec![Act::Hang], None);
     let started = Instant::now();

@@ -31,6 +31,7 @@ fn netns(inode: u64, (entries, probability, dropped, evicted): Second) -> NetnsT
         totals: None,
         baseline: None,
         count_drift: None,
+        in_flight: crate::model::in_flight::InFlightTick::default(),
         outlook: match probability {
             None => Outlook::unknown(State::Unknown, ""),
             Some(probability) => Outlook {
@@ -45,6 +46,7 @@ fn netns(inode: u64, (entries, probability, dropped, evicted): Second) -> NetnsT
         timeouts_known: false,
         count: None,
         kernel: None,
+        kernel_counters: None,
     }
 }
 

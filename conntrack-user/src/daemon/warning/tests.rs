@@ -123,6 +123,7 @@ fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) 
         totals: None,
         baseline: None,
         count_drift: None,
+        in_flight: crate::model::in_flight::InFlightTick::default(),
         outlook,
         full,
         growth: None,
@@ -130,6 +131,7 @@ fn tick(scenario: &Scenario, series: &Series, at: u64, counters: &mut Counters) 
         timeouts_known: false,
         count: None,
         kernel: scenario.by_kernel.then_some(kernel),
+        kernel_counters: None,
     };
     let is_there = !series.is_idle && !series.is_gone;
     Tick {

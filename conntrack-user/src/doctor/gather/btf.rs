@@ -21,9 +21,10 @@ pub(super) struct Types {
 /// Entries begin at multiples of this (`SLAB_HWCACHE_ALIGN`, 64 bytes a cache line on most machines).
 const ALIGN: u64 = 64;
 
-pub(super) fn read(sysfs: &Path) -> Types {
+pub(super) fn read(sysfs: &Path, file: Option<&Path>) -> Types {
     let folder = sysfs.join("kernel/btf");
-    let vmlinux = parse(&folder.join("vmlinux"), Btf::parse);
+    let path = file.map_or_else(|| folder.join("vmlinux"), Path::to_owned);
+    let vmlinux = parse(&path, Btf::parse);
     let base = vmlinux.known().map(|(_, btf)| Arc::clone(btf));
     let module = match base {
         Some(base) => parse(&folder.join(MODULE), |bytes| Btf::parse_split(bytes, base)),

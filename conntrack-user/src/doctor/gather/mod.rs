@@ -6,6 +6,7 @@ mod hooks;
 mod kernel;
 mod modules;
 mod namespaces;
+mod observed;
 mod process;
 mod settings;
 mod surroundings;
@@ -25,6 +26,8 @@ pub struct Roots {
     pub procfs: PathBuf,
     /// sysfs
     pub sysfs: PathBuf,
+    /// A file with the kernel's types (BTF), in place of those in sysfs.
+    pub btf: Option<PathBuf>,
     /// The folder that has the names of pods.
     pub pods: PathBuf,
     /// The root file system: /etc, /boot, /lib/modules.
@@ -42,19 +45,22 @@ impl Roots {
 /// moment, which takes a fraction of a second, or for `observe`.
 #[must_use]
 pub fn gather(roots: &Roots, observe: Option<Duration>) -> Facts {
-    // First: attaching raises limits of this process.
+    let look = observed::Look::begin(roots);
+    // Before anything is attached, which raises limits of this process.
     let process = process::read(roots);
     let release = file::text(&roots.procfs.join("sys/kernel/osrelease"));
     let loaded = modules::loaded(&roots.procfs);
     let conntrack = modules::conntrack(roots, loaded.as_ref(), &release);
-    let types = btf::read(&roots.sysfs);
-    let attach = match &conntrack {
+    let types = btf::read(&roots.sysfs, roots.btf.as_deref());
+    let (attach, programs) = match &conntrack {
         Fact::Known(Conntrack::Absent { .. }) => {
-            hooks::untried("not tried, because nf_conntrack is not loaded")
+            (hooks::untried("not tried, because nf_conntrack is not loaded"), None)
         }
         Fact::Known(_) | Fact::Unavailable(_) => hooks::attach(roots, observe),
     };
     let own = namespaces::own(roots);
+    let namespaces = namespaces::read(roots, own, programs.as_ref());
+    drop(programs);
     Facts {
         ctmon: env!("CARGO_PKG_VERSION").into(),
         kernel: Kernel {
@@ -71,16 +77,17 @@ pub fn gather(roots: &Roots, observe: Option<Duration>) -> Facts {
         conntrack,
         attach,
         process,
-        namespaces: namespaces::read(roots, own),
+        namespaces,
         table: table::read(roots, types.entry_bytes),
         surroundings: surroundings::read(roots, loaded),
+        observed: look.end(),
     }
 }
 
 /// The statistics of the network namespace that this process is in, as the kernel writes them.
 #[must_use]
 pub fn statistics_text(procfs: &Path) -> Fact<String> {
-    file::text(&table::statistics(procfs))
+    file::text(&table::statistics(procfs, "self"))
 }
 
 /// The name of this host, and the kernel's command line. Both are private.
@@ -101,6 +108,7 @@ mod tests {
         Roots {
             procfs: procfs.into(),
             sysfs: sysfs.into(),
+            btf: None,
             pods: "/var/log/pods".into(),
             rootfs: rootfs.into(),
         }

@@ -48,6 +48,9 @@ pub(super) fn conntrack(
     if let Some(module) = loaded.known().and_then(|modules| modules.get(MODULE)) {
         return Fact::Known(Conntrack::Module { users: module.users.clone() });
     }
+    if let Some(why) = live::hidden_conntrack(&roots.procfs) {
+        return Fact::Unavailable(why);
+    }
     let file = live::conntrack_file(&roots.procfs);
     match std::fs::metadata(&file) {
         Ok(_) => Fact::Known(Conntrack::BuiltIn),

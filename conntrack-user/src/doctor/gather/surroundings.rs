@@ -6,18 +6,13 @@ use std::{
 };
 
 use super::{Roots, file, modules::Module, settings};
-use crate::doctor::facts::{Fact, Surroundings};
+use crate::doctor::{
+    facts::{Fact, Surroundings},
+    setters::SETTERS,
+};
 
-/// Programs that set the size of the table, keep tables of their own, or listen.
-const PROGRAMS: [&str; 7] = [
-    "calico-node",
-    "cilium-agent",
-    "conntrack",
-    "conntrackd",
-    "kube-proxy",
-    "kube-router",
-    "tuned",
-];
+/// Programs that keep tables of their own, or listen; besides those that set the size of the table.
+const PROGRAMS: [&str; 4] = ["calico-node", "cilium-agent", "conntrack", "conntrackd"];
 /// What names of modules that matter begin with.
 const MODULES: [&str; 8] =
     ["nf_", "nft_", "xt_", "ip_vs", "iptable_", "ip6table_", "act_ct", "openvswitch"];
@@ -40,8 +35,9 @@ pub(super) fn read(roots: &Roots, loaded: Fact<BTreeMap<String, Module>>) -> Sur
         listeners: file::text(&roots.procfs.join("self/net/netlink")).and_then(|t| listeners(&t)),
         settings: settings::read(roots),
         programs: programs(&roots.procfs).map(|running| {
-            let found = PROGRAMS.iter().filter(|name| running.contains(**name));
-            found.map(|name| (*name).to_owned()).collect()
+            let setters = SETTERS.iter().map(|setter| setter.name);
+            let found = PROGRAMS.into_iter().chain(setters).filter(|name| running.contains(*name));
+            found.map(str::to_owned).collect()
         }),
         cilium_signs: cilium_signs(roots),
         kube_ipvs: match std::fs::metadata(&links) {

@@ -1,24 +1,31 @@
-//! The table of the network namespace that this process is in.
+//! The table of the network namespace of process 1, or where that cannot be entered of this process.
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use super::{Roots, file};
 use crate::{
-    doctor::facts::{EntryBytes, Fact, Statistics, Table},
-    source::procfs::stat,
+    doctor::facts::{EntryBytes, Fact, SettingsOf, Statistics, Table},
+    source::{
+        live,
+        procfs::{discover, enter, seen, stat},
+    },
 };
 
 const PREFIX: &str = "nf_conntrack_";
 
 /// `from_btf`: bytes of an entry where the allocator does not say.
 pub(super) fn read(roots: &Roots, from_btf: Fact<EntryBytes>) -> Table {
+    let (settings_of, sysctls) = settings(&roots.procfs);
+    let process = if settings_of == SettingsOf::Own { "self" } else { "1" };
     Table {
-        sysctls: sysctls(&roots.procfs),
+        settings_of,
+        sysctls,
         entry_bytes: entry_bytes(roots).or_else(|| from_btf),
-        statistics: file::text(&statistics(&roots.procfs)).and_then(|text| {
+        statistics: file::text(&statistics(&roots.procfs, process)).and_then(|text| {
             match stat::parse(&text) {
                 Some(stat) => Fact::Known(Statistics {
                     drop: stat.drop,
@@ -32,15 +39,38 @@ pub(super) fn read(roots: &Roots, from_btf: Fact<EntryBytes>) -> Table {
     }
 }
 
-/// The kernel's statistics of the own network namespace.
-pub(super) fn statistics(procfs: &Path) -> PathBuf {
-    procfs.join("self/net/stat/nf_conntrack")
+/// The kernel's statistics of the network namespace that `process` is in.
+pub(super) fn statistics(procfs: &Path, process: &str) -> PathBuf {
+    procfs.join(process).join("net/stat/nf_conntrack")
+}
+
+/// The settings of the network namespace of process 1, else of this process, and which it is.
+fn settings(procfs: &Path) -> (SettingsOf, Fact<BTreeMap<String, String>>) {
+    let of_first = if discover::is_in_pid_namespace(procfs) {
+        SettingsOf::Container
+    } else {
+        SettingsOf::Host
+    };
+    let first = procfs.join("1/ns/net");
+    let inode = |link: &Path| std::fs::metadata(link).map(|metadata| metadata.ino());
+    let mark = |process: &str| seen::mark(&procfs.join(process));
+    let is_first = mark("self").is_some() && mark("self") == mark("1");
+    if is_first {
+        return (of_first, sysctls(procfs));
+    }
+    let target = inode(&first).map(|inode| vec![(inode, Some(first))]).unwrap_or_default();
+    let entered = enter::within(target, || Ok(sysctls(procfs)));
+    match entered.into_iter().find_map(|(_, entered)| entered.ok()) {
+        Some(sysctls) => (of_first, sysctls),
+        None => (SettingsOf::Own, sysctls(procfs)),
+    }
 }
 
 fn sysctls(procfs: &Path) -> Fact<BTreeMap<String, String>> {
     let folder = procfs.join("sys/net/netfilter");
     if let Err(error) = std::fs::metadata(&folder) {
-        return Fact::Unavailable(file::why(&folder, &error));
+        let hidden = live::hidden_conntrack(procfs);
+        return Fact::Unavailable(hidden.unwrap_or_else(|| file::why(&folder, &error)));
     }
     let values = file::names(&folder).into_iter().filter_map(|file| {
         let name = file.strip_prefix(PREFIX)?.to_owned();

@@ -1,10 +1,13 @@
 //! The kernel: its version, type information, settings, connection tracking, and the hooks.
 
-use super::{NO_PROCFS, Severity, Verdict};
+use super::{Severity, Verdict, no_procfs};
 use crate::{
     doctor::facts::{Conntrack, Fact, Facts},
     source::{
-        ebpf::{self, plan::State},
+        ebpf::{
+            self,
+            plan::{self, State},
+        },
         item::{Hook, ProbedHook},
         live,
     },
@@ -37,7 +40,9 @@ fn release(facts: &Facts) -> Verdict {
     let new = |severity, what: String| Verdict::new("release", severity, what);
     let release = match &kernel.release {
         Fact::Known(release) => release,
-        Fact::Unavailable(why) => return new(Severity::Warning, why.clone()).advice(NO_PROCFS),
+        Fact::Unavailable(why) => {
+            return new(Severity::Warning, why.clone()).advice(no_procfs(facts));
+        }
     };
     // `#1 SMP PREEMPT_DYNAMIC Debian ...`: what comes before the maker.
     let build = kernel.build.known().map(String::as_str).unwrap_or_default();
@@ -151,7 +156,9 @@ fn conntrack(facts: &Facts) -> Verdict {
                 "the first firewall rule that needs it loads it, or `modprobe nf_conntrack`; `ctmon \
                  watch --wait` waits for it",
             ),
-        Fact::Unavailable(reason) => new(Severity::Critical, reason.clone()).why(why).advice(NO_PROCFS),
+        Fact::Unavailable(reason) => new(Severity::Critical, reason.clone())
+            .why("without the sysctls of conntrack there is no count of entries and no limit")
+            .advice(no_procfs(facts)),
     }
 }
 
@@ -165,9 +172,15 @@ fn hooks(facts: &Facts) -> Vec<Verdict> {
     let missing = [State::Unsupported, State::Broken].into_iter().flat_map(of);
     let by_kprobe = attached.iter().any(|probed| is_kprobe(&probed.hook));
     let mut verdicts = Vec::new();
-    for group in attached.chunk_by(|a, b| a.hook.attached_via == b.hook.attached_via) {
-        verdicts.push(attached_hooks(group, hooks.len()));
+    for group in attached.chunk_by(|a, b| is_kprobe(&a.hook) == is_kprobe(&b.hook)) {
+        verdicts.push(attached_hooks(group, hooks.len(), &facts.attach.without));
     }
+    let not_exact = attached.iter().filter_map(|probed| {
+        let why = probed.hook.not_exact.as_deref()?;
+        let what = format!("attached to {}, not exact", probed.hook.function);
+        Some(Verdict::new(&probed.hook.name, Severity::Info, what).why(why))
+    });
+    verdicts.extend(not_exact);
     verdicts.extend(missing.map(|probed| missing_hook(&probed.hook, by_kprobe)));
     verdicts.extend(of(State::NotNeeded).map(|probed| {
         let reason = probed.hook.reason.as_deref().unwrap_or("no reason given");
@@ -180,10 +193,12 @@ fn is_kprobe(hook: &Hook) -> bool {
     hook.attached_via.as_ref().is_some_and(|via| via.contains("kprobe"))
 }
 
-/// Those that attach in the same way.
-fn attached_hooks(group: &[&ProbedHook], of: usize) -> Verdict {
-    let via = group[0].hook.attached_via.as_deref().unwrap_or("an unknown way");
-    let mut what = format!("{} of {of} by {via}", group.len());
+/// Hooks that attach in the same way; `without`: reasons for kprobes where the kernel has fentry.
+fn attached_hooks(group: &[&ProbedHook], of: usize, without: &[String]) -> Verdict {
+    let mut vias: Vec<_> =
+        group.iter().filter_map(|probed| probed.hook.attached_via.as_deref()).collect();
+    vias.dedup();
+    let mut what = format!("{} of {of} by {}", group.len(), vias.join(" and "));
     let sum =
         |of: fn(&ProbedHook) -> Option<u64>| group.iter().filter_map(|hook| of(hook)).sum::<u64>();
     let (count, time, misses) =
@@ -195,6 +210,9 @@ fn attached_hooks(group: &[&ProbedHook], of: usize) -> Verdict {
         return Verdict::new("hooks", Severity::Warning, format!("{what}, {misses} calls missed"))
             .why("a program that is running already on a CPU is skipped there: counts may be short")
             .advice("watch the drift: `ctmon watch` shows whether entries are missing");
+    }
+    if is_kprobe(&group[0].hook) && !without.is_empty() {
+        return Verdict::new("hooks", Severity::Info, what).why(without.join("; "));
     }
     if is_kprobe(&group[0].hook) {
         return Verdict::new("hooks", Severity::Info, what)
@@ -213,6 +231,16 @@ fn missing_hook(hook: &Hook, by_kprobe: bool) -> Verdict {
         Verdict::new(&hook.name, severity, reason.clone())
             .why(format!("it counts {lost}, which are unavailable"))
     };
+    if reason.contains(plan::NO_KALLSYMS) {
+        return verdict(Severity::Warning)
+            .advice("mount procfs without subset=pid: ProcSubset=all in the unit of systemd");
+    }
+    if reason.contains(plan::HIDES_ADDRESS) {
+        return verdict(Severity::Warning).advice(
+            "set kernel.kptr_restrict to 0 or 1, and leave CAP_SYSLOG to ctmon: no ProtectKernelLogs=yes in the unit \
+             of systemd",
+        );
+    }
     if by_kprobe && hook.state == State::Unsupported {
         return verdict(Severity::Info)
             .advice("a kernel with type information of modules (5.11 and later) takes fentry");
@@ -252,7 +280,7 @@ fn no_hooks(facts: &Facts, reason: &str) -> Verdict {
     } else if !causes.is_empty() {
         format!("see {}", causes.join(" and "))
     } else if process.capabilities.known().is_none() {
-        NO_PROCFS.into()
+        no_procfs(facts).into()
     } else if facts.attach.is_refused {
         "all capabilities are there, so this kernel or a security policy refuses tracing programs: \
          allow bpf(2) to ctmon, or use another kernel"

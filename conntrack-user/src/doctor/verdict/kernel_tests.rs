@@ -170,6 +170,7 @@ fn single_hooks() {
                 state: State::Attached,
                 attached_via: Some("fentry/fexit (vmlinux)".into()),
                 reason: None,
+                not_exact: None,
             },
             hits: None,
             misses: Some(0),
@@ -261,7 +262,11 @@ fn only(facts: &Facts) -> Verdict {
 fn no_hook_at_all() {
     use Severity::{Critical, Info, Warning};
     fn refused(facts: &mut Facts) {
-        facts.attach = Attach { hooks: Fact::Unavailable("refused".into()), is_refused: true };
+        facts.attach = Attach {
+            hooks: Fact::Unavailable("refused".into()),
+            is_refused: true,
+            without: vec![],
+        };
     }
     check(
         only,

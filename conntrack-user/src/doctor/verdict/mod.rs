@@ -1,6 +1,8 @@
 //! What the facts mean. Pure: facts in, verdicts out.
 
 mod kernel;
+mod limit;
+mod losses;
 mod process;
 mod surroundings;
 mod table;
@@ -10,7 +12,10 @@ pub(crate) mod test_facts;
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
-use crate::severity::{Severity, Thresholds};
+use crate::{
+    severity::{Severity, Thresholds},
+    source::live::NO_SYSCTLS,
+};
 
 /// A judgement on one subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +67,44 @@ pub fn judge(facts: &Facts, thresholds: &Thresholds) -> Vec<Section> {
     ]
 }
 
+/// One of the two questions that the screen answers first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Does ctmon do its job here?
+    Program,
+    /// Are the tables in trouble?
+    Tables,
+}
+
+/// Subjects of verdicts about the tables themselves; all others are about ctmon.
+const TABLES: [&str; 10] = [
+    "expectations",
+    "fill",
+    "flow tables",
+    "limit set by",
+    "listeners",
+    "losses",
+    "settings",
+    "size",
+    "statistics",
+    "timeouts",
+];
+
+impl Verdict {
+    /// The question that it belongs to.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        if TABLES.contains(&self.subject.as_str()) { Part::Tables } else { Part::Program }
+    }
+}
+
+/// The worst severity of a part; none where it has no verdict.
+#[must_use]
+pub fn worst_of(sections: &[Section], part: Part) -> Option<Severity> {
+    let all = sections.iter().flat_map(|section| &section.verdicts);
+    all.filter(|verdict| verdict.part() == part).map(|verdict| verdict.severity).max()
+}
+
 /// The worst severity of all.
 #[must_use]
 pub fn worst(sections: &[Section]) -> Severity {
@@ -77,8 +120,15 @@ fn bytes(bytes: u64) -> String {
     }
 }
 
-/// What stands for what cannot be read because procfs is not there.
-const NO_PROCFS: &str = "name the folder where procfs is mounted with --path.procfs";
+/// Advice where something cannot be read because procfs is not there, or not all of it.
+fn no_procfs(facts: &Facts) -> &'static str {
+    let is_subset = facts.conntrack.unavailable().is_some_and(|why| why.contains("subset=pid"));
+    if is_subset {
+        NO_SYSCTLS
+    } else {
+        "name the folder where procfs is mounted with --path.procfs"
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -95,6 +145,25 @@ mod tests {
             .collect();
         assert!(bad.is_empty(), "{bad:#?}");
         assert_eq!(worst(&sections).exit_code(), 0);
+    }
+
+    #[test]
+    fn each_part_has_a_verdict_of_its_own() {
+        let mut facts = all_well();
+        let parts = |facts: &Facts| {
+            let sections = judge(facts, &THRESHOLDS);
+            [Part::Program, Part::Tables].map(|part| worst_of(&sections, part).unwrap())
+        };
+        assert_eq!(parts(&facts), [Severity::Ok, Severity::Ok]);
+        facts.namespaces.read[0].entries = crate::doctor::facts::Fact::Known(262_144);
+        assert_eq!(parts(&facts), [Severity::Ok, Severity::Critical]);
+        let mut facts = all_well();
+        facts.process.capabilities = crate::doctor::facts::Fact::Known(0);
+        assert_eq!(parts(&facts), [Severity::Warning, Severity::Ok]);
+        let sections = judge(&all_well(), &THRESHOLDS);
+        let all: Vec<&str> =
+            sections.iter().flat_map(|one| &one.verdicts).map(|one| one.subject.as_str()).collect();
+        assert!(TABLES.iter().all(|subject| all.contains(subject)), "{all:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What this process may do.
 
-use super::{NO_PROCFS, Severity, Verdict, kernel::version};
+use super::{Severity, Verdict, kernel::version, no_procfs};
 use crate::doctor::facts::{Capability, Fact, Facts, Limit};
 
 /// From here on programs and maps do not count as locked memory.
@@ -32,13 +32,15 @@ fn capabilities(facts: &Facts) -> Verdict {
     let new = |severity, what: String| Verdict::new("capabilities", severity, what);
     let process = &facts.process;
     if let Fact::Unavailable(why) = &process.capabilities {
-        return new(Severity::Warning, why.clone()).advice(NO_PROCFS);
+        return new(Severity::Warning, why.clone()).advice(no_procfs(facts));
     }
     if process.initial_user_namespace.is(&false) {
         return new(Severity::Info, "those of a user namespace: see sandbox".into());
     }
     let mut missing = missing(facts);
-    let hidden = facts.namespaces.hidden_processes.known().is_some_and(|hidden| *hidden > 0);
+    let namespaces = &facts.namespaces;
+    let hidden =
+        !namespaces.blind_spots.is_empty() || namespaces.unread > namespaces.refused.len() as u64;
     if hidden && process.has(Capability::SysPtrace) == Some(false) {
         missing.push("CAP_SYS_PTRACE");
     }
@@ -67,7 +69,18 @@ fn capabilities(facts: &Facts) -> Verdict {
     };
     new(Severity::Warning, format!("{user}, without {}{policy}", missing.join(", ")))
         .why(purposes.join("; "))
-        .advice("run ctmon as root, or with these capabilities")
+        .advice(run_with(facts, "these capabilities"))
+}
+
+/// Advice to run with `capabilities`: root lacks them only where a container, a unit or a policy has taken them away.
+pub(super) fn run_with(facts: &Facts, capabilities: &str) -> String {
+    if facts.process.user.is(&0) {
+        format!(
+            "give ctmon {capabilities}: in the container's securityContext, or in the unit's CapabilityBoundingSet="
+        )
+    } else {
+        format!("run ctmon as root, or with {capabilities}")
+    }
 }
 
 fn lockdown(facts: &Facts) -> Verdict {
@@ -173,7 +186,10 @@ fn limits(facts: &Facts) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::verdict::test_facts::{check, unknown};
+    use crate::{
+        doctor::verdict::test_facts::{check, unknown},
+        model::coverage::BlindSpot,
+    };
 
     const NET_ADMIN: u64 = 1 << 12;
     const SYS_PTRACE: u64 = 1 << 19;
@@ -198,13 +214,15 @@ mod tests {
                     Warning,
                     &[
                         "user 65534, without CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN (kernel.unprivileged_bpf_disabled is 2)",
+                        "run ctmon as root, or with these capabilities",
                     ],
                 ),
                 (
                     "stripped",
                     |f| f.process.capabilities = Fact::Known(NET_ADMIN | SYS_PTRACE),
                     Warning,
-                    &["root, without CAP_BPF"],
+                    // Root gets no advice to be root.
+                    &["root, without CAP_BPF", "give ctmon these capabilities"],
                 ),
                 (
                     "no admin",
@@ -228,7 +246,7 @@ mod tests {
                     "hidden processes",
                     |f| {
                         f.process.capabilities = Fact::Known(SYS_ADMIN);
-                        f.namespaces.hidden_processes = Fact::Known(3);
+                        f.namespaces.blind_spots = vec![BlindSpot::HiddenProcesses(3)];
                     },
                     Warning,
                     &["without CAP_SYS_PTRACE"],

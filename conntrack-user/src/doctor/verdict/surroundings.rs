@@ -1,65 +1,19 @@
 //! What else has to do with connection tracking: who sets its size, what goes past it, who listens.
 
-use super::{Severity, Verdict};
-use crate::doctor::facts::{Conntrack, Fact, Facts};
+use super::{Severity, Verdict, limit};
+use crate::doctor::facts::{Fact, Facts};
 
-/// Programs that set `nf_conntrack_max` while they run.
-const SETTERS: [&str; 3] = ["kube-proxy", "kube-router", "tuned"];
 /// Modules that flow tables and rules which use them refer to.
 const FLOW_TABLES: [&str; 4] =
     ["nf_flow_table_inet", "nf_flow_table_ipv4", "nf_flow_table_ipv6", "nft_flow_offload"];
 
 pub(super) fn verdicts(facts: &Facts) -> Vec<Verdict> {
-    vec![limit(facts), bypass(facts), flow_tables(facts), listeners(facts)]
+    vec![limit::verdict(facts), bypass(facts), flow_tables(facts), listeners(facts)]
 }
 
-fn runs(facts: &Facts, program: &str) -> bool {
+pub(super) fn runs(facts: &Facts, program: &str) -> bool {
     let programs = facts.surroundings.programs.known();
     programs.is_some_and(|programs| programs.iter().any(|name| name == program))
-}
-
-/// Who sets the size of the table.
-fn limit(facts: &Facts) -> Verdict {
-    let new = |severity, what: String| Verdict::new("limit set by", severity, what);
-    let setters: Vec<&str> = SETTERS.into_iter().filter(|name| runs(facts, name)).collect();
-    let files = facts.surroundings.settings.iter();
-    let files: Vec<String> =
-        files.map(|set| format!("{} ({}={})", set.file, set.key, set.value)).collect();
-    let what: Vec<String> = setters.iter().map(|name| (*name).to_owned()).chain(files).collect();
-    if what.is_empty() {
-        return new(Severity::Ok, "nothing seen: the kernel's default, or by hand".into());
-    }
-    let what = what.join(", ");
-    if !setters.is_empty() {
-        return new(Severity::Info, what)
-            .why("what is set by hand is set back while they run")
-            .advice(
-                "set the size in their configuration (kube-proxy: conntrack.maxPerCore, .min)",
-            );
-    }
-    let differs = facts.surroundings.settings.iter().find(|set| {
-        let key = if set.key == "hashsize" {
-            "buckets"
-        } else {
-            set.key.trim_start_matches("nf_conntrack_")
-        };
-        let (wanted, real) = (set.value.parse().ok(), facts.table.sysctl(key));
-        // The kernel rounds the number of buckets up to whole pages.
-        wanted.zip(real).is_some_and(|(wanted, real): (u64, u64)| match key {
-            "buckets" => real < wanted,
-            _ => real != wanted,
-        })
-    });
-    let is_absent = matches!(facts.conntrack, Fact::Known(Conntrack::Absent { .. }));
-    match differs.filter(|_| !is_absent) {
-        Some(set) => new(Severity::Info, format!("{what}, but the kernel has another {}", set.key))
-            .why(
-                "sysctl files are read at boot, often before the module nf_conntrack is loaded, and are \
-                 then without effect",
-            )
-            .advice("load the module early (modules-load.d), or run `sysctl --system` after it"),
-        None => new(Severity::Ok, what),
-    }
 }
 
 /// Whether connections go past netfilter.
@@ -121,62 +75,11 @@ fn listeners(facts: &Facts) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{
-        facts::Setting,
-        verdict::test_facts::{check, unknown},
-    };
+    use crate::doctor::verdict::test_facts::{check, unknown};
 
     fn run(facts: &mut Facts, programs: &[&str]) {
         let programs = programs.iter().map(|name| (*name).to_owned()).collect();
         facts.surroundings.programs = Fact::Known(programs);
-    }
-
-    fn set(facts: &mut Facts, key: &str, value: &str) {
-        let (file, key, value) = ("/etc/sysctl.d/x.conf".into(), key.into(), value.into());
-        facts.surroundings.settings.push(Setting { file, key, value });
-    }
-
-    #[test]
-    fn who_sets_the_limit() {
-        use Severity::{Info, Ok};
-        check(
-            limit,
-            &[
-                ("nobody", |_| {}, Ok, &["default"]),
-                ("kube-proxy", |f| run(f, &["kube-proxy"]), Info, &["maxPerCore"]),
-                ("another program", |f| run(f, &["conntrackd"]), Ok, &["default"]),
-                (
-                    "a file",
-                    |f| set(f, "nf_conntrack_max", "262144"),
-                    Ok,
-                    &["/etc/sysctl.d/x.conf (nf_conntrack_max=262144)"],
-                ),
-                (
-                    "a file without effect",
-                    |f| set(f, "nf_conntrack_max", "1000"),
-                    Info,
-                    &["another nf_conntrack_max", "modules-load.d"],
-                ),
-                ("buckets rounded up", |f| set(f, "hashsize", "262000"), Ok, &[]),
-                (
-                    "fewer buckets",
-                    |f| set(f, "nf_conntrack_buckets", "524288"),
-                    Info,
-                    &["another nf_conntrack_buckets"],
-                ),
-                ("no number", |f| set(f, "nf_conntrack_max", "many"), Ok, &[]),
-                (
-                    "no conntrack",
-                    |f| {
-                        set(f, "nf_conntrack_max", "1000");
-                        f.conntrack = Fact::Known(Conntrack::Absent { loadable: unknown() });
-                    },
-                    Ok,
-                    &[],
-                ),
-                ("unread", |f| f.surroundings.programs = unknown(), Ok, &["nothing seen"]),
-            ],
-        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The tables: which can be read, whether anything is tracked, their size and settings.
 
-use super::{NO_PROCFS, Verdict};
+use super::{Verdict, no_procfs};
 use crate::{
-    doctor::facts::{Capability, Conntrack, Fact, Facts, Namespace},
+    doctor::facts::{Capability, Conntrack, Fact, Facts, Namespace, SettingsOf},
+    model::coverage::BlindSpot,
     severity::{Severity, Thresholds},
     view::units,
 };
@@ -58,6 +59,7 @@ pub(super) fn verdicts(facts: &Facts, thresholds: &Thresholds) -> Vec<Verdict> {
     verdicts.extend([
         tracking(facts),
         fill(facts, thresholds),
+        super::losses::verdict(facts, thresholds),
         size(facts),
         expectations(facts),
         timeouts(facts),
@@ -74,40 +76,76 @@ fn namespaces(facts: &Facts) -> Verdict {
     if namespaces.read.is_empty() && is_absent {
         return new(Severity::Info, "none has a table".into());
     }
-    let what = match namespaces.read.len() {
+    let read = match namespaces.read.len() {
         0 => "none is read".to_owned(),
         1 => "1 is read".to_owned(),
         read => format!("{read} are read"),
     };
-    let mut what = vec![what];
+    let total = namespaces.read.len() as u64 + namespaces.unread;
+    let mut what = vec![match namespaces.is_total_exact {
+        true => format!("{read} of {total} on the kernel's own list"),
+        false => format!("{read} of at least {total}"),
+    }];
+    let refused = namespaces.refused.len() as u64;
     if let Some(first) = namespaces.refused.first() {
-        what.push(format!("{} not entered ({})", namespaces.refused.len(), first.reason));
+        what.push(format!("{refused} not entered ({})", first.reason));
     }
-    match &namespaces.hidden_processes {
-        Fact::Known(0) => {}
-        Fact::Known(1) => what.push("1 process hides its own".into()),
-        Fact::Known(hidden) => what.push(format!("{hidden} processes hide theirs")),
-        Fact::Unavailable(why) => what.push(format!("others are not available: {why}")),
+    let others = namespaces.others.len() as u64;
+    if let Some(first) = namespaces.others.iter().max_by_key(|other| other.entries) {
+        let entries =
+            first.entries.map_or_else(String::new, |entries| format!(", {entries} entries"));
+        let first = format!("{}{entries}", first.inode);
+        what.push(format!("{others} that no process and no file leads to ({first})"));
     }
+    if namespaces.unread > refused + others {
+        what.push(format!("{} hidden by their processes", namespaces.unread - refused - others));
+    }
+    what.extend(namespaces.blind_spots.iter().map(ToString::to_string));
+    what.extend(namespaces.stale_files.iter().map(|file| format!("{file} stands for none")));
     let what = what.join(", ");
     if namespaces.read.is_empty() {
-        return new(Severity::Critical, what).why("there is no count of entries").advice(NO_PROCFS);
+        return new(Severity::Critical, what)
+            .why("there is no count of entries")
+            .advice(no_procfs(facts));
     }
-    if namespaces.refused.is_empty() && namespaces.hidden_processes.is(&0) {
-        return new(Severity::Ok, what);
+    if namespaces.unread == 0 && namespaces.blind_spots.is_empty() {
+        if namespaces.stale_files.is_empty() {
+            return new(Severity::Ok, what);
+        }
+        return new(Severity::Info, what)
+            .why("a failed `ip netns delete` leaves such a file; no table is missing for it")
+            .advice("remove it, in /run/netns with `ip netns delete NAME`");
+    }
+    let why =
+        "tables of namespaces that cannot be read are not shown, or without a count of entries";
+    if let Some(spot) = namespaces.blind_spots.iter().find(|spot| **spot == BlindSpot::PidNamespace)
+    {
+        return new(Severity::Warning, what).why(why).advice(spot.advice());
+    }
+    if others == namespaces.unread && namespaces.blind_spots.is_empty() {
+        return new(Severity::Info, what)
+            .why("an open file or a socket keeps such a namespace: its entries are counted, and it cannot be entered")
+            .advice("`lsns -t net` and lsof(8) of nsfs may show who holds it");
     }
     let may_look = facts.process.has(Capability::SysPtrace) == Some(true)
         && !facts.process.initial_user_namespace.is(&false);
-    if namespaces.refused.is_empty() && may_look {
+    if refused == 0 && may_look {
         return new(Severity::Info, what).why(
             "a process with more capabilities than ctmon's cannot be looked into (ptrace(2))",
         );
     }
     new(Severity::Warning, what)
-        .why(
-            "tables of namespaces that cannot be read are not shown, or without a count of entries",
-        )
-        .advice("run ctmon as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE")
+        .why(why)
+        .advice(super::process::run_with(facts, "CAP_SYS_ADMIN and CAP_SYS_PTRACE"))
+}
+
+/// Words before settings that are not those of the machine, whose table this then is not.
+fn whose(facts: &Facts) -> Option<&'static str> {
+    match facts.table.settings_of {
+        SettingsOf::Host => None,
+        SettingsOf::Container => Some("of this container, not of the node: "),
+        SettingsOf::Own => Some("of ctmon's own network namespace, not of process 1's: "),
+    }
 }
 
 /// Entries in all tables that could be read.
@@ -155,12 +193,21 @@ fn tracking(facts: &Facts) -> Verdict {
 
 fn fill(facts: &Facts, thresholds: &Thresholds) -> Verdict {
     let new = |severity, what: String| Verdict::new("fill", severity, what);
-    let of = |netns: &Namespace| Some((*netns.entries.known()?, *netns.entries_limit.known()?));
-    let tables = facts.namespaces.read.iter().filter_map(of);
+    let of = |netns: &Namespace| {
+        Some((u64::from(*netns.entries.known()?), *netns.entries_limit.known()?, ""))
+    };
+    let read = facts.namespaces.read.iter().filter_map(of);
+    // One that is only counted is full at the limit that all have.
+    let common = common_limit(facts);
+    let only = "; it is only counted, and the limit is the kernel's one";
+    let others = facts.namespaces.others.iter();
+    let counted = others.filter_map(|other| Some((other.entries?, common?, only)));
     // 0 is no limit.
-    let ratio =
-        |(count, max): (u32, u32)| if max == 0 { 0.0 } else { f64::from(count) / f64::from(max) };
-    let Some((count, max)) = tables.max_by(|a, b| ratio(*a).total_cmp(&ratio(*b))) else {
+    let ratio = |(count, max, _): (u64, u32, &str)| {
+        if max == 0 { 0.0 } else { count as f64 / f64::from(max) }
+    };
+    let fullest = read.chain(counted).max_by(|a, b| ratio(*a).total_cmp(&ratio(*b)));
+    let Some((count, max, only)) = fullest else {
         return new(Severity::Info, "not available: no table could be read".into());
     };
     if max == 0 {
@@ -171,8 +218,8 @@ fn fill(facts: &Facts, thresholds: &Thresholds) -> Verdict {
         .why("memory is the only limit, and newer kernels refuse the value 0")
         .advice("set net.netfilter.nf_conntrack_max");
     }
-    let ratio = ratio((count, max));
-    let what = format!("{} in the fullest ({count} of {max})", units::percent(ratio));
+    let ratio = ratio((count, max, only));
+    let what = format!("{} in the fullest ({count} of {max}{only})", units::percent(ratio));
     let severity = thresholds.severity_of_fill(ratio);
     if severity >= Severity::Warning {
         return new(severity, what)
@@ -180,6 +227,13 @@ fn fill(facts: &Facts, thresholds: &Thresholds) -> Verdict {
             .advice("`ctmon watch` shows how fast it fills; raise net.netfilter.nf_conntrack_max");
     }
     new(Severity::Ok, what)
+}
+
+/// The limit of all tables; none where those that were read have different ones.
+fn common_limit(facts: &Facts) -> Option<u32> {
+    let mut limits = facts.namespaces.read.iter().filter_map(|netns| netns.entries_limit.known());
+    let first = limits.next()?;
+    limits.all(|limit| limit == first).then_some(*first)
 }
 
 fn size(facts: &Facts) -> Verdict {
@@ -252,6 +306,9 @@ fn timeouts(facts: &Facts) -> Verdict {
     if shown.is_empty() {
         return new(Severity::Info, "not available".into());
     }
+    if let Some(whose) = whose(facts) {
+        return new(Severity::Info, format!("{whose}{}", shown.join(", ")));
+    }
     let established = facts.table.sysctl("tcp_timeout_established");
     if established.is_some_and(|seconds| seconds >= LONG_ESTABLISHED) {
         return new(Severity::Info, shown.join(", "))
@@ -283,10 +340,11 @@ fn settings(facts: &Facts) -> Verdict {
         .filter(|(key, value, _)| facts.table.sysctl(key) == Some(*value))
         .map(|(_, _, meaning)| meaning)
         .collect();
+    let whose = whose(facts).unwrap_or_default();
     if unusual.is_empty() {
-        new(Severity::Ok, "none that matter here".into())
+        new(Severity::Ok, format!("{whose}none that matter here"))
     } else {
-        new(Severity::Info, unusual.join(", "))
+        new(Severity::Info, format!("{whose}{}", unusual.join(", ")))
     }
 }
 
@@ -313,10 +371,11 @@ fn statistics(facts: &Facts) -> Verdict {
         .filter_map(|(name, count)| Some((name, (*count).filter(|count| *count > 0)?)))
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
+    let whose = whose(facts).unwrap_or_default();
     if counted.is_empty() {
-        return new(Severity::Ok, "no packet dropped, no entry evicted".into());
+        return new(Severity::Ok, format!("{whose}no packet dropped, no entry evicted"));
     }
-    new(Severity::Info, format!("since the start: {}", counted.join(", ")))
+    new(Severity::Info, format!("{whose}since the start: {}", counted.join(", ")))
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::doctor::{
-    facts::{EntryBytes, Refused, Statistics},
+    facts::{EntryBytes, OtherNetns, Refused, SettingsOf, Statistics},
     verdict::test_facts::{check, unknown},
 };
-use crate::severity::THRESHOLDS;
+use crate::{model::coverage::BlindSpot, severity::THRESHOLDS};
 
 fn set(facts: &mut Facts, name: &str, value: &str) {
     if let Fact::Known(sysctls) = &mut facts.table.sysctls {
@@ -24,12 +24,39 @@ fn namespaces_that_are_seen() {
     check(
         namespaces,
         &[
-            ("one", |_| {}, Ok, &["1 is read"]),
+            ("one", |_| {}, Ok, &["1 is read of 1 on the kernel's own list"]),
             ("two", |f| f.namespaces.read.push(f.namespaces.read[0].clone()), Ok, &["2 are read"]),
+            (
+                "no programs",
+                |f| f.namespaces.is_total_exact = false,
+                Ok,
+                &["1 is read of at least 1"],
+            ),
+            (
+                "kept by an open file",
+                |f| {
+                    let other = |inode, entries| OtherNetns { inode, entries };
+                    f.namespaces.others = vec![other(8, None), other(9, Some(300))];
+                    f.namespaces.unread = 2;
+                },
+                Info,
+                &["1 is read of 3", "2 that no process and no file leads to (9, 300 entries)"],
+            ),
+            (
+                "that, and hidden ones",
+                |f| {
+                    f.namespaces.others = vec![OtherNetns { inode: 9, entries: Some(300) }];
+                    f.namespaces.unread = 3;
+                    f.process.capabilities = Fact::Known(0);
+                },
+                Warning,
+                &["1 that no process", "2 hidden by their processes", "CAP_SYS_PTRACE"],
+            ),
             (
                 "refused",
                 |f| {
                     f.namespaces.refused.push(Refused { inode: 8, reason: "not allowed".into() });
+                    f.namespaces.unread = 1;
                 },
                 Warning,
                 &["1 not entered (not allowed)", "CAP_SYS_ADMIN"],
@@ -37,7 +64,7 @@ fn namespaces_that_are_seen() {
             (
                 "hidden",
                 |f| {
-                    f.namespaces.hidden_processes = Fact::Known(9);
+                    f.namespaces.blind_spots = vec![BlindSpot::HiddenProcesses(9)];
                     f.process.capabilities = Fact::Known(0);
                 },
                 Warning,
@@ -46,7 +73,7 @@ fn namespaces_that_are_seen() {
             (
                 "hidden from a user namespace",
                 |f| {
-                    f.namespaces.hidden_processes = Fact::Known(9);
+                    f.namespaces.blind_spots = vec![BlindSpot::HiddenProcesses(9)];
                     f.process.initial_user_namespace = Fact::Known(false);
                 },
                 Warning,
@@ -54,18 +81,42 @@ fn namespaces_that_are_seen() {
             ),
             (
                 "hidden from root",
-                |f| f.namespaces.hidden_processes = Fact::Known(1),
+                |f| f.namespaces.blind_spots = vec![BlindSpot::HiddenProcesses(1)],
                 Info,
-                &["1 process hides its own", "more capabilities"],
+                &["a process hides its own", "more capabilities"],
             ),
             (
                 "unread",
                 |f| {
-                    f.namespaces.hidden_processes = unknown();
+                    f.namespaces.blind_spots = vec![BlindSpot::Hidepid];
                     f.process.capabilities = Fact::Known(0);
                 },
                 Warning,
-                &["no reason"],
+                &["hidepid"],
+            ),
+            (
+                "hidden by its processes",
+                |f| {
+                    f.namespaces.unread = 2;
+                    f.process.capabilities = Fact::Known(0);
+                },
+                Warning,
+                &["2 hidden by their processes", "CAP_SYS_PTRACE"],
+            ),
+            (
+                "a container",
+                |f| f.namespaces.blind_spots = vec![BlindSpot::PidNamespace],
+                Warning,
+                &["own container", "--pid=host", "hostPID"],
+            ),
+            (
+                "a stale file",
+                |f| f.namespaces.stale_files = vec!["/run/netns/old".into()],
+                Info,
+                &[
+                    "1 is read of 1 on the kernel's own list, /run/netns/old stands for none",
+                    "ip netns delete",
+                ],
             ),
             ("none", |f| f.namespaces.read.clear(), Critical, &["none is read"]),
             (
@@ -135,7 +186,7 @@ fn whether_anything_tracks() {
 
 #[test]
 fn fill_of_the_fullest() {
-    use Severity::{Info, Ok, Warning};
+    use Severity::{Critical, Info, Ok, Warning};
     check(
         |facts| fill(facts, &THRESHOLDS.on_demand()),
         &[
@@ -157,6 +208,26 @@ fn fill_of_the_fullest() {
             ),
             ("no limit", |f| table(f, 900, 0), Warning, &["no limit"]),
             ("unread", |f| f.namespaces.read[0].entries = unknown(), Info, &["not available"]),
+            (
+                "only counted, at the limit of all",
+                |f| {
+                    table(f, 5, 1000);
+                    f.namespaces.others = vec![OtherNetns { inode: 9, entries: Some(1000) }];
+                },
+                Critical,
+                &["100% in the fullest (1000 of 1000; it is only counted"],
+            ),
+            (
+                "only counted, with limits a namespace",
+                |f| {
+                    table(f, 5, 1000);
+                    f.namespaces.read.push(f.namespaces.read[0].clone());
+                    f.namespaces.read[1].entries_limit = Fact::Known(500);
+                    f.namespaces.others = vec![OtherNetns { inode: 9, entries: Some(1000) }];
+                },
+                Ok,
+                &["1% in the fullest (5 of 500)"],
+            ),
         ],
     );
 }
@@ -261,4 +332,20 @@ fn without_conntrack_there_is_no_table_to_judge() {
     let mut facts = crate::doctor::verdict::test_facts::all_well();
     facts.conntrack = Fact::Known(Conntrack::Absent { loadable: unknown() });
     assert_eq!(verdicts(&facts, &THRESHOLDS).len(), 1);
+}
+
+#[test]
+fn settings_say_whose_they_are() {
+    for (of, words) in [
+        (SettingsOf::Container, "of this container, not of the node: "),
+        (SettingsOf::Own, "of ctmon's own network namespace, not of process 1's: "),
+    ] {
+        let mut facts = crate::doctor::verdict::test_facts::all_well();
+        set(&mut facts, "tcp_timeout_established", "432000");
+        facts.table.settings_of = of;
+        for verdict in [timeouts(&facts), settings(&facts), statistics(&facts)] {
+            assert!(verdict.what.starts_with(words), "{verdict:?}");
+            assert_eq!(verdict.advice, None, "{verdict:?}");
+        }
+    }
 }

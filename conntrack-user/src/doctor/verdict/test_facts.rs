@@ -5,7 +5,7 @@ use crate::{
     doctor::{
         facts::{
             Attach, Conntrack, EntryBytes, Fact, Facts, Kernel, Limit, Namespace, Namespaces,
-            Process, Statistics, Surroundings, Table,
+            Observed, Process, SettingsOf, Statistics, Surroundings, Table,
         },
         verdict::Verdict,
     },
@@ -50,6 +50,7 @@ pub(crate) fn all_well() -> Facts {
             state: State::Attached,
             attached_via: Some("fentry/fexit (module nf_conntrack)".into()),
             reason: None,
+            not_exact: None,
         },
         hits: Some(1),
         misses: Some(0),
@@ -91,7 +92,7 @@ pub(crate) fn all_well() -> Facts {
             config: Fact::Known(options.map(|name| (name.into(), "y".into())).into()),
         },
         conntrack: Fact::Known(Conntrack::Module { users: vec!["nft_ct".into()] }),
-        attach: Attach { hooks: Fact::Known(hooks.into()), is_refused: false },
+        attach: Attach { hooks: Fact::Known(hooks.into()), is_refused: false, without: vec![] },
         process: Process {
             user: Fact::Known(0),
             capabilities: Fact::Known(0x1ff_ffff_ffff),
@@ -117,8 +118,14 @@ pub(crate) fn all_well() -> Facts {
             }],
             refused: vec![],
             hidden_processes: Fact::Known(0),
+            unread: 0,
+            others: vec![],
+            is_total_exact: true,
+            blind_spots: vec![],
+            stale_files: vec![],
         },
         table: Table {
+            settings_of: SettingsOf::Host,
             sysctls: Fact::Known(sysctls.map(|(name, value)| (name.into(), value.into())).into()),
             entry_bytes: Fact::Known(EntryBytes { bytes: 256, is_estimate: false }),
             statistics: Fact::Known(Statistics {
@@ -136,5 +143,10 @@ pub(crate) fn all_well() -> Facts {
             cilium_signs: vec![],
             kube_ipvs: Fact::Known(false),
         },
+        observed: Fact::Known(Observed {
+            interval_ns: 1_000_000_000,
+            limits: vec![262_144],
+            losing: vec![],
+        }),
     }
 }

@@ -27,6 +27,8 @@ const COST: u32 = 16;
 #[derive(Default)]
 pub(in crate::http) struct Config {
     tls: Option<TlsAcceptor>,
+    /// Set where TLS takes a certificate of each client.
+    requires_certificates: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Users,
     rate: Option<Bucket>,
@@ -86,8 +88,10 @@ impl Config {
             }
             None => None,
         };
+        let section = sections.tls_server_config.as_ref();
         Ok(Self {
             tls,
+            requires_certificates: section.is_some_and(TlsSection::requires_certificates),
             headers: match sections.http_server_config {
                 Some(section) => headers(section, &source)?,
                 None => Vec::new(),
@@ -103,6 +107,17 @@ impl Config {
     /// How TLS is accepted; none: there is none.
     pub(in crate::http) fn tls(&self) -> Option<&TlsAcceptor> {
         self.tls.as_ref()
+    }
+
+    /// Reports whether each client has to show who it is: by a password, or by a certificate.
+    pub(in crate::http) fn asks_who(&self) -> bool {
+        self.requires_certificates || !self.users.is_empty()
+    }
+
+    /// Reports whether a page of another name gets no answer from a browser: clients show who they are, or the server
+    /// shows a certificate, which is for its own names.
+    pub(in crate::http) fn refuses_strangers(&self) -> bool {
+        self.tls.is_some() || self.asks_who()
     }
 
     /// Header fields of each answer.
@@ -135,12 +150,12 @@ impl Source<'_> {
         parsed.map(Option::unwrap_or_default).map_err(|error| {
             let path = self.path.display();
             let said = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-            let said = said.lines().next().unwrap_or_default();
+            let said = without_values(said.lines().next().unwrap_or_default());
             let Some(at) = error.location() else { return anyhow!("{path}: {said}") };
             let (line, column) = (at.line(), at.column());
             // It is in front already.
             let place = format!(" at line {line}, column {column}");
-            let said = said.strip_suffix(&place).unwrap_or(said);
+            let said = said.strip_suffix(&place).unwrap_or(&said);
             match key_of_line(text, line).filter(|key| !said.contains(key)) {
                 Some(key) => anyhow!("{path}:{line}: {key}: {said}"),
                 None => anyhow!("{path}:{line}: {said}"),
@@ -154,12 +169,50 @@ impl Source<'_> {
     }
 }
 
+/// A message of the parser with what it quotes of the file only where that looks like a key: what was given by mistake
+/// for a web configuration may hold passwords.
+fn without_values(message: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = message;
+    // An apostrophe within a word quotes nothing.
+    let quotes = |rest: &str| {
+        let mut before = ' ';
+        rest.find(|c: char| {
+            let quotes = matches!(c, '"' | '`') || c == '\'' && !before.is_alphanumeric();
+            before = c;
+            quotes
+        })
+    };
+    while let Some(at) = quotes(rest) {
+        let (before, quoted) = rest.split_at(at);
+        shown += before;
+        let mark = quoted.get(..1).unwrap_or_default();
+        let inner = quoted.get(1..).unwrap_or_default();
+        let Some((value, behind)) = inner.split_once(mark) else {
+            shown += "a value";
+            return shown;
+        };
+        if is_key(value) {
+            shown += &format!("{mark}{value}{mark}")
+        } else {
+            shown += "a value"
+        }
+        rest = behind;
+    }
+    shown + rest
+}
+
+/// Reports whether `text` looks like a key, and not like a hash, a path or a sentence.
+fn is_key(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    (1..=40).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// The key that a line begins with.
 fn key_of_line(text: &str, number: u64) -> Option<&str> {
     let line = text.lines().nth(usize::try_from(number.checked_sub(1)?).ok()?)?;
     let (key, _) = line.trim_start().split_once(':')?;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-    (!key.is_empty() && key.bytes().all(is_plain)).then_some(key)
+    is_key(key).then_some(key)
 }
 
 fn headers(section: HttpSection, source: &Source<'_>) -> Result<Vec<(HeaderName, HeaderValue)>> {

@@ -76,6 +76,12 @@ impl Web {
         lock(&self.0.loaded).files.paths()
     }
 
+    /// Reports whether each client has to show who it is, by a password or a certificate.
+    #[must_use]
+    pub fn asks_who(&self) -> bool {
+        lock(&self.0.loaded).config.asks_who()
+    }
+
     /// What is in force; the files are looked at if that was not done within [`LOOK`].
     pub(super) fn current(&self, say: &Say) -> Arc<Config> {
         self.at(Instant::now(), say)

@@ -223,6 +223,18 @@ fn no_error_shows_a_secret() {
         "basic_auth_users: hunter2\n",
         "tls_server_config:\n  key: hunter2\n  cert_file: crt\n",
         "tls_server_config:\n  key: 'hunter2\n",
+        // Files that were given by mistake.
+        "root:$6$hunter2$x:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n",
+        "root:$6$hunter2$x:19000:0:99999:7:::",
+        "root: $6$hunter2\n",
+        "$6$hunter2: 1\n",
+        "\"$6$hunter2\"\n",
+        "- $6$hunter2\n",
+        "rate_limit: { burst: $6$hunter2 }\n",
+        "http_server_config: { http2: $6$hunter2 }\n",
+        "tls_server_config: { cipher_suites: \"$6$hunter2 it's\" }\n",
+        "PASSWORD=$6$hunter2\n",
+        "-----BEGIN PRIVATE KEY-----\n$6$hunter2\n",
     ] {
         let error = load(folder.path(), text).err().unwrap();
         assert!(!format!("{error:#}").contains("hunter2"), "{error:#}");

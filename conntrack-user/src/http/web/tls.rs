@@ -148,7 +148,15 @@ fn relative(config: &Path, name: &str) -> PathBuf {
     config.parent().unwrap_or(Path::new("")).join(name)
 }
 
+/// `client_auth_type` that refuses clients without a certificate.
+const REQUIRE: &str = "RequireAndVerifyClientCert";
+
 impl TlsSection {
+    /// Reports whether it refuses clients without a certificate.
+    pub(super) fn requires_certificates(&self) -> bool {
+        self.client_auth_type.as_ref().is_some_and(|kind| kind.value == REQUIRE)
+    }
+
     /// Watches the files that it names.
     pub(super) fn watch(&self, source: &Source<'_>, files: &mut Files) {
         let named = [&self.cert_file, &self.key_file, &self.client_ca_file];
@@ -254,8 +262,7 @@ fn client_verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>> {
     const KEY: &str = "client_auth_type";
-    const KNOWN: [&str; 3] =
-        ["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"];
+    const KNOWN: [&str; 3] = ["NoClientCert", "VerifyClientCertIfGiven", REQUIRE];
     let roots = Pem::of(
         source,
         (&section.client_ca_file, "client_ca_file"),
@@ -273,7 +280,7 @@ fn client_verifier(
             return named.map_or(Ok(None), Err);
         }
         Some((kind, "VerifyClientCertIfGiven")) => (kind, false),
-        Some((kind, "RequireAndVerifyClientCert")) => (kind, true),
+        Some((kind, REQUIRE)) => (kind, true),
         Some((kind, "RequestClientCert" | "RequireAnyClientCert" | "RequireClientCert")) => {
             let what = format!(
                 "certificates that are not verified prove nothing: expected one of {KNOWN:?}"

@@ -135,7 +135,8 @@ fn survival(table: &Table) -> Vec<Bin> {
             survival: known.map(Survival::estimate),
         });
         // Each has come before it goes, so that this is never below 0.
-        weight = (weight + cell.entered.weight)
+        weight = weight
+            .saturating_add(cell.entered.weight)
             .saturating_sub(cell.left.weight)
             .saturating_sub(cell.died.weight);
         squares += cell.entered.squares - cell.left.squares - cell.died.squares;

@@ -81,13 +81,14 @@ struct Sum {
 }
 
 impl Sum {
+    // Flows that stand for more entries than there can be come from a file that somebody made up.
     fn add(&mut self, weight: Weight) {
-        self.weight += weight.0;
+        self.weight = self.weight.saturating_add(weight.0);
         self.squares += weight.squared();
     }
 
     fn merge(&mut self, other: Self) {
-        self.weight += other.weight;
+        self.weight = self.weight.saturating_add(other.weight);
         self.squares += other.squares;
     }
 }
@@ -139,7 +140,7 @@ impl Table {
             cell.left.merge(other.left);
             cell.died.merge(other.died);
             for (died, other) in cell.died_by_status.iter_mut().zip(other.died_by_status) {
-                *died += other;
+                *died = died.saturating_add(other);
             }
         }
         for (ended, other) in self.ended.iter_mut().zip(other.ended) {
@@ -199,7 +200,7 @@ impl Lifetimes {
         if let Some(cell) = table.cell(flow.age_ns) {
             cell.died.add(flow.weight);
             if let Some(died) = cell.died_by_status.get_mut(status as usize) {
-                *died += flow.weight.0;
+                *died = died.saturating_add(flow.weight.0);
             }
         }
     }

@@ -46,6 +46,7 @@ fn counted(inserts: u64, evicted: u64, dropped: u64) -> NetnsReading {
         ],
         max: Some(MAX),
         timeouts: None,
+        in_flight: None,
         windows: None,
         kernel: None,
     }

@@ -39,6 +39,7 @@ fn heard(count: u32, inserts: u64, deletes: u64, events_lost: u64) -> NetnsReadi
         counts: vec![CountRead { before: balance, count, after: balance }; 4],
         max: Some(1000),
         timeouts: None,
+        in_flight: None,
         windows: None,
         kernel: None,
     }

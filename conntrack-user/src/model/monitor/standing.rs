@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Detail, Monitor, NetnsId, State, Time};
+use crate::model::bounds::{self, at_most};
 
 /// What a monitor has learnt of each namespace from all readings before, as far as counts, rates, limits and drift
 /// follow from it. Not in it: single flows, and what forecasts have learnt.
@@ -12,6 +13,7 @@ pub struct Standing {
     overflow_said: bool,
     /// Entries whose hash is below it are in the sample; none: no events come.
     threshold: Option<u32>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::NETNS }>")]
     netns: Vec<(NetnsId, State)>,
 }
 
@@ -20,6 +22,11 @@ impl Standing {
     #[must_use]
     pub const fn time(&self) -> Option<Time> {
         self.last
+    }
+
+    /// The namespaces in it.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = NetnsId> {
+        self.netns.iter().map(|(id, _)| *id)
     }
 }
 

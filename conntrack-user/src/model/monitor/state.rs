@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{
     baseline::{Baseline, Known},
+    bounds::{self, at_most},
     counts::{Counted, Totals},
     full::{FullTracker, losses_by_kernel},
+    in_flight::InFlightTracker,
+    kernel_counters::KernelCounters,
     reading::{CountRead, KernelStat, NetnsReading},
     recent::Recent,
     tick::Entries,
@@ -30,15 +33,20 @@ pub(super) struct State {
     /// Events that were lost before something was last lost at every tick; none at a tick without.
     losing: Option<u64>,
     /// Drift at the last few ticks where it could be told.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::REMEMBERED }>")]
     drifts: VecDeque<i64>,
     pub(super) max: Option<u32>,
     /// Fields that older recordings lack begin anew.
     #[serde(default)]
     pub(super) kernel: Option<KernelStat>,
+    #[serde(default, skip_serializing_if = "KernelCounters::is_empty")]
+    pub(super) kernel_counters: KernelCounters,
     #[serde(default)]
     pub(super) full: FullTracker,
     #[serde(default)]
     growth: Recent,
+    #[serde(default)]
+    pub(super) in_flight: InFlightTracker,
 }
 
 /// Nanoseconds over which growth is measured.
@@ -62,8 +70,10 @@ impl State {
             drifts: VecDeque::new(),
             max: None,
             kernel: None,
+            kernel_counters: KernelCounters::default(),
             full: FullTracker::default(),
             growth: Recent::default(),
+            in_flight: InFlightTracker::default(),
         }
     }
 

@@ -8,20 +8,21 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{Ebpf, programs::kprobe::KProbeLink};
-use conntrack_ebpf::{EVERY_FLOW, MAX_NETNS, RINGS};
+use conntrack_ebpf::{ABSENT, EVERY_FLOW, MAX_NETNS, RINGS};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Options, asked,
+    Options, asked, bears,
     hook::{Family, Hook},
     kernel::{self, Kernel, MODULE},
     load,
     mapped::Mapped,
     maps::Maps,
     memory,
-    parts::{Head, Parts},
+    parts::{Head, Parts, Without},
     pins::{self, Pins},
     plan::{self, HookReport, Lack, NotAttached, Way},
+    rungs::Rung,
     table, windows,
 };
 use crate::source::limits;
@@ -111,6 +112,13 @@ fn attach_to(options: &Options, kernel: &Kernel) -> Result<(Parts, Attachment)> 
     if let Some(family) = options.family {
         return attach_family(options, kernel, family);
     }
+    if let Some(why) = bears::no_trampolines(options, &kernel.symbols, &kernel.vmlinux) {
+        let attached = attach_family(options, kernel, Family::Kprobe).with_context(|| why.clone());
+        return attached.map(|(mut parts, attachment)| {
+            parts.facts.without.push(Without { what: BEYOND_KPROBES.into(), why });
+            (parts, attachment)
+        });
+    }
     let by_fentry = match attach_family(options, kernel, Family::Tracing) {
         Ok(attached) => return Ok(attached),
         Err(error) => error,
@@ -125,6 +133,9 @@ fn attach_to(options: &Options, kernel: &Kernel) -> Result<(Parts, Attachment)> 
     })
 }
 
+/// What programs at kprobes do not see.
+const BEYOND_KPROBES: &str = "refused allocations, resolved clashes and why inserts fail";
+
 fn attach_family(
     options: &Options,
     kernel: &Kernel,
@@ -138,7 +149,17 @@ fn attach_family(
         require(hook, family, &found)?;
         ways.push((hook, found));
     }
-    let config = kernel::config(options, kernel, family)?;
+    let mut config = kernel::config(options, kernel, family)?;
+    config.window_copies = window_copies(&ways, config.copies);
+    config.is_shared = (config.window_copies > 1).into();
+    let no_events = if family == Family::Kprobe {
+        bears::no_events_by_kprobe(options, &kernel.vmlinux)
+    } else {
+        None
+    };
+    if no_events.is_some() {
+        (config.events, config.victims) = (0, 0);
+    }
     let netns = Some(options.fault.max_netns).filter(|netns| *netns > 0).unwrap_or(MAX_NETNS);
     let ring_bytes = kernel::ring_bytes(options.ring_bytes, config.rings);
     let mut object = load::create_maps(load::OBJECT, &config, ring_bytes, netns)?;
@@ -147,7 +168,8 @@ fn attach_family(
     table::begin(&maps, config.cpus)?;
     // And which flows are in the sample.
     Mapped::new(&maps, "THRESHOLD", 1)?.write(0, EVERY_FLOW);
-    let asked = asked::load(&mut object, &maps).map_err(|error| format!("{error:#}"));
+    let asked = asked::load(&mut object, &maps, config.net_list != ABSENT)
+        .map_err(|error| format!("{error:#}"));
     // When a window was is told by the clocks that are asked for.
     if asked.is_ok() && windows::jiffy().is_some() {
         windows::begin(&maps, config.cpus)?;
@@ -167,8 +189,8 @@ fn attach_family(
         let outcome = ways.and_then(|ways| {
             plan::first_that_attaches(&ways, |way| match (way, &programs) {
                 _ if without => Ok(Vec::new()),
-                (Way::Tracing { image, function }, Some(programs)) => {
-                    programs.attach(hook, *image, *function)
+                (Way::Tracing { image, rung, functions }, Some(programs)) => {
+                    programs.attach(hook, *image, &hook.rungs()[*rung], functions)
                 }
                 (Way::Kprobe { functions }, _) => match hook.kprobe() {
                     Some((name, _)) => load::attach_kprobe(&mut object, hook, name, functions),
@@ -185,19 +207,46 @@ fn attach_family(
             way
         });
         require(hook, family, &outcome)?;
-        hooks.push(HookReport { hook, outcome });
+        hooks.push(HookReport { hook, outcome, not_exact: None });
     }
+    HookReport::note_exactness(&mut hooks);
     let head = Head {
         family,
         cookie_is_address: config.cookie_is_address == 1,
         cpus: config.cpus,
+        window_copies: config.window_copies,
         rings: config.rings,
         hooks,
         since_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
         bpf_map_memory_bytes: memory::of_maps(&object, &options.procfs),
+        sends_events: config.events == 1,
+        without: no_events
+            .into_iter()
+            .map(|why| Without { what: "events and victims".into(), why })
+            .collect(),
     };
     let attachment = Attachment { links, object: Some(object), pins: None };
     Ok((Parts::new(head, maps, asked, attached), attachment))
+}
+
+/// The rungs that `hook` may be on by trampolines.
+fn rungs(
+    ways: &[(Hook, Result<Vec<Way>, NotAttached>)],
+    hook: Hook,
+) -> impl Iterator<Item = &'static Rung> {
+    let of_hook = ways.iter().filter(move |(other, _)| *other == hook);
+    let ways = of_hook.filter_map(|(_, ways)| ways.as_ref().ok()).flatten();
+    ways.filter_map(move |way| match way {
+        Way::Tracing { rung, .. } => hook.rungs().get(*rung),
+        Way::Kprobe { .. } => None,
+    })
+}
+
+/// Copies of the programs that count inserts and deletes, also by windows.
+fn window_copies(ways: &[(Hook, Result<Vec<Way>, NotAttached>)], copies: u32) -> u32 {
+    let both = [Hook::Insert, Hook::Delete].into_iter();
+    let copies = both.flat_map(|hook| rungs(ways, hook)).map(|rung| rung.copies(copies));
+    copies.max().unwrap_or(1)
 }
 
 impl Attachment {

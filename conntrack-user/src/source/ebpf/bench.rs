@@ -41,6 +41,8 @@ impl Bench {
         let config = Config {
             cpus: possible_cpus(Path::new("/sys"))?,
             copies: COPIES as u32,
+            window_copies: 1,
+            victims: 1,
             events: events.into(),
             rings: 1,
             window_jiffies: windows::jiffies(jiffy),
@@ -51,7 +53,7 @@ impl Bench {
         let maps = Maps::of(&object, 1)?;
         Mapped::new(&maps, "THRESHOLD", 1)?.write(0, EVERY_FLOW);
         windows::begin(&maps, config.cpus)?;
-        let windows = windows::Reader::new(&maps, config.cpus, jiffy)?;
+        let windows = windows::Reader::new(&maps, config.cpus, config.window_copies, jiffy)?;
         let rings = Rings::new(&maps, 1)?;
         let mut bench = Self { object, rings, _windows: windows, loaded: BTreeSet::new() };
         bench.run("bench_set_up", [0, 0])?;

@@ -56,22 +56,22 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
 
 /// Kinds of types (`BTF_KIND_*`, include/uapi/linux/btf.h) that are looked into.
-mod kind {
-    pub(super) const INT: u32 = 1;
-    pub(super) const PTR: u32 = 2;
-    pub(super) const ARRAY: u32 = 3;
-    pub(super) const STRUCT: u32 = 4;
-    pub(super) const UNION: u32 = 5;
-    pub(super) const ENUM: u32 = 6;
-    pub(super) const TYPEDEF: u32 = 8;
-    pub(super) const VOLATILE: u32 = 9;
-    pub(super) const CONST: u32 = 10;
-    pub(super) const RESTRICT: u32 = 11;
-    pub(super) const FUNC: u32 = 12;
-    pub(super) const FUNC_PROTO: u32 = 13;
-    pub(super) const FLOAT: u32 = 16;
-    pub(super) const TYPE_TAG: u32 = 18;
-    pub(super) const ENUM64: u32 = 19;
+pub(super) mod kind {
+    pub(in super::super) const INT: u32 = 1;
+    pub(in super::super) const PTR: u32 = 2;
+    pub(in super::super) const ARRAY: u32 = 3;
+    pub(in super::super) const STRUCT: u32 = 4;
+    pub(in super::super) const UNION: u32 = 5;
+    pub(in super::super) const ENUM: u32 = 6;
+    pub(in super::super) const TYPEDEF: u32 = 8;
+    pub(in super::super) const VOLATILE: u32 = 9;
+    pub(in super::super) const CONST: u32 = 10;
+    pub(in super::super) const RESTRICT: u32 = 11;
+    pub(in super::super) const FUNC: u32 = 12;
+    pub(in super::super) const FUNC_PROTO: u32 = 13;
+    pub(in super::super) const FLOAT: u32 = 16;
+    pub(in super::super) const TYPE_TAG: u32 = 18;
+    pub(in super::super) const ENUM64: u32 = 19;
 }
 
 /// Bytes that follow the 12 bytes of a type: so many, plus so many for each of its `vlen` parts.
@@ -409,6 +409,10 @@ fn read_u32(data: &[u8], at: usize) -> u32 {
         None => 0,
     }
 }
+
+#[cfg(test)]
+#[path = "btf_fixture.rs"]
+pub(super) mod fixture;
 
 #[cfg(test)]
 #[path = "btf_tests.rs"]

@@ -14,7 +14,7 @@ use conntrack_ebpf::Config;
 
 use super::{
     super::procfs::stat,
-    Options,
+    Options, bears,
     btf::Btf,
     hook::{EARLY_DROP, Family, HASH_CHECK_INSERT, Hook},
     layout, preemption, rings,
@@ -25,6 +25,9 @@ use crate::model::failed_inserts::FailedInserts;
 
 /// The module, where conntrack is one.
 pub(super) const MODULE: &str = "nf_conntrack";
+
+/// Number of the module among the modules with data in each namespace.
+const NET_ID: &str = "nf_conntrack_net_id";
 
 /// What there is to attach to.
 pub(super) struct Kernel {
@@ -37,28 +40,30 @@ pub(super) struct Kernel {
 
 impl Kernel {
     pub(super) fn read(options: &Options) -> Result<Self> {
-        let (vmlinux, module) = read_btf(&options.sysfs)?;
+        let (vmlinux, module) = read_btf(&options.sysfs, options.btf.as_deref())?;
         let path = options.procfs.join("kallsyms");
         let wanted: HashSet<&str> = Hook::ALL
             .iter()
             .flat_map(|hook| {
                 let kprobe = hook.kprobe().map_or(&[][..], |(_, functions)| functions);
-                hook.functions().iter().chain(kprobe)
+                hook.functions().chain(kprobe.iter().copied())
             })
-            .chain(&[EARLY_DROP, HASH_CHECK_INSERT])
-            .copied()
+            .chain([EARLY_DROP, HASH_CHECK_INSERT])
             .collect();
         // Without it kprobes are not to be had, and each hook says so.
         let symbols = File::open(path).and_then(|file| {
-            Symbols::read(BufReader::with_capacity(1 << 16, file), MODULE, |name| {
-                wanted.contains(name)
-            })
+            let file = BufReader::with_capacity(1 << 16, file);
+            let data = [bears::DATA[0], NET_ID];
+            Symbols::read(file, MODULE, |name| wanted.contains(name), &data)
         });
+        let mut symbols = symbols.unwrap_or_default();
+        let inlined = options.fault.inlined.iter().flat_map(|hook| hook.rungs()[0].parts);
+        inlined.flat_map(|part| part.functions).for_each(|name| symbols.forget(name));
         let stat = fs::read_to_string(options.procfs.join("self/net/stat/nf_conntrack"));
         let stat = stat.ok().as_deref().and_then(stat::parse);
         let has_reasons = stat.is_some_and(|stat| FailedInserts::of(&stat).is_some());
         let has_reasons = has_reasons && !options.fault.all_hooks;
-        Ok(Self { vmlinux, module, symbols: symbols.unwrap_or_default(), has_reasons })
+        Ok(Self { vmlinux, module, symbols, has_reasons })
     }
 }
 
@@ -67,9 +72,11 @@ pub(super) fn config(options: &Options, kernel: &Kernel, family: Family) -> Resu
     let types = kernel.module.as_ref().unwrap_or(&kernel.vmlinux);
     let mut config = layout::resolve(types)
         .context("cannot tell where this kernel keeps its connection tracking data")?;
+    config.nf_conntrack_net_id = kernel.symbols.address_of_data(NET_ID).unwrap_or_default();
     config.cpus = possible_cpus(&options.sysfs)?;
     config.copies = preemption::copies(options);
     config.events = options.events.into();
+    config.victims = 1;
     config.rings = options.rings.unwrap_or_else(|| rings::number(config.cpus));
     config.ring_wakeup = ring_bytes(options.ring_bytes, config.rings) / 2;
     config.sample_seed = RandomState::new().hash_one(0);
@@ -79,6 +86,8 @@ pub(super) fn config(options: &Options, kernel: &Kernel, family: Family) -> Resu
     #[cfg(feature = "fault-injection")]
     {
         config.fault_skip_frees = options.fault.skip_frees;
+        config.fault_skip_inserts = options.fault.skip_inserts;
+        config.fault_skip_deletes = options.fault.skip_deletes;
     }
     if family == Family::Kprobe {
         let span = |name| kernel.symbols.get(name).unwrap_or_default();
@@ -95,13 +104,16 @@ pub(super) fn ring_bytes(bytes: u32, rings: u32) -> u32 {
     (bytes / rings).max(4096)
 }
 
-/// The BTF of the kernel, and of the module where conntrack is one.
-fn read_btf(sysfs: &Path) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
+/// The BTF of the kernel, and of the module where conntrack is one. `file`: that of the kernel is there.
+fn read_btf(sysfs: &Path, file: Option<&Path>) -> Result<(Arc<Btf>, Option<Arc<Btf>>)> {
     let folder = sysfs.join("kernel/btf");
-    let path = folder.join("vmlinux");
+    let path = file.map_or_else(|| folder.join("vmlinux"), Path::to_owned);
     let why = "it says where this kernel keeps its data";
     let bytes = fs::read(&path).with_context(|| {
-        format!("cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF)", path.display())
+        format!(
+            "cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF, or a file of its types by --btf)",
+            path.display()
+        )
     })?;
     let vmlinux =
         Btf::parse(bytes).with_context(|| format!("{} is of no use: {why}", path.display()))?;

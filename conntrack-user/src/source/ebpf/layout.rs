@@ -53,7 +53,7 @@ const TUPLE: [(&str, u32, u32); 8] = [
 /// # Errors
 /// [`LayoutError`] names the structure and the member.
 pub fn resolve(btf: &Btf) -> Result<Config, LayoutError> {
-    let member = |structure: &'static str, path: &str, expected: u32| {
+    let member = |structure: &'static str, path: &str, expected: u32| -> Result<u32, LayoutError> {
         let Member { offset, size } = btf.member(structure, path)?;
         if size != expected {
             let member = path.into();
@@ -70,6 +70,7 @@ pub fn resolve(btf: &Btf) -> Result<Config, LayoutError> {
     Ok(Config {
         nf_conn_original: member("nf_conn", "tuplehash[0].tuple", 40)?,
         nf_conn_reply: member("nf_conn", "tuplehash[1].tuple", 40)?,
+        nf_conn_reply_pprev: member("nf_conn", "tuplehash[1].hnnode.pprev", 8)?,
         nf_conn_status: member("nf_conn", "status", 8)?,
         nf_conn_timeout: member("nf_conn", "timeout", 4)?,
         nf_conn_net: member("nf_conn", "ct_net.net", 8)?,
@@ -93,8 +94,29 @@ pub fn resolve(btf: &Btf) -> Result<Config, LayoutError> {
         ])?,
         // An `atomic64_t` is set when somebody first asks for it (`__net_gen_cookie`), until 5.12.
         cookie_is_address: btf.member("net", "net_cookie.counter").is_ok().into(),
-        ..Config::default()
+        ..netns_list(member)
     })
+}
+
+/// The offsets by which the kernel's list of network namespaces is read; `net_list` is [`ABSENT`] where one is missing.
+fn netns_list(member: impl Fn(&'static str, &str, u32) -> Result<u32, LayoutError>) -> Config {
+    let absent = |offset: Result<u32, LayoutError>| offset.unwrap_or(ABSENT);
+    let read = || -> Result<Config, LayoutError> {
+        Ok(Config {
+            net_list: member("net", "list", 16)?,
+            net_ns_ops: member("net", "ns.ops", 8)?,
+            net_gen: member("net", "gen", 8)?,
+            task_nsproxy: member("task_struct", "nsproxy", 8)?,
+            nsproxy_net: member("nsproxy", "net_ns", 8)?,
+            ..Config::default()
+        })
+    };
+    Config {
+        // Of an `nf_conntrack_net` before 5.13 other members are known.
+        net_ct_count: absent(member("net", "ct.count", 4)),
+        nf_conntrack_net_count: absent(member("nf_conntrack_net", "count", 4)),
+        ..read().unwrap_or(Config { net_list: ABSENT, ..Config::default() })
+    }
 }
 
 /// The first that is there; the last reason where none is.
@@ -102,3 +124,7 @@ fn first(members: &[Result<u32, LayoutError>]) -> Result<u32, LayoutError> {
     let found = members.iter().find(|member| member.is_ok()).or(members.last());
     found.cloned().unwrap_or(Ok(ABSENT))
 }
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod tests;

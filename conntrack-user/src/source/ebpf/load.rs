@@ -17,11 +17,12 @@ use super::{
     attach::Link,
     bpf::{self, Load},
     btf::Function,
-    hook::{At, Hook, Program},
+    hook::Hook,
     maps::{Maps, map_data},
     plan::Image,
     probes::{Attached, Misses},
     rings,
+    rungs::{At, Program, Rung},
 };
 
 /// Object file of the programs, built by build.rs; empty where `AYA_BUILD_SKIP` left it out.
@@ -66,9 +67,10 @@ pub(super) fn create_maps(
         .map_max_entries("FREE_BLOCKS", blocks)
         .map_max_entries("EVICTING", notes)
         .map_max_entries("ANNOUNCED", notes)
+        .map_max_entries("MERGED", notes)
         .map_max_entries("CPUS", config.cpus)
         .map_max_entries("FREE_WINDOWS", places)
-        .map_max_entries("WINDOWS_OF", places * config.cpus)
+        .map_max_entries("WINDOWS_OF", places * config.window_copies * config.cpus)
         .load(bytes)
         .map_err(|error| {
             // aya's words repeat themselves; the kernel's are enough where there are any.
@@ -160,24 +162,33 @@ impl Programs {
         Ok(Self { object, btf, module_btf, copies })
     }
 
-    /// Loads the programs of `hook` for a function and attaches them; all or none.
+    /// Loads the programs of a rung of `hook` for its functions and attaches them; all or none.
     pub(super) fn attach(
         &self,
         hook: Hook,
         image: Image,
-        function: Function,
+        rung: &Rung,
+        functions: &[Function],
     ) -> Result<Vec<(Attached, Link)>> {
-        let programs = hook.programs(self.copies);
-        programs.map(|program| self.attach_one(hook, program, image, function)).collect()
+        let copies = self.copies;
+        let parts = rung.parts.iter().zip(functions);
+        let programs = parts.flat_map(|(part, function)| {
+            part.programs(copies).map(move |program| (program, *function))
+        });
+        let one = |(program, function): (&Program, Function)| {
+            let is_last = program.is_last(copies);
+            let (program, link) = self.attach_one(program, image, function)?;
+            Ok((Attached { hook, is_last, program, misses: Misses::Program }, link))
+        };
+        programs.map(one).collect()
     }
 
     fn attach_one(
         &self,
-        hook: Hook,
         program: &Program,
         image: Image,
         function: Function,
-    ) -> Result<(Attached, Link)> {
+    ) -> Result<(OwnedFd, Link)> {
         let missing = || anyhow!("the object file has no program {}", program.name);
         let parsed = self.object.programs.get(program.name).ok_or_else(missing)?;
         let code = self.object.functions.get(&parsed.function_key()).ok_or_else(missing)?;
@@ -205,8 +216,6 @@ impl Programs {
         })?;
         let link = bpf::attach(loaded.as_fd())
             .with_context(|| format!("the kernel does not attach the program {}", program.name))?;
-        let is_last = program.is_last(self.copies);
-        let attached = Attached { hook, is_last, program: loaded, misses: Misses::Program };
-        Ok((attached, Link::Tracing(link)))
+        Ok((loaded, Link::Tracing(link)))
     }
 }

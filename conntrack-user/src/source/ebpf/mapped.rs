@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use conntrack_ebpf::{Activity, Clock, Counters, Netns, NetnsWindows, Reread};
+use conntrack_ebpf::{Activity, Clock, Counters, ListedNetns, Netns, NetnsWindows, Reread};
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::maps::Maps;
@@ -19,6 +19,7 @@ impl Plain for Activity {}
 impl Plain for NetnsWindows {}
 impl Plain for Clock {}
 impl Plain for Reread {}
+impl Plain for ListedNetns {}
 impl Plain for u32 {}
 impl Plain for u64 {}
 

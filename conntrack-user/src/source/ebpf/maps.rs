@@ -17,7 +17,7 @@ use conntrack_ebpf::FACTS_BYTES;
 use super::rings;
 
 /// Those that are handed on, besides the rings of events.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "BLOCKS",
     "BLOCK_OF",
     "CLOCK",
@@ -27,6 +27,7 @@ const NAMES: [&str; 17] = [
     "FREE_SLOTS",
     "FREE_WINDOWS",
     "NETNS",
+    "NETNS_LIST",
     "OWNERS",
     "RECEIVED",
     "REREAD",

@@ -4,10 +4,11 @@ use std::{collections::HashSet, io, os::fd::BorrowedFd, path::PathBuf};
 
 use anyhow::{Result, bail};
 use aya::maps::{MapData, RingBuf};
-use conntrack_ebpf::{EVERY_FLOW, Netns, OVERFLOW_SLOT, Reread};
+use conntrack_ebpf::{EVERY_FLOW, ListedNetns, Netns, OVERFLOW_SLOT, Reread};
 
 mod asked;
 pub mod attach;
+mod bears;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod bpf;
@@ -26,12 +27,13 @@ pub mod plan;
 mod preemption;
 mod probes;
 mod rings;
+pub mod rungs;
 pub mod symbols;
 mod table;
 mod windows;
 
 use crate::model::{
-    counts::{Balance, Totals},
+    counts::{Books, Totals},
     flow::FlowEvent,
     probe::Probe,
     windows::Windows,
@@ -41,7 +43,7 @@ pub use attach::is_refused;
 use hook::{Family, Hook};
 pub use load::LEFT_OUT;
 use mapped::Mapped;
-use parts::{Open, Parts};
+use parts::{Open, Parts, Without};
 use plan::{HookReport, State};
 use probes::Attached;
 use rings::Rings;
@@ -58,6 +60,8 @@ pub struct Options {
     pub procfs: PathBuf,
     /// Where sysfs is mounted.
     pub sysfs: PathBuf,
+    /// A file with the types of the running kernel (BTF), in place of those in sysfs.
+    pub btf: Option<PathBuf>,
     /// The way to attach; none: trampolines where the kernel takes them, else kprobes.
     pub family: Option<Family>,
     /// Bytes of the ring buffers together: a power of two and at least a page.
@@ -80,6 +84,7 @@ impl Default for Options {
         Self {
             procfs: "/proc".into(),
             sysfs: "/sys".into(),
+            btf: None,
             family: None,
             ring_bytes: DEFAULT_RING_BYTES,
             rings: None,
@@ -97,8 +102,16 @@ pub struct Fault {
     /// Leave out the last of every so many frees; 0: none.
     #[cfg(feature = "fault-injection")]
     pub skip_frees: u32,
+    /// Leave out one of so many inserts by packets, at random; 0: none.
+    #[cfg(feature = "fault-injection")]
+    pub skip_inserts: u32,
+    /// Leave out one of so many deletes, at random; 0: none.
+    #[cfg(feature = "fault-injection")]
+    pub skip_deletes: u32,
     /// Do not attach these hooks, and claim that they are.
     pub without: Vec<Hook>,
+    /// Take the functions of the first rung of these hooks as inlined.
+    pub inlined: Vec<Hook>,
     /// Attach also hooks that tell what this kernel tells by itself.
     pub all_hooks: bool,
     /// Tell only so many namespaces apart; 0: as many as there is room for.
@@ -119,6 +132,8 @@ pub struct EbpfSource {
     since_ns: u64,
     bpf_map_memory_bytes: Option<u64>,
     not_pinned: Option<String>,
+    sends_events: bool,
+    without: Vec<Without>,
     received: Mapped<u64>,
     attached: Vec<Attached>,
 }
@@ -144,7 +159,9 @@ impl EbpfSource {
             Err(why) => Err(why),
         };
         let windows = match (&asked, windows::jiffy()) {
-            (Ok(_), Some(jiffy)) => Some(windows::Reader::new(&maps, facts.cpus, jiffy)?),
+            (Ok(_), Some(jiffy)) => {
+                Some(windows::Reader::new(&maps, facts.cpus, facts.window_copies, jiffy)?)
+            }
             _ => None,
         };
         let threshold = Mapped::new(&maps, "THRESHOLD", 1)?;
@@ -163,6 +180,8 @@ impl EbpfSource {
             since_ns: facts.since_ns,
             bpf_map_memory_bytes: facts.bpf_map_memory_bytes,
             not_pinned: facts.not_pinned,
+            sends_events: facts.sends_events,
+            without: facts.without,
             received: Mapped::new(&maps, "RECEIVED", 1)?,
             attached,
         })
@@ -203,6 +222,18 @@ impl EbpfSource {
     #[must_use]
     pub fn not_pinned(&self) -> Option<&str> {
         self.not_pinned.as_deref()
+    }
+
+    /// Whether inserts and destroys are sent as events.
+    #[must_use]
+    pub const fn sends_events(&self) -> bool {
+        self.sends_events
+    }
+
+    /// Values that the way of attaching makes unavailable, and why that way was taken.
+    #[must_use]
+    pub fn without(&self) -> &[Without] {
+        &self.without
     }
 
     /// How many events were taken out of the rings since then, by whomever.
@@ -253,10 +284,10 @@ impl EbpfSource {
         self.table.counters(slot)
     }
 
-    /// Allocations and frees in `slot` since attaching.
+    /// What entries in `slot` came to since attaching.
     #[must_use]
-    pub fn balance(&self, slot: u32) -> Balance {
-        self.table.balance(slot)
+    pub fn books(&self, slot: u32) -> Books {
+        self.table.books(slot)
     }
 
     /// What was counted in namespaces that got no slot of their own.
@@ -344,6 +375,17 @@ impl EbpfSource {
     pub fn reread(&self, entries: &mut [Reread]) -> Result<()> {
         match &self.asked {
             Ok(asked) => asked.reread(entries),
+            Err(why) => bail!("{why}"),
+        }
+    }
+
+    /// All network namespaces on the kernel's own list.
+    ///
+    /// # Errors
+    /// The kernel's, and why it did not take the program.
+    pub fn list_netns(&self) -> Result<Vec<ListedNetns>> {
+        match &self.asked {
+            Ok(asked) => asked.list(),
             Err(why) => bail!("{why}"),
         }
     }

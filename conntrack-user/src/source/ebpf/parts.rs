@@ -30,6 +30,8 @@ pub struct Facts {
     pub(super) cookie_is_address: bool,
     /// One more than the highest number of a CPU.
     pub(super) cpus: u32,
+    /// Copies of the programs that count by windows.
+    pub(super) window_copies: u32,
     /// How many rings of events.
     pub(super) rings: u32,
     pub(super) hooks: Vec<HookReport>,
@@ -37,14 +39,29 @@ pub struct Facts {
     pub(super) since_ns: u64,
     /// Bytes of memory that all maps take, also those that are not handed on.
     pub(super) bpf_map_memory_bytes: Option<u64>,
+    /// Whether they send events.
+    pub(super) sends_events: bool,
+    /// Values that the way of attaching makes unavailable.
+    pub(super) without: Vec<Without>,
     /// Why they are not pinned although that was asked for.
     pub(super) not_pinned: Option<String>,
     /// Names of maps, each with a descriptor.
     maps: Vec<String>,
     /// Two descriptors, or why there are no programs that run by being asked.
     asked: Result<(), String>,
+    /// One descriptor more, or why network namespaces cannot be listed.
+    list: Result<(), String>,
     /// A descriptor each, and one more where there is a link to ask for misses.
     attached: Vec<Known>,
+}
+
+/// Values that the way of attaching makes unavailable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Without {
+    /// What cannot be told.
+    pub what: String,
+    /// Why.
+    pub why: String,
 }
 
 /// What is known of a program that is attached.
@@ -68,10 +85,13 @@ pub(super) struct Head {
     pub(super) family: Family,
     pub(super) cookie_is_address: bool,
     pub(super) cpus: u32,
+    pub(super) window_copies: u32,
     pub(super) rings: u32,
     pub(super) hooks: Vec<HookReport>,
     pub(super) since_ns: u64,
     pub(super) bpf_map_memory_bytes: Option<u64>,
+    pub(super) sends_events: bool,
+    pub(super) without: Vec<Without>,
 }
 
 /// Parts, told apart.
@@ -94,7 +114,11 @@ impl Facts {
             Source::Link => 2,
             Source::Program | Source::Nowhere => 1,
         };
-        let asked = if self.asked.is_ok() { 2 } else { 0 };
+        let asked = match (&self.asked, &self.list) {
+            (Ok(()), Ok(())) => 3,
+            (Ok(()), Err(_)) => 2,
+            (Err(_), _) => 0,
+        };
         self.maps.len() + asked + self.attached.iter().map(of).sum::<usize>()
     }
 }
@@ -108,7 +132,11 @@ impl Parts {
         attached: Vec<Attached>,
     ) -> Self {
         let (names, mut descriptors): (Vec<_>, Vec<_>) = maps.into_all().unzip();
-        let asked = asked.map(|programs| descriptors.extend([programs.clock, programs.reread]));
+        let mut list = Err(String::new());
+        let asked = asked.map(|programs| {
+            descriptors.extend([programs.clock, programs.reread]);
+            list = programs.list.map(|program| descriptors.push(program));
+        });
         let attached = attached.into_iter().map(|one| {
             descriptors.push(one.program);
             let misses = match one.misses {
@@ -122,19 +150,33 @@ impl Parts {
             Known { hook: one.hook, is_last: one.is_last, misses }
         });
         let attached = attached.collect();
-        let Head { family, cookie_is_address, cpus, rings, hooks, since_ns, bpf_map_memory_bytes } =
-            head;
-        let facts = Facts {
+        let Head {
             family,
             cookie_is_address,
             cpus,
+            window_copies,
             rings,
             hooks,
             since_ns,
             bpf_map_memory_bytes,
+            sends_events,
+            without,
+        } = head;
+        let facts = Facts {
+            family,
+            cookie_is_address,
+            cpus,
+            window_copies,
+            rings,
+            hooks,
+            since_ns,
+            bpf_map_memory_bytes,
+            sends_events,
+            without,
             not_pinned: None,
             maps: names,
             asked,
+            list,
             attached,
         };
         Self { facts, descriptors }
@@ -163,7 +205,14 @@ impl Parts {
         let maps = maps.into_iter().map(|(name, descriptor)| Ok((name, descriptor?)));
         let maps = Maps::new(maps.collect::<Result<Vec<_>>>()?.into_iter());
         let asked = match &facts.asked {
-            Ok(()) => Ok(Programs { clock: next()?, reread: next()? }),
+            Ok(()) => {
+                let (clock, reread) = (next()?, next()?);
+                let list = match &facts.list {
+                    Ok(()) => Ok(next()?),
+                    Err(why) => Err(why.clone()),
+                };
+                Ok(Programs { clock, reread, list })
+            }
             Err(why) => Err(why.clone()),
         };
         let attached = facts.attached.iter().map(|known| {

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::{
     btf::{Btf, BtfError, Function},
     hook::{EARLY_DROP, Family, HASH_CHECK_INSERT, Hook},
+    rungs::Rung,
     symbols::Symbols,
 };
 
@@ -25,10 +26,12 @@ pub enum Image {
 pub enum Way {
     /// Trampolines (fentry, fexit) on a function found in BTF.
     Tracing {
-        /// Where the function is.
+        /// Where the functions are.
         image: Image,
-        /// Its id in that BTF.
-        function: Function,
+        /// Which of the hook's rungs.
+        rung: usize,
+        /// The functions of its parts, by their ids in that BTF.
+        functions: Vec<Function>,
     },
     /// A kprobe on each of these functions.
     Kprobe {
@@ -54,6 +57,9 @@ pub struct HookReport {
     pub hook: Hook,
     /// How it was attached, or why it was not.
     pub outcome: Result<Way, NotAttached>,
+    /// Sentence on what the attached hook counts wrong; none: all counts are exact.
+    #[serde(default)]
+    pub not_exact: Option<String>,
 }
 
 /// Why a hook is not attached.
@@ -114,6 +120,18 @@ impl State {
 }
 
 impl HookReport {
+    /// Notes in each of `hooks` what it counts wrong although it is attached.
+    pub fn note_exactness(hooks: &mut [Self]) {
+        let attached: Vec<Hook> =
+            hooks.iter().filter(|report| report.is_attached()).map(|report| report.hook).collect();
+        for report in hooks {
+            report.not_exact = report.rung().and_then(|rung| {
+                let without = rung.rests_on.filter(|(hook, _)| !attached.contains(hook));
+                rung.not_exact.or(without.map(|(_, wrong)| wrong)).map(str::to_owned)
+            });
+        }
+    }
+
     /// How it stands.
     #[must_use]
     pub fn state(&self) -> State {
@@ -130,9 +148,25 @@ impl HookReport {
     pub const fn is_attached(&self) -> bool {
         self.outcome.is_ok()
     }
+
+    /// The kernel functions that it is attached to, or would best be.
+    #[must_use]
+    pub fn function(&self) -> String {
+        let names =
+            |rung: &Rung| rung.parts.iter().map(|part| part.functions[0]).collect::<Vec<_>>();
+        self.rung().map_or_else(|| self.hook.function().into(), |rung| names(rung).join(" and "))
+    }
+
+    /// The rung that it is on.
+    fn rung(&self) -> Option<&'static Rung> {
+        match &self.outcome {
+            Ok(Way::Tracing { rung, .. }) => self.hook.rungs().get(*rung),
+            Ok(Way::Kprobe { .. }) | Err(_) => None,
+        }
+    }
 }
 
-/// The ways to attach `hook` by trampolines that BTF promises, best first, or why there is none.
+/// The ways to attach `hook` by trampolines that BTF promises: those of its best rung. Or why there is none.
 ///
 /// # Errors
 /// A sentence for the reader: the function is not there, or is not the one the programs know.
@@ -142,34 +176,72 @@ pub fn tracing(
     module: Option<&Btf>,
     symbols: &Symbols,
 ) -> Result<Vec<Way>, String> {
-    for name in hook.functions() {
-        let find = |btf: &Btf| btf.function(name).map_err(|error: BtfError| error.to_string());
-        let in_vmlinux = find(vmlinux)?.map(|function| (Image::Vmlinux, function));
-        let in_module = module.map(find).transpose()?.flatten();
-        let in_module = in_module.map(|function| (Image::Module, function));
-        let ways: Vec<_> = in_vmlinux.into_iter().chain(in_module).collect();
-        if ways.is_empty() {
-            continue;
+    let mut why = None;
+    for (number, rung) in hook.rungs().iter().enumerate() {
+        let mut ways = Vec::new();
+        for (image, btf) in [(Image::Vmlinux, Some(vmlinux)), (Image::Module, module)] {
+            let Some(btf) = btf else { continue };
+            match functions_of(rung, btf, symbols) {
+                Ok(Some(functions)) => ways.push(Way::Tracing { image, rung: number, functions }),
+                Ok(None) => {}
+                Err(error) => why = why.or(Some(error)),
+            }
         }
-        if let Some((_, other)) = ways.iter().find(|way| way.1.parameters != hook.parameters()) {
+        if !ways.is_empty() {
+            return Ok(ways);
+        }
+    }
+    let names: Vec<_> = hook.functions().collect();
+    Err(why.unwrap_or_else(|| {
+        format!(
+            "this kernel's BTF has no function {}: it is built without it, has inlined it, or has no BTF for the module \
+             nf_conntrack",
+            names.join(" or ")
+        )
+    }))
+}
+
+/// The functions of a rung in `btf`; none where one of them is not there.
+///
+/// # Errors
+/// One is not the one that the programs know.
+fn functions_of(
+    rung: &Rung,
+    btf: &Btf,
+    symbols: &Symbols,
+) -> Result<Option<Vec<Function>>, String> {
+    let mut functions = Vec::new();
+    for part in rung.parts {
+        let mut found = None;
+        for name in part.functions {
+            let function = btf.function(name).map_err(|error: BtfError| error.to_string())?;
+            // BTF may have one of which a compiler has left nothing.
+            if let Some(function) = function.filter(|_| symbols.may_have(name)) {
+                found = Some((*name, function));
+                break;
+            }
+        }
+        let Some((name, function)) = found else {
+            return Ok(None);
+        };
+        if function.parameters != part.parameters {
             return Err(format!(
                 "{name} takes {} parameters in this kernel, not {}",
-                other.parameters,
-                hook.parameters()
+                function.parameters, part.parameters
             ));
         }
-        if let Some(part) = symbols.parts(name).next() {
-            return Err(format!("in this kernel {part} is called instead of {name}"));
+        if let Some(split) = symbols.parts(name).next() {
+            return Err(format!("in this kernel {split} is called instead of {name}"));
         }
-        let way = |(image, function)| Way::Tracing { image, function };
-        return Ok(ways.into_iter().map(way).collect());
+        functions.push(function);
     }
-    Err(format!(
-        "this kernel's BTF has no function {}: it is built without it, has inlined it, or has no BTF \
-         for the module nf_conntrack",
-        hook.functions().join(" or ")
-    ))
+    Ok(Some(functions))
 }
+
+/// Reason where not one function of the kernel is known.
+pub const NO_KALLSYMS: &str = "/proc/kallsyms lists none of the functions: it cannot be read";
+/// Words in the reason where functions are listed without their addresses.
+pub const HIDES_ADDRESS: &str = "hides the address";
 
 /// The way to attach `hook` by kprobes, or why there is none.
 ///
@@ -179,6 +251,9 @@ pub fn kprobe(hook: Hook, symbols: &Symbols) -> Result<Vec<Way>, NotAttached> {
     let Some((_, functions)) = hook.kprobe() else {
         return Err("a kprobe does not see what a function returns".to_owned().into());
     };
+    if symbols.is_empty() {
+        return Err(NotAttached { reason: NO_KALLSYMS.into(), kind: Lack::Refused });
+    }
     let Some(name) = functions.iter().find(|name| symbols.get(name).is_some()) else {
         return Err(format!(
             "this kernel has no function {}: it is built without it, or has inlined it",
@@ -198,7 +273,7 @@ pub fn kprobe(hook: Hook, symbols: &Symbols) -> Result<Vec<Way>, NotAttached> {
             Some(span) if span.start == 0 => {
                 return Err(NotAttached {
                     reason: format!(
-                        "the kernel hides the address of {caller}: showing it takes \
+                        "the kernel {HIDES_ADDRESS} of {caller}: showing it takes \
                          kernel.kptr_restrict below 2, and CAP_SYSLOG"
                     ),
                     kind: Lack::Refused,
@@ -267,94 +342,5 @@ pub fn first_that_attaches<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn way(image: Image) -> Way {
-        Way::Tracing { image, function: Function { id: 7, parameters: 1 } }
-    }
-
-    fn both() -> [Way; 2] {
-        [way(Image::Vmlinux), way(Image::Module)]
-    }
-
-    #[test]
-    fn the_first_way_that_attaches_is_taken_and_the_next_not_tried() {
-        let mut tried = vec![];
-        let (taken, ()) = first_that_attaches(&both(), |way| {
-            tried.push(way.clone());
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(taken, way(Image::Vmlinux));
-        assert_eq!(tried, [way(Image::Vmlinux)]);
-    }
-
-    #[test]
-    fn what_is_refused_is_passed_over_and_all_reasons_are_kept() {
-        let module = way(Image::Module);
-        let (taken, ()) = first_that_attaches(&both(), |way| {
-            if *way == module { Ok(()) } else { Err(anyhow::anyhow!("refused")) }
-        })
-        .unwrap();
-        assert_eq!(taken, module);
-
-        let error =
-            first_that_attaches::<()>(&both(), |_| Err(anyhow::anyhow!("no room"))).unwrap_err();
-        let expected =
-            "fentry/fexit (vmlinux): no room; fentry/fexit (module nf_conntrack): no room";
-        assert_eq!((error.reason.as_str(), error.kind), (expected, Lack::Broken));
-
-        let refuse = |_: &Way| Err(std::io::Error::from_raw_os_error(libc::EPERM).into());
-        let error = first_that_attaches::<()>(&both(), refuse).unwrap_err();
-        assert_eq!(error.kind, Lack::Refused);
-    }
-
-    #[test]
-    fn what_the_kernel_tells_needs_no_hook() {
-        let kind = |family, hook, has_reasons| {
-            needed(family, hook, has_reasons).map_err(|error| error.kind)
-        };
-        assert_eq!(kind(Family::Tracing, Hook::Confirm, true), Err(Lack::NotNeeded));
-        assert_eq!(kind(Family::Tracing, Hook::Confirm, false), Ok(()));
-        // It does not see which clashes are among them.
-        assert_eq!(kind(Family::Kprobe, Hook::Confirm, true), Ok(()));
-        assert_eq!(kind(Family::Tracing, Hook::Insert, true), Ok(()));
-    }
-
-    fn symbols(lines: &str) -> Symbols {
-        Symbols::read(lines.as_bytes(), "nf_conntrack", |_| true).unwrap()
-    }
-
-    #[test]
-    fn a_kprobe_goes_on_the_function_and_on_what_was_split_off() {
-        let lines = "10 T nf_ct_delete\n20 t nf_ct_delete.part.0\n30 t early_drop\n40 t end\n";
-        let functions = vec!["nf_ct_delete".to_owned(), "nf_ct_delete.part.0".to_owned()];
-        assert_eq!(kprobe(Hook::DeleteCause, &symbols(lines)), Ok(vec![Way::Kprobe { functions }]));
-    }
-
-    #[test]
-    fn a_kprobe_that_cannot_be_is_told_why() {
-        for (hook, lines, why, kind) in [
-            (Hook::Confirm, "10 T __nf_conntrack_confirm\n", "returns", Lack::Unsupported),
-            (Hook::Delete, "10 T nf_ct_delete\n", "or nf_ct_delete_from_lists", Lack::Unsupported),
-            (Hook::DeleteCause, "10 T nf_ct_delete\n", "early_drop", Lack::Unsupported),
-            (
-                Hook::DeleteCause,
-                "0 T nf_ct_delete\n0 t early_drop\n",
-                "address of early_drop",
-                Lack::Refused,
-            ),
-        ] {
-            let error = kprobe(hook, &symbols(lines)).unwrap_err();
-            assert!(error.reason.contains(why) && error.kind == kind, "{hook}: {error:?}");
-        }
-    }
-
-    #[test]
-    fn the_name_a_kernel_has_for_the_function_is_taken() {
-        let ways = kprobe(Hook::Delete, &symbols("10 t nf_ct_delete_from_lists\n")).unwrap();
-        let functions = vec!["nf_ct_delete_from_lists".to_owned()];
-        assert_eq!(ways, [Way::Kprobe { functions }]);
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

@@ -16,19 +16,27 @@ const WITHOUT_PREEMPTION: u32 = 2;
 pub(super) fn copies(options: &Options) -> u32 {
     // None where the mode cannot be chosen at boot time, or debugfs cannot be read.
     let mode = fs::read_to_string(options.sysfs.join("kernel/debug/sched/preempt")).ok();
-    let version = fs::read_to_string(options.procfs.join("sys/kernel/version"));
-    match is_preemptible(mode.as_deref(), &version.unwrap_or_default()) {
+    match is_preemptible(mode.as_deref(), &version(options)) {
         Some(false) => WITHOUT_PREEMPTION,
         Some(true) | None => COPIES as u32,
     }
+}
+
+/// The kernel's version, as uname(2) gives it; empty where it cannot be read.
+pub(super) fn version(options: &Options) -> String {
+    fs::read_to_string(options.procfs.join("sys/kernel/version")).unwrap_or_default()
+}
+
+/// Whether the kernel is a real-time one, by its version.
+pub(super) fn is_real_time(version: &str) -> bool {
+    version.split_whitespace().any(|word| word == "PREEMPT_RT")
 }
 
 /// Whether tasks in the kernel are pre-empted; none where that is not told. `mode`: debugfs'
 /// `sched/preempt`, the mode in force in brackets (`sched_dynamic_show`, kernel/sched/debug.c); `version`: as
 /// uname(2) has it, with the model that the kernel was built for (`UTS_VERSION`, init/Makefile).
 fn is_preemptible(mode: Option<&str>, version: &str) -> Option<bool> {
-    let words = |text: &'static str| version.split_whitespace().any(|word| word == text);
-    if words("PREEMPT") || words("PREEMPT_RT") {
+    if is_real_time(version) || version.split_whitespace().any(|word| word == "PREEMPT") {
         return Some(true);
     }
     if let Some(mode) = mode.and_then(|mode| Some(mode.split_once('(')?.1.split_once(')')?.0)) {

@@ -11,7 +11,7 @@ use conntrack_ebpf::{
 };
 
 use super::{hook::Family, mapped::Mapped, maps::Maps};
-use crate::model::counts::{Balance, ByProtocol, ByStatus, Totals};
+use crate::model::counts::{Books, ByProtocol, ByStatus, Totals};
 
 /// Ticks back to which activity is looked at. What was noted in one tick may be counted in the next, so
 /// one more than the last.
@@ -143,17 +143,23 @@ impl Table {
         totals(&zerocopy::transmute!(sum), self.family)
     }
 
-    /// Allocations and frees in `slot`: as [`Table::counters`].
-    pub(super) fn balance(&self, slot: u32) -> Balance {
+    /// What entries in `slot` came to: as [`Table::counters`].
+    pub(super) fn books(&self, slot: u32) -> Books {
+        let mut books = Books::default();
         let mut sum = Counters::default();
         for block in self.blocks_of(slot) {
-            sum.allocs[0] += copies(block.allocs);
-            sum.frees[0] += copies(block.frees);
+            books.balance.allocs += copies(block.allocs);
+            books.balance.frees += copies(block.frees);
+            books.frees_unhashed += copies(block.frees_unhashed);
+            books.inserts +=
+                block.inserts_packet.iter().chain(&block.inserts_ctnetlink).sum::<u64>();
+            books.deletes += block.deletes.as_flattened().iter().sum::<u64>();
             sum.table_full_drops += block.table_full_drops;
             sum.full_evicted += block.full_evicted;
         }
-        let allocs = sum.allocs[0].saturating_sub(refused(&sum, self.family));
-        Balance { allocs, frees: sum.frees[0] }
+        let refused = refused(&sum, self.family);
+        books.balance.allocs = books.balance.allocs.saturating_sub(refused);
+        books
     }
 
     fn blocks_of(&self, slot: u32) -> impl Iterator<Item = Counters> {

@@ -48,7 +48,8 @@ pub(super) struct Reader {
     /// The place of each slot, counted from 1.
     place_of: Mapped<u32>,
     free: Queue<MapData, u32>,
-    cpus: usize,
+    /// Writers of a place: CPUs, and copies of a program on each.
+    writers: usize,
     jiffy_ns: u64,
     window_jiffies: u64,
     /// `CLOCK_MONOTONIC` when `jiffies_64` was 0: long before the start, because it begins five minutes
@@ -69,14 +70,15 @@ struct Kept {
 }
 
 impl Reader {
-    /// Maps them.
-    pub(super) fn new(maps: &Maps, cpus: u32, jiffy: Duration) -> Result<Self> {
+    /// Maps them. `copies`: of the programs that count by windows.
+    pub(super) fn new(maps: &Maps, cpus: u32, copies: u32, jiffy: Duration) -> Result<Self> {
         let places = window_slots(cpus);
+        let writers = cpus * copies;
         Ok(Self {
-            windows: Mapped::new(maps, "WINDOWS_OF", (places * cpus) as usize)?,
+            windows: Mapped::new(maps, "WINDOWS_OF", (places * writers) as usize)?,
             place_of: Mapped::new(maps, "WINDOW_SLOT", SLOTS as usize)?,
             free: maps.queue("FREE_WINDOWS")?,
-            cpus: cpus as usize,
+            writers: writers as usize,
             jiffy_ns: jiffy.as_nanos() as u64,
             window_jiffies: jiffies(jiffy).into(),
             epoch_ns: None,
@@ -112,7 +114,7 @@ impl Reader {
             if oldest > next {
                 kept.pile.miss(oldest - next);
             }
-            let counts = read(&self.windows, kept.place, self.cpus, oldest, end);
+            let counts = read(&self.windows, kept.place, self.writers, oldest, end);
             for (window, [inserts, deletes]) in (oldest..end).zip(counts) {
                 kept.pile.push(start_of(window), width_ns, inserts, deletes);
             }
@@ -155,8 +157,8 @@ impl Reader {
     }
 
     fn clear(&self, place: u32) {
-        let first = (place as usize - 1) * self.cpus;
-        for index in first..first + self.cpus {
+        let first = (place as usize - 1) * self.writers;
+        for index in first..first + self.writers {
             self.windows.write(index, NetnsWindows::new_zeroed());
         }
     }
@@ -181,22 +183,22 @@ impl Reader {
     }
 }
 
-/// Inserts and deletes in the windows from `from` to before `end`, over all CPUs; at most [`WINDOWS`].
+/// Inserts and deletes in the windows from `from` to before `end`, of all `writers`; at most [`WINDOWS`].
 fn read(
     windows: &Mapped<NetnsWindows>,
     place: u32,
-    cpus: usize,
+    writers: usize,
     from: u64,
     end: u64,
 ) -> Vec<[u32; 2]> {
     let mut sums = vec![[0; 2]; end.saturating_sub(from) as usize];
-    let first = (place as usize - 1) * cpus;
-    for index in first..first + cpus {
+    let first = (place as usize - 1) * writers;
+    for index in first..first + writers {
         for (kind, offset) in [offset_of!(NetnsWindows, inserts), offset_of!(NetnsWindows, deletes)]
             .into_iter()
             .enumerate()
         {
-            // Most CPUs have counted nothing lately.
+            // Most of them have counted nothing lately.
             let last: u32 = windows.field(index, offset + offset_of!(OneWindows, number));
             if (last.wrapping_sub(from as u32) as i32) < 0 {
                 continue;

@@ -2,7 +2,7 @@
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{
     super::{
@@ -53,6 +53,7 @@ impl Counter {
                 Ok((Self::Listeners(Box::new(source)), lost))
             }
             Choice::Ebpf => Self::attach(options)
+                .map_err(|error| anyhow!(super::super::explain(&error)))
                 .context("no kernel programs (--source procfs polls without them)"),
             Choice::Auto => Ok(Self::attach(options)
                 .unwrap_or_else(|error| polling(super::super::explain(&error)))),
@@ -67,6 +68,10 @@ impl Counter {
             what: "peaks within a tick, and the state of live entries".into(),
             reason: why,
         }));
+        let without = source.without().iter();
+        lost.extend(
+            without.map(|one| Unavailable { what: one.what.clone(), reason: one.why.clone() }),
+        );
         lost.extend(source.not_pinned().map(|why| Unavailable {
             what: "the counts after a restart of ctmon".into(),
             reason: why.to_owned(),
@@ -185,5 +190,9 @@ fn lost_hooks(hooks: &[HookReport]) -> Vec<Unavailable> {
         let why = report.outcome.as_ref().err()?.reason.clone();
         Some(Unavailable { what: lost_without(report.hook).into(), reason: why })
     });
-    missing.collect()
+    let inexact = hooks.iter().filter_map(|report| {
+        let what = format!("exact numbers of {}", lost_without(report.hook));
+        Some(Unavailable { what, reason: report.not_exact.clone()? })
+    });
+    missing.chain(inexact).collect()
 }

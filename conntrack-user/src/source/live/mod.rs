@@ -1,22 +1,25 @@
 //! The running kernel: what programs count, or what ctnetlink tells, beside what procfs says, as one reading.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::{BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
-use conntrack_ebpf::{EVERY_FLOW, Reread};
+use conntrack_ebpf::{EVERY_FLOW, Reread, reread};
 
 mod counter;
+mod coverage;
 mod listening;
+mod presence;
 mod read;
+mod scans;
 mod slots;
-mod unseen;
+mod statistics;
 
 use super::{
     Unavailable,
@@ -27,6 +30,7 @@ use super::{
     procfs::Namespaces,
 };
 use crate::model::{
+    coverage::Coverage,
     failed_inserts::Follow,
     flow::FlowEvent,
     flows,
@@ -36,8 +40,10 @@ use crate::model::{
 };
 use counter::Counter;
 pub use counter::lost_without;
+use presence::require_conntrack;
+pub use presence::{NO_SYSCTLS, conntrack_file, hidden_conntrack, require_sysctls};
 use slots::Slots;
-use unseen::unseen;
+use statistics::Entered;
 
 /// Where the numbers are to come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -111,6 +117,7 @@ pub struct Live {
     /// Idle namespaces whose drift is to be looked at, in turn.
     to_review: VecDeque<u64>,
     stats: HashMap<NetnsId, KernelStat>,
+    entered_stats: Entered,
     /// Failed inserts by namespace, where the kernel's counters tell them.
     failed: HashMap<NetnsId, Follow>,
     /// Before the first tick: what is there now was there before the programs.
@@ -121,11 +128,21 @@ pub struct Live {
     gone: Vec<NetnsId>,
     /// How many namespaces there are, and after how many scans and with how many slots that was so.
     known: Option<(usize, (u64, usize))>,
+    /// Coverage, where it was worked out since the last scan.
+    coverage: Option<Arc<Coverage>>,
+    /// The kernel's own list of namespaces, as of the last scan; none where it cannot be read.
+    listed: Option<HashMap<(u64, u64), Option<u64>>>,
+    /// Slots that were there before the last scan, which could have found their namespaces.
+    settled_slots: HashSet<u32>,
     scans: u64,
+    /// Duration of the last scan.
+    scan_time: Duration,
     missed_calls_max: Option<u64>,
     probes: Vec<Probe>,
     /// Whether events are sent.
     has_events: bool,
+    /// Set where all hooks are attached that entries in flight are computed from.
+    tells_in_flight: bool,
     threshold: u32,
     rereads: Option<Batch>,
     victims: VecDeque<FlowEvent>,
@@ -162,9 +179,7 @@ impl Live {
             other => other,
         };
         let (counter, mut lost) = Counter::open(options, &namespaces, selection, own_inode)?;
-        if selection == Selection::All {
-            lost.extend(unseen(&namespaces));
-        }
+        lost.extend(statistics::unread(own_inode, &namespaces, options.access.as_ref()));
         let probe_stats = (counter.programs().is_some() && options.probe_stats)
             .then(|| options.access.time_programs())
             .transpose()
@@ -172,7 +187,9 @@ impl Live {
                 "cannot time the programs (--probe-stats needs CAP_SYS_ADMIN and Linux 5.8)",
             )?;
         let now = Instant::now();
-        let live = Self {
+        let sends_events = counter.programs().is_none_or(EbpfSource::sends_events);
+        let has_events = options.ebpf.events && sends_events;
+        let mut live = Self {
             counter,
             lost,
             access: Arc::clone(&options.access),
@@ -185,21 +202,34 @@ impl Live {
             last_review: now,
             to_review: VecDeque::new(),
             stats: HashMap::new(),
+            entered_stats: Entered::default(),
             failed: HashMap::new(),
             is_first: true,
             slots: Slots::default(),
             has_ended: false,
             gone: Vec::new(),
             known: None,
+            coverage: None,
+            listed: None,
+            settled_slots: HashSet::new(),
             scans: 0,
+            scan_time: Duration::ZERO,
             missed_calls_max: None,
             probes: Vec::new(),
-            has_events: options.ebpf.events,
+            has_events,
+            tells_in_flight: false,
             threshold: EVERY_FLOW,
             rereads: None,
             victims: VecDeque::new(),
             probe_stats,
         };
+        if live.selection == Selection::All {
+            live.begin_coverage();
+            let coverage = live.coverage();
+            live.lost.extend(coverage.iter().flat_map(|coverage| coverage::unavailable(coverage)));
+        }
+        let counted = live.counted();
+        live.tells_in_flight = counted.allocs && counted.all_inserts() && counted.deletes;
         if let Selection::Inode(inode) = live.selection
             && !live.namespaces.iter().any(|netns| netns.inode == inode)
         {
@@ -308,10 +338,13 @@ impl Live {
         let time_ns = ebpf::monotonic_ns();
         let seconds =
             |jiffies: i32| (i64::from(jiffies.max(0)) as u64 * jiffy_ns / 1_000_000_000) as u32;
-        let rereads = known.iter().zip(&entries).map(|(choice, entry)| live_state::Reread {
+        // Nothing is known of those that the program refuses: they are not gone.
+        let answered =
+            known.iter().zip(&entries).filter(|(_, entry)| entry.found != reread::REFUSED);
+        let rereads = answered.map(|(choice, entry)| live_state::Reread {
             entry: choice.entry,
             inserted_ns: choice.inserted_ns,
-            found: (entry.found == 1).then(|| Found {
+            found: (entry.found == reread::FOUND).then(|| Found {
                 status: entry.status,
                 tcp_state: entry.tcp_state,
                 timeout_seconds: seconds(entry.expires),
@@ -390,7 +423,8 @@ impl Live {
 }
 
 /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.
-fn utc_offset_ns() -> i64 {
+#[must_use]
+pub fn utc_offset_ns() -> i64 {
     let now = |clock| {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: writes one timespec, for as long as the call takes.
@@ -398,24 +432,4 @@ fn utc_offset_ns() -> i64 {
         time.tv_sec * 1_000_000_000 + time.tv_nsec
     };
     now(libc::CLOCK_REALTIME) - now(libc::CLOCK_MONOTONIC)
-}
-
-/// The file that is there exactly when conntrack is.
-#[must_use]
-pub fn conntrack_file(procfs: &Path) -> PathBuf {
-    procfs.join("sys/net/netfilter/nf_conntrack_count")
-}
-
-fn require_conntrack(procfs: &Path) -> Result<()> {
-    let file = conntrack_file(procfs);
-    match std::fs::metadata(&file) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-            "this kernel tracks no connections: {} is not there, so the module nf_conntrack is not \
-             loaded. It is loaded by the first firewall rule that needs it, or by `modprobe \
-             nf_conntrack`; `ctmon watch --wait` waits for it",
-            file.display()
-        ),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
-    }
 }

@@ -19,18 +19,13 @@ use super::{
     slots::Slot,
 };
 use crate::model::{
-    counts::{Balance, Counted, Totals},
+    counts::{Books, Counted, Totals},
     failed_inserts::{FailedInserts, Follow},
+    in_flight::InFlight,
     reading::{CountRead, Events, NetnsId, NetnsReading, Reading, Victim},
     windows::Windows,
 };
 
-/// Between two looks for new namespaces.
-const SCAN_EVERY: Duration = Duration::from_secs(5);
-/// The same when a namespace counts that was not found yet.
-const SCAN_SOON: Duration = Duration::from_millis(500);
-/// The same while namespaces are listened to: a socket keeps one alive in which nobody is any more.
-const SCAN_LISTENING: Duration = Duration::from_secs(1);
 /// Between two reads of the kernel's statistics, which cost a line of text a CPU, and of the missed
 /// calls, which cost a system call a program.
 const STAT_EVERY: Duration = Duration::from_secs(1);
@@ -64,7 +59,12 @@ impl Live {
         let mut netns = Vec::new();
         let overflow =
             self.counter.programs().map(EbpfSource::overflow).filter(|o| *o != Totals::default());
-        for (inode, cookie, idle) in self.choose(purpose, started) {
+        let chosen = self.choose(purpose, started);
+        let own = self.own.filter(|_| with_stat);
+        let due = chosen.iter().filter(|(_, _, idle)| with_stat || *idle).map(|(inode, ..)| *inode);
+        let due = own.into_iter().chain(due.filter(|inode| Some(*inode) != own));
+        self.entered_stats.read(due, &self.namespaces, self.access.as_ref(), started);
+        for (inode, cookie, idle) in chosen {
             netns.extend(self.read_one(
                 inode,
                 cookie,
@@ -107,6 +107,7 @@ impl Live {
             rereads: self.rereads.take(),
             blocks: self.counter.programs().map(EbpfSource::blocks),
             counted,
+            coverage: self.coverage(),
         }
     }
 
@@ -144,7 +145,7 @@ impl Live {
     }
 
     /// What the hooks that are attached count.
-    fn counted(&self) -> Counted {
+    pub(super) fn counted(&self) -> Counted {
         if self.counter.listeners().is_some() {
             return listening::COUNTED;
         }
@@ -266,21 +267,30 @@ impl Live {
             return None;
         }
         let id = NetnsId { cookie: netns.and_then(|netns| netns.cookie).or(shown), inode };
-        if with_stat && !idle {
-            let stat = netns.and_then(Namespace::stat);
+        // Of an idle one each time that it is looked at: packets without an entry come, too.
+        if with_stat || idle {
+            let stat = netns.and_then(Namespace::stat).or_else(|| self.entered_stats.get(inode));
             self.stats.extend(stat.map(|stat| (id, stat)));
         }
         let is_heard = self.counter.listeners().is_some_and(|all| all.listens_in(inode));
         // One read is enough where nothing is counted beside it.
         let is_alone = self.counter.programs().is_none() && !is_heard;
         let enough = if idle || is_alone { 1 } else { AGREEING_READS };
-        let counts = netns.map_or_else(Vec::new, |netns| {
+        let (counts, books) = netns.map_or_else(Default::default, |netns| {
             counts(netns, enough, || match (&mut self.counter, slot) {
-                (Counter::Programs { source, .. }, Some(slot)) => source.balance(slot.number),
-                (Counter::Listeners(listeners), _) if is_heard => listeners.balance(inode),
-                _ => Balance::default(),
+                (Counter::Programs { source, .. }, Some(slot)) => source.books(slot.number),
+                (Counter::Listeners(listeners), _) if is_heard => {
+                    Books { balance: listeners.balance(inode), ..Books::default() }
+                }
+                _ => Books::default(),
             })
         });
+        // One without a slot has counted nothing, unless it is counted together with others.
+        let is_told = slot.map_or(!is_overflowing, |slot| !slot.spilled);
+        let in_flight =
+            if is_told && self.tells_in_flight { InFlight::lowest(&books) } else { None };
+        let queued = netns.filter(|_| with_stat && in_flight.is_some_and(|now| now.unhashed != 0));
+        let queued = queued.and_then(Namespace::queued);
         let heard = self.counter.listeners_mut().filter(|_| is_heard);
         let heard = heard.and_then(|listeners| listeners.totals(inode));
         self.has_ended |= netns.is_some() && counts.is_empty();
@@ -305,6 +315,7 @@ impl Live {
             totals,
             missed: heard.is_some_and(|(_, missed)| missed),
             counts,
+            in_flight: in_flight.map(|now| InFlight { queued, ..now }),
             max: netns.and_then(|netns| netns.max().ok()),
             timeouts: None,
             windows: None,
@@ -364,6 +375,7 @@ impl Live {
                     totals: (!slot.spilled).then_some(totals),
                     missed: false,
                     counts: vec![],
+                    in_flight: None,
                     max: None,
                     timeouts: None,
                     windows: None,
@@ -403,55 +415,30 @@ impl Live {
     fn is_selected(&self, inode: u64) -> bool {
         self.selection.has(inode)
     }
-
-    fn scan_when_due(&mut self) {
-        let due = self.last_scan.elapsed();
-        // One that could not be found the first time is left to the regular scan.
-        let is_new = self.slots.has_new() || self.has_ended;
-        let every = if self.counter.listeners().is_some() { SCAN_LISTENING } else { SCAN_EVERY };
-        if due >= every || due >= SCAN_SOON && is_new {
-            self.last_scan = Instant::now();
-            self.has_ended = false;
-            self.slots.forget_new();
-            self.scans += 1;
-            let ended = self.namespaces.scan(self.access.as_ref());
-            // One with a slot is told by the programs, after its last count.
-            let gone = ended.into_iter().filter(|netns| match netns.cookie {
-                Some(cookie) => self.slots.of_cookie(cookie).is_none(),
-                None => self.slots.of_inode(netns.inode).is_none(),
-            });
-            for netns in gone {
-                let id = NetnsId { cookie: netns.cookie, inode: netns.inode };
-                self.failed.remove(&id);
-                self.gone.push(id);
-            }
-            if let Some(listeners) = self.counter.listeners_mut() {
-                let access = self.access.as_ref();
-                listening::follow(listeners, access, &self.namespaces, self.selection, self.own);
-            }
-        }
-    }
 }
 
-/// Reads the kernel's count, often enough to tell what belongs to one moment.
+/// Reads the kernel's count, often enough to tell what belongs to one moment, and ours before and after each.
 fn counts(
     netns: &Namespace,
     enough: usize,
-    mut balance: impl FnMut() -> Balance,
-) -> Vec<CountRead> {
+    mut books: impl FnMut() -> Books,
+) -> (Vec<CountRead>, Vec<Books>) {
     let mut counts = Vec::with_capacity(COUNT_READS);
-    let mut before = balance();
+    let mut all = Vec::with_capacity(COUNT_READS + 1);
+    let mut before = books();
+    all.push(before);
     for _ in 0..COUNT_READS {
         let Ok(count) = netns.count() else { break };
-        let after = balance();
-        counts.push(CountRead { before, count, after });
+        let after = books();
+        counts.push(CountRead { before: before.balance, count, after: after.balance });
+        all.push(after);
         before = after;
         let agreeing = counts.iter().filter(|read| read.agrees()).count();
         if agreeing >= enough {
             break;
         }
     }
-    counts
+    (counts, all)
 }
 
 /// What to add to `CLOCK_MONOTONIC` for nanoseconds since 1970. The process may be kept waiting between the

@@ -72,7 +72,7 @@ impl Slots {
                 self.busy.insert(number);
             }
             slot.spilled = netns.spilled != 0;
-            slot.ended = netns.ended != 0;
+            slot.ended |= netns.ended != 0;
             self.has_ended |= slot.ended;
         }
         let slots = &self.slots;

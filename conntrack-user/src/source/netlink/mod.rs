@@ -16,6 +16,7 @@ use rustix::event::epoll;
 mod listener;
 pub mod message;
 pub mod socket;
+pub mod statistics;
 
 use super::{
     access::Access,

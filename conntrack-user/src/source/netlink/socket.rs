@@ -19,14 +19,14 @@ use rustix::{
 /// `NFNLGRP_CONNTRACK_NEW` and `NFNLGRP_CONNTRACK_DESTROY` (enum nfnetlink_groups), a bit each.
 const GROUPS: u32 = 1 | 1 << 2;
 /// More than any message has: `NLMSG_GOODSIZE` is a page or 8 kB, whichever is less.
-const LONGEST: usize = 8192;
+pub(super) const LONGEST: usize = 8192;
 
 /// The kernel, as the one that is written to or that has written.
-const KERNEL: u32 = 0;
+pub(super) const KERNEL: u32 = 0;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS`
 const GET_STATS: u16 = 0x105;
 const NLM_F_REQUEST: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
+pub(super) const NLMSG_ERROR: u16 = 2;
 
 /// Opens a socket in the namespace that the calling thread is in, with room for `receive_bytes` of messages, and listens. It
 /// keeps the namespace alive as long as it is open. The kernel loads the module `nf_conntrack_netlink` for it, where it
@@ -53,7 +53,7 @@ pub fn open(procfs: &Path, receive_bytes: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn unbound() -> io::Result<OwnedFd> {
+pub(super) fn unbound() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let protocol = Some(netlink::NETFILTER);
     Ok(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?)

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use super::{seen, timeouts::Folder};
+use super::{nsfs, seen, timeouts::Folder};
 
 /// What came of a visit to a namespace.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Entered {
 }
 
 /// What to enter: an inode, and what stands for it (none: the own namespace).
-pub(in crate::source) type Target = (u64, Option<PathBuf>);
+pub(crate) type Target = (u64, Option<PathBuf>);
 
 /// Opens the files of all of `targets`. One whose files are not there, because conntrack is not, is left out.
 pub(in crate::source) fn all(targets: Vec<Target>, procfs: &Path) -> Vec<Visit<Entered>> {
@@ -59,7 +59,7 @@ pub(in crate::source) fn all(targets: Vec<Target>, procfs: &Path) -> Vec<Visit<E
 
 /// Does `work` in all of `targets`, in a thread of its own: only that thread changes its namespace, and it ends with the
 /// visit.
-pub(in crate::source) fn within<T: Send>(
+pub(crate) fn within<T: Send>(
     targets: Vec<Target>,
     work: impl Fn() -> io::Result<T> + Send,
 ) -> Vec<(u64, io::Result<T>)> {
@@ -79,6 +79,9 @@ pub(in crate::source) fn within<T: Send>(
     thread::scope(|scope| scope.spawn(visit).join()).unwrap_or_default()
 }
 
+/// Reason why a namespace that is mounted on a file cannot be entered.
+const COVERED: &str = "something else is mounted over its file";
+
 /// Puts this thread into the namespace that `path` stands for.
 fn enter(inode: u64, path: Option<&Path>) -> io::Result<()> {
     let Some(path) = path else { return Ok(()) };
@@ -88,11 +91,16 @@ fn enter(inode: u64, path: Option<&Path>) -> io::Result<()> {
         }
         _ => error,
     };
-    let netns = File::open(path).map_err(explain)?;
-    // A process may have gone and its number been given to another one.
-    if netns.metadata()?.ino() != inode {
-        return Err(io::ErrorKind::NotFound.into());
-    }
+    let netns = nsfs::namespace(path).map_err(explain)?;
+    let is_it = |netns: &File| netns.metadata().is_ok_and(|metadata| metadata.ino() == inode);
+    let Some(netns) = netns.filter(is_it) else {
+        // A process may have gone and its number been given to another one.
+        let is_of_process = path.ends_with("ns/net");
+        return Err(match is_of_process {
+            true => io::ErrorKind::NotFound.into(),
+            false => io::Error::other(COVERED),
+        });
+    };
     // SAFETY: a valid descriptor; only this thread's namespace changes.
     if unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
         return Err(explain(io::Error::last_os_error()));
@@ -131,4 +139,21 @@ fn cookie() -> Option<u64> {
         )
     };
     (result == 0 && cookie != 0).then_some(cookie)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_another_one_is_mounted_over_is_no_namespace_that_has_ended() {
+        let own = Path::new("/proc/self/ns/uts");
+        let error = enter(5, Some(own)).unwrap_err();
+        assert_eq!(error.to_string(), COVERED);
+        // The number of a process may be another one's by now.
+        let error = enter(5, Some(Path::new("/proc/self/ns/net"))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let error = enter(5, Some(Path::new("/nowhere"))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -1,10 +1,15 @@
 //! The kernel's own numbers of each network namespace, from procfs.
 
-pub(super) mod discover;
+mod coverage;
+pub(crate) mod discover;
 pub mod enter;
+mod mounts;
 pub mod names;
+mod nsfs;
+mod queue;
 pub mod seen;
 pub mod stat;
+pub mod statistics;
 mod timeouts;
 
 use std::{
@@ -17,17 +22,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Resource, getrlimit};
+
 use super::access::Access;
 use crate::{
     forecast::snapshot::Timeouts,
     model::{
+        coverage::Coverage,
         name::{Name, NameKind},
         reading::KernelStat,
     },
 };
+pub use coverage::Other;
+use coverage::Scan;
 use enter::{Entered, Visit};
 use names::Pods;
-use seen::{Seen, Sight};
+use seen::{Seen, Sight, Unseen};
 
 /// All network namespaces that this process can find, with files open on each one's numbers.
 #[derive(Debug)]
@@ -36,7 +46,9 @@ pub struct Namespaces {
     pods: PathBuf,
     known: HashMap<u64, Namespace>,
     problems: Vec<Problem>,
-    hidden: Option<u64>,
+    unseen: Unseen,
+    /// Set where the kernel has statistics in procfs.
+    has_stat: bool,
 }
 
 /// A network namespace and its numbers.
@@ -72,6 +84,8 @@ struct Files {
 pub struct Problem {
     /// `net->ns.inum`
     pub inode: u64,
+    /// Name, where one is known.
+    pub name: Option<String>,
     /// Why.
     pub reason: String,
 }
@@ -82,6 +96,18 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Descriptors that each namespace takes.
+const DESCRIPTORS: u64 = 3;
+/// Part of all descriptors that namespaces leave to connections and files: one in so many.
+const LEFT: u64 = 4;
+/// Reason why a namespace is not entered for which there is no descriptor.
+pub(crate) const NO_DESCRIPTORS: &str = "too many open files (ulimit -n, LimitNOFILE=)";
+
+/// Number of namespaces that may be open where `limit` descriptors may be.
+const fn most_open(limit: u64) -> u64 {
+    (limit - limit / LEFT) / DESCRIPTORS
+}
+
 /// Time in which a namespace gets the name that it keeps.
 const NAMED_BY: Duration = Duration::from_secs(60);
 
@@ -90,15 +116,23 @@ impl Namespaces {
     /// pods, /var/log/pods on a node of Kubernetes.
     #[must_use]
     pub fn new(procfs: PathBuf, pods: PathBuf) -> Self {
-        Self { procfs, pods, known: HashMap::new(), problems: Vec::new(), hidden: None }
+        let has_stat = procfs.join("self").join(stat::FILE).exists();
+        Self {
+            procfs,
+            pods,
+            known: HashMap::new(),
+            problems: Vec::new(),
+            unseen: Unseen::default(),
+            has_stat,
+        }
     }
 
     /// Looks for namespaces that came, and forgets those that ended; these it returns. Costs a
     /// readlink(2) a process and a read(2) a namespace. `access` is for seeing processes of other users
     /// (`CAP_SYS_PTRACE`) and for entering namespaces (`CAP_SYS_ADMIN`); where it is gone, none comes.
     pub fn scan(&mut self, access: &dyn Access) -> Vec<Namespace> {
-        let Sight { seen: found, hidden } = access.discover().unwrap_or_default();
-        self.hidden = hidden;
+        let Sight { seen: found, unseen } = access.discover().unwrap_or_default();
+        self.unseen = unseen;
         // An inode number is reused at once: what can no longer be read has ended, even if the
         // number is there again. And one that no process is in any more may be alive.
         let ended = self.known.extract_if(|_, netns| netns.count().is_err());
@@ -108,6 +142,8 @@ impl Namespaces {
         for one in &found {
             if let Some(netns) = self.known.get_mut(&one.inode) {
                 netns.is_seen = true;
+                // The process that was found first may have ended while others stay.
+                netns.process = one.folder(&self.procfs);
             }
         }
         self.name(&found);
@@ -116,9 +152,18 @@ impl Namespaces {
             .filter(|one| !self.known.contains_key(&one.inode))
             .map(|one| (one.inode, one))
             .collect();
-        let inodes: Vec<u64> = new.keys().copied().collect();
+        let mut inodes: Vec<u64> = new.keys().copied().collect();
+        // The own one and that of process 1 first, in case there is no room for all.
+        let order = |inode: &u64| new.get(inode).map(|one| (!one.is_own, !one.is_first, *inode));
+        inodes.sort_by_key(order);
+        let most = getrlimit(Resource::Nofile).current.map_or(u64::MAX, most_open);
+        let room = most.saturating_sub(self.known.len() as u64);
+        let beyond =
+            inodes.split_off(inodes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+        let refused = |inode| Visit { inode, outcome: Err(NO_DESCRIPTORS.into()) };
+        let visits = access.enter(&inodes).unwrap_or_default();
         let mut pods = None;
-        for visit in access.enter(&inodes).unwrap_or_default() {
+        for visit in visits.into_iter().chain(beyond.into_iter().map(refused)) {
             if let Some(seen) = new.get(&visit.inode) {
                 self.take_in(seen, visit, &mut pods);
             }
@@ -129,7 +174,10 @@ impl Namespaces {
     fn take_in(&mut self, seen: &Seen, visit: Visit<Entered>, pods: &mut Option<Pods>) {
         let entered = match visit.outcome {
             Ok(entered) => entered,
-            Err(reason) => return self.problems.push(Problem { inode: seen.inode, reason }),
+            Err(reason) => {
+                let name = self.name_of(seen, None, pods).map(|name| name.text);
+                return self.problems.push(Problem { inode: seen.inode, name, reason });
+            }
         };
         let netns = Namespace {
             inode: seen.inode,
@@ -163,17 +211,23 @@ impl Namespaces {
         }
     }
 
-    /// What `seen` is called. Nobody is asked for the own namespace and that of process 1: nearly
-    /// every service is in it.
+    /// Name of `seen`. No process is asked for the own namespace and that of process 1: nearly every service is in it.
+    /// `mark`: its mark, where it was entered.
     fn name_of(&self, seen: &Seen, mark: Option<u64>, pods: &mut Option<Pods>) -> Option<Name> {
-        let is_host = seen.is_own || seen.is_first;
-        let process = seen.folder(&self.procfs).filter(|_| !is_host).and_then(|process| {
+        let first = || seen::mark(&self.procfs.join("1"));
+        // Process 1 may hide its namespace, but not its mark.
+        let is_first = seen.is_first || (mark.is_some() && first() == mark);
+        if is_first && !self.unseen.is_in_pid_namespace {
+            return Some(names::host());
+        }
+        let is_shared = seen.is_own || is_first;
+        let process = seen.folder(&self.procfs).filter(|_| !is_shared).and_then(|process| {
             let pods = pods.get_or_insert_with(|| Pods::read(&self.pods));
             let name = names::of_process(&process, pods)?;
             // The process may have gone and its number been given to another one.
             (mark.is_some() && seen::mark(&process) == mark).then_some(name)
         });
-        names::best(seen.name.as_deref(), process)
+        names::best(seen.name.as_ref(), process)
     }
 
     /// The namespace with this inode, and with this cookie where both are known.
@@ -188,6 +242,14 @@ impl Namespaces {
     /// they have changed since. None otherwise, and where they cannot be read. To ask costs nothing but every 10 s.
     pub fn changed_timeouts(&mut self, inode: u64, now: Instant) -> Option<Timeouts> {
         self.known.get_mut(&inode)?.timeouts.changed(now, inode)
+    }
+
+    /// Reports whether the statistics of a namespace can be read only from within: it has no process, or the kernel does not have
+    /// them in procfs.
+    #[must_use]
+    pub fn takes_entering(&self, inode: u64) -> bool {
+        let is_without = |netns: &Namespace| netns.process.is_none() || !self.has_stat;
+        self.known.get(&inode).is_some_and(is_without)
     }
 
     /// How many are known.
@@ -216,7 +278,17 @@ impl Namespaces {
     /// Processes whose namespace the last scan could not see; none where it saw no processes of others.
     #[must_use]
     pub const fn hidden(&self) -> Option<u64> {
-        self.hidden
+        self.unseen.hidden
+    }
+
+    /// Coverage of this machine's namespaces. `others`: namespaces that the kernel shows by other ways and that are not read;
+    /// `is_total_exact`: there are no more.
+    #[must_use]
+    pub fn coverage(&self, others: &[Other], is_total_exact: bool) -> Coverage {
+        let marks: Vec<u64> = self.known.values().filter_map(|netns| netns.mark).collect();
+        let read = self.known.len();
+        let scan = Scan { marks: &marks, read, problems: &self.problems, unseen: &self.unseen };
+        coverage::of(scan, others, is_total_exact)
     }
 
     /// The inode of the namespace that this process is in.
@@ -256,12 +328,27 @@ impl Namespace {
     /// is left in the namespace. Opened anew each time: this file would keep the namespace alive.
     #[must_use]
     pub fn stat(&self) -> Option<KernelStat> {
-        let process = self.process.as_ref()?;
+        stat::parse(&self.read(stat::FILE).ok()?)
+    }
+
+    /// Packets that wait in queues for a program's verdict (NFQUEUE); none where no process is left in the namespace. 0
+    /// without the module nfnetlink_queue.
+    #[must_use]
+    pub fn queued(&self) -> Option<u64> {
+        match self.read("net/netfilter/nfnetlink_queue") {
+            Ok(text) => queue::parse(&text),
+            Err(error) => (error.kind() == io::ErrorKind::NotFound).then_some(0),
+        }
+    }
+
+    /// Reads the file `path` below the folder of a process that is in the namespace.
+    fn read(&self, path: &str) -> io::Result<String> {
+        let process = self.process.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         // The process may have gone and its number been given to another one.
         if self.mark.is_none() || seen::mark(process) != self.mark {
-            return None;
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
-        stat::parse(&std::fs::read_to_string(process.join("net/stat/nf_conntrack")).ok()?)
+        std::fs::read_to_string(process.join(path))
     }
 }
 
@@ -281,6 +368,12 @@ fn parse_number(text: &str) -> io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn namespaces_leave_descriptors_to_others() {
+        let most = [128, 1024, 65_536, u64::MAX].map(super::most_open);
+        assert_eq!(most, [32, 256, 16_384, 1 << 62]);
+    }
+
     use super::*;
     use crate::source::access::Own;
 

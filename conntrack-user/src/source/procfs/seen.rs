@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::name::NameKind;
+
 /// A network namespace that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
@@ -19,8 +21,8 @@ pub struct Seen {
     pub is_first: bool,
     /// A process that is in it.
     pub process: Option<u32>,
-    /// Its name under /run/netns.
-    pub name: Option<String>,
+    /// The name of a file on which it is mounted, and its kind; not fit for a terminal yet.
+    pub name: Option<(NameKind, String)>,
 }
 
 /// What a look for network namespaces showed.
@@ -28,9 +30,31 @@ pub struct Seen {
 pub struct Sight {
     /// Those that were seen.
     pub seen: Vec<Seen>,
+    /// Signs of others.
+    pub unseen: Unseen,
+}
+
+/// Signs of network namespaces that a look did not show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unseen {
     /// Processes whose namespace may not be looked at; none where processes themselves are hidden.
     pub hidden: Option<u64>,
+    /// Marks of namespaces that such processes are in, each with their number; 64 at most. A mark is the inode of
+    /// /proc/PID/net/stat.
+    pub marks: Vec<(u64, u64)>,
+    /// Set where procfs shows the processes of a PID namespace other than the machine's, as in a container.
+    pub is_in_pid_namespace: bool,
+    /// Mount namespaces whose mounts were not looked through.
+    pub mount_namespaces: u64,
+    /// Files in folders of namespaces that stand for none, 4 at most.
+    pub stale_files: Vec<String>,
 }
+
+/// Marks that are kept of one look.
+pub(super) const MARKS: usize = 64;
+/// Stale files that are named, and characters of each.
+pub(super) const STALE_FILES: usize = 4;
+pub(super) const STALE_CHARS: usize = 128;
 
 impl Seen {
     /// The folder of a process that is in it.
@@ -47,6 +71,6 @@ impl Seen {
 /// (`proc_net_ns_init`, fs/proc/proc_net.c), so it tells whether the process is in a namespace to who may not look
 /// at its link ns/net. Costs a stat(2).
 #[must_use]
-pub(super) fn mark(process: &Path) -> Option<u64> {
+pub(crate) fn mark(process: &Path) -> Option<u64> {
     fs::metadata(process.join("net/stat")).map(|metadata| metadata.ino()).ok()
 }

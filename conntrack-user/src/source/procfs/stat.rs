@@ -2,6 +2,9 @@
 
 use crate::model::reading::KernelStat;
 
+/// File of the statistics, below the folder of a process.
+pub const FILE: &str = "net/stat/nf_conntrack";
+
 /// Sums the rows, one a CPU, of hexadecimal numbers below a line of names. None when it is no such
 /// table. `entries` is left out: it repeats in every row.
 #[must_use]

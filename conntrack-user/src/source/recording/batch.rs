@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::known::{Flows as Known, Identity, Numbers, alias, is_insert};
 use crate::{
     model::{
+        bounds::{self, at_most},
         flow::{Cause, EventKind, FlowEvent, Sample, Status, Tuple},
         reading::NetnsId,
     },
@@ -33,23 +34,34 @@ pub(super) struct Batch {
     /// The number of the batch's first insert; the next ones follow.
     first_flow: u64,
     /// The namespaces that `netns` counts from 0.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     namespaces: Vec<NetnsId>,
     /// How long after the event before; the first: since the clock's start.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     time_ns: Vec<i64>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     kind: Vec<u8>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     status: Vec<u32>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     threshold: Vec<u32>,
     /// Of events that are no inserts: how many inserts ago that of the flow was, counted from the number
     /// that the next insert would get; 0: it is not known, and the tuples are here.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     inserts_ago: Vec<u64>,
     /// From here on: of inserts, and of events whose insert is not known. What stands for the entry; 0: nothing
     /// does yet.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     entry: Vec<u64>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     netns: Vec<u32>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     zone: Vec<u16>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     hash: Vec<u32>,
     original: Tuples,
     /// Whether the reply's tuple is the original with its ends exchanged.
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     mirrored: Vec<bool>,
     /// Of those whose is not.
     reply: Tuples,
@@ -57,10 +69,15 @@ pub(super) struct Batch {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Tuples {
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     source: Vec<Address>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     destination: Vec<Address>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     source_port: Vec<u16>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     destination_port: Vec<u16>,
+    #[serde(deserialize_with = "at_most::<_, _, { bounds::EVENTS }>")]
     protocol: Vec<u8>,
 }
 
@@ -121,6 +138,14 @@ impl<'a, T: Copy> Column<'a, T> {
         self.at += 1;
         self.values.get(at).copied().ok_or_else(|| format!("the column {} is too short", self.name))
     }
+
+    /// Checks that nothing is left: as many values as events have one, or a single one.
+    fn end(&self) -> Result<(), String> {
+        if self.values.len() > self.at.max(1) {
+            return Err(format!("the column {} is too long", self.name));
+        }
+        Ok(())
+    }
 }
 
 impl Tuples {
@@ -140,21 +165,77 @@ impl Tuples {
         pack(&mut self.protocol);
     }
 
-    fn columns(&self) -> impl FnMut() -> Result<Tuple, String> {
-        let mut source = Column::new("source", &self.source);
-        let mut destination = Column::new("destination", &self.destination);
-        let mut source_port = Column::new("source_port", &self.source_port);
-        let mut destination_port = Column::new("destination_port", &self.destination_port);
-        let mut protocol = Column::new("protocol", &self.protocol);
-        move || {
-            Ok(Tuple {
-                source: source.next()?.0,
-                destination: destination.next()?.0,
-                source_port: source_port.next()?,
-                destination_port: destination_port.next()?,
-                protocol: protocol.next()?,
-            })
+    fn columns(&self) -> TupleColumns<'_> {
+        TupleColumns {
+            source: Column::new("source", &self.source),
+            destination: Column::new("destination", &self.destination),
+            source_port: Column::new("source_port", &self.source_port),
+            destination_port: Column::new("destination_port", &self.destination_port),
+            protocol: Column::new("protocol", &self.protocol),
         }
+    }
+}
+
+/// The columns of tuples as they are read.
+struct TupleColumns<'a> {
+    source: Column<'a, Address>,
+    destination: Column<'a, Address>,
+    source_port: Column<'a, u16>,
+    destination_port: Column<'a, u16>,
+    protocol: Column<'a, u8>,
+}
+
+impl TupleColumns<'_> {
+    fn next(&mut self) -> Result<Tuple, String> {
+        Ok(Tuple {
+            source: self.source.next()?.0,
+            destination: self.destination.next()?.0,
+            source_port: self.source_port.next()?,
+            destination_port: self.destination_port.next()?,
+            protocol: self.protocol.next()?,
+        })
+    }
+
+    fn end(&self) -> Result<(), String> {
+        self.source.end()?;
+        self.destination.end()?;
+        self.source_port.end()?;
+        self.destination_port.end()?;
+        self.protocol.end()
+    }
+}
+
+/// The columns of identities as they are read.
+struct Identities<'a> {
+    namespaces: &'a [NetnsId],
+    netns: Column<'a, u32>,
+    zone: Column<'a, u16>,
+    hash: Column<'a, u32>,
+    original: TupleColumns<'a>,
+    mirrored: Column<'a, bool>,
+    reply: TupleColumns<'a>,
+}
+
+impl Identities<'_> {
+    fn next(&mut self) -> Result<Identity, String> {
+        let original = self.original.next()?;
+        let netns = self.netns.next()? as usize;
+        Ok(Identity {
+            netns: *self.namespaces.get(netns).ok_or("a namespace that is not listed")?,
+            original,
+            reply: if self.mirrored.next()? { original.turned() } else { self.reply.next()? },
+            zone: self.zone.next()?,
+            hash: self.hash.next()?,
+        })
+    }
+
+    fn end(&self) -> Result<(), String> {
+        self.netns.end()?;
+        self.zone.end()?;
+        self.hash.end()?;
+        self.original.end()?;
+        self.mirrored.end()?;
+        self.reply.end()
     }
 }
 
@@ -231,22 +312,14 @@ impl Batch {
         let mut threshold = Column::new("threshold", &self.threshold);
         let mut inserts_ago = Column::new("inserts_ago", &self.inserts_ago);
         let mut entry = Column::new("entry", &self.entry);
-        let mut netns = Column::new("netns", &self.netns);
-        let mut zone = Column::new("zone", &self.zone);
-        let mut hash = Column::new("hash", &self.hash);
-        let mut original = self.original.columns();
-        let mut mirrored = Column::new("mirrored", &self.mirrored);
-        let mut reply = self.reply.columns();
-        let mut identity = || -> Result<Identity, String> {
-            let original = original()?;
-            let netns = netns.next()? as usize;
-            Ok(Identity {
-                netns: *self.namespaces.get(netns).ok_or("a namespace that is not listed")?,
-                original,
-                reply: if mirrored.next()? { original.turned() } else { reply()? },
-                zone: zone.next()?,
-                hash: hash.next()?,
-            })
+        let mut identities = Identities {
+            namespaces: &self.namespaces,
+            netns: Column::new("netns", &self.netns),
+            zone: Column::new("zone", &self.zone),
+            hash: Column::new("hash", &self.hash),
+            original: self.original.columns(),
+            mirrored: Column::new("mirrored", &self.mirrored),
+            reply: self.reply.columns(),
         };
         let mut events = Vec::with_capacity(self.time_ns.len());
         let (mut left_out, mut time_ns, mut next) = (0, 0u64, self.first_flow);
@@ -254,16 +327,16 @@ impl Batch {
             time_ns = time_ns.wrapping_add_signed(*delta);
             let kind = kinds.next()?;
             let kind = *KINDS.get(usize::from(kind)).ok_or_else(|| format!("the kind {kind}"))?;
-            let (status, threshold) = (Status(status.next()?), threshold.next()?);
-            let (entry, identity) = if is_insert(kind) {
-                let (number, identity) = (next, identity()?);
-                let entry = match entry.next()? {
+            let (bits, below) = (Status(status.next()?), threshold.next()?);
+            let (standing, identity) = if is_insert(kind) {
+                let (number, identity) = (next, identities.next()?);
+                let standing = match entry.next()? {
                     0 => alias(number),
                     known => known,
                 };
-                known.insert(number, identity.clone(), entry);
+                known.insert(number, identity.clone(), standing);
                 next = next.checked_add(1).ok_or("a flow's number is too large")?;
-                (entry, identity)
+                (standing, identity)
             } else {
                 match inserts_ago.next()? {
                     0 => {
@@ -272,7 +345,7 @@ impl Batch {
                             (0, _) => known.stranger(),
                             (entry, _) => entry,
                         };
-                        (entry, identity()?)
+                        (entry, identities.next()?)
                     }
                     ago => {
                         let number = next.checked_sub(ago).ok_or("a flow before the first one")?;
@@ -289,16 +362,22 @@ impl Batch {
             let flow = FlowEvent {
                 time_ns,
                 netns_cookie: cookie(netns),
-                entry,
+                entry: standing,
                 kind,
                 original,
                 reply,
-                status,
+                status: bits,
                 zone,
-                sample: Sample { hash, threshold },
+                sample: Sample { hash, threshold: below },
             };
             events.push(NetnsFlow { netns, flow });
         }
+        kinds.end()?;
+        status.end()?;
+        threshold.end()?;
+        inserts_ago.end()?;
+        entry.end()?;
+        identities.end()?;
         Ok((Flows { utc_offset_ns: self.utc_offset_ns, events }, left_out))
     }
 }

@@ -12,6 +12,7 @@ pub use super::known::PLACE_BYTES;
 use super::{
     Channel, ENCODING, FORMAT_VERSION, MAX_BATCH, MAX_MESSAGE, PROFILE, RECORD_HEAD, UsedReading,
     batch::{Batch, cookie},
+    bounds::check,
     known::Numbers,
     record_head,
     writer::WriteError,
@@ -96,6 +97,7 @@ impl Encoder {
     /// # Errors
     /// [`WriteError`], but for those of a file; then the item is left out.
     pub fn take(&mut self, item: &Item) -> Result<Option<Vec<u8>>, WriteError> {
+        check(item).map_err(WriteError::OutOfBounds)?;
         let (channel, time_ns, data) = match item {
             Item::Start(start) => (Channel::Start, start.time.unix_ns, cbor(start, MAX_MESSAGE)?),
             Item::Reading(purpose, reading) => {

@@ -1,7 +1,7 @@
 //! Flows whose insert was recorded: their destroy names them by number.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     hash::{DefaultHasher, Hasher as _},
     net::IpAddr,
 };
@@ -181,29 +181,44 @@ pub(super) const fn alias(number: u64) -> u64 {
 /// Beyond all numbers of flows.
 const STRANGERS: u64 = 1 << 62;
 
-/// The reader's side.
+/// The reader's side: the flows of the last [`WINDOW`] numbers, in a row.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
-    by_number: HashMap<u64, (Identity, u64)>,
+    /// The number of the first one in the row.
+    first: u64,
+    row: VecDeque<Option<(Identity, u64)>>,
     strangers: u64,
 }
 
 impl Flows {
-    /// Remembers the flow of an insert, and what stands for its entry.
+    /// Remembers the flow of an insert, and what stands for its entry. Numbers go up by one, but where a damaged chunk was
+    /// left out, or somebody invented them.
     pub(super) fn insert(&mut self, number: u64, identity: Identity, entry: u64) {
-        self.by_number.insert(number, (identity, entry));
-        if let Some(old) = number.checked_sub(WINDOW) {
-            self.by_number.remove(&old);
+        let place = number.checked_sub(self.first);
+        let place = place.filter(|place| *place < self.row.len() as u64 + WINDOW);
+        let Some(place) = place else {
+            self.row.clear();
+            self.first = number;
+            self.row.push_back(Some((identity, entry)));
+            return;
+        };
+        let beyond = (place + 1).saturating_sub(WINDOW);
+        self.row.drain(..self.row.len().min(beyond as usize));
+        self.first += beyond;
+        let place = (place - beyond) as usize;
+        while self.row.len() <= place {
+            self.row.push_back(None);
         }
-        if self.by_number.len() as u64 > WINDOW {
-            // Numbers that do not go up by one: a damaged chunk was left out, or somebody's invention.
-            self.by_number.retain(|known, _| known.abs_diff(number) < WINDOW / 2);
+        if let Some(flow) = self.row.get_mut(place) {
+            *flow = Some((identity, entry));
         }
     }
 
     /// The flow of this number, and what stands for its entry. `ends`: it is forgotten.
     pub(super) fn find(&mut self, number: u64, ends: bool) -> Option<(Identity, u64)> {
-        if ends { self.by_number.remove(&number) } else { self.by_number.get(&number).cloned() }
+        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let flow = self.row.get_mut(place)?;
+        if ends { flow.take() } else { flow.clone() }
     }
 
     /// What stands for an entry of which nothing is known: something that nothing else has.

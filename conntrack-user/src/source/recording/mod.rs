@@ -1,6 +1,8 @@
 //! Recordings: files that hold what a source told. docs/recording.md describes them.
 
 mod batch;
+mod bounds;
+mod chunk;
 pub mod encoder;
 mod known;
 pub mod part;
@@ -20,8 +22,14 @@ const PROFILE: &str = "ctmon";
 /// How messages are encoded, as the container has it.
 const ENCODING: &str = "cbor";
 
-/// Bytes of a chunk, packed or unpacked, at the most.
-const MAX_CHUNK: usize = 64 << 20;
+/// Bytes of a chunk, packed or unpacked, at the most: one message of the largest, and what is around it.
+const MAX_CHUNK: usize = MAX_MESSAGE + (1 << 20);
+/// Channels that a chunk declares at the most, and bytes of such a declaration.
+const MAX_CHANNELS: usize = 256;
+/// See [`MAX_CHANNELS`].
+const MAX_CHANNEL: usize = 4096;
+/// Characters of the name of a channel, and of what the beginning says, that are looked at.
+const MAX_NAME: usize = 128;
 /// Bytes of a message at the most: a reading of 4,096 namespaces has some 8 MB.
 const MAX_MESSAGE: usize = 16 << 20;
 /// Bytes of a message of events at the most, of which one can become several numbers of 64 bits.
@@ -77,6 +85,8 @@ struct UsedReading<R = Box<Reading>> {
     reading: R,
 }
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]

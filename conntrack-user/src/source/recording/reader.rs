@@ -2,29 +2,34 @@
 //! file is trusted.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     io::{self, Read},
 };
 
-use mcap::{
-    records::{Record, op},
-    sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions},
-};
-use serde::de::DeserializeOwned;
+use mcap::records::{Record, op};
 use thiserror::Error;
 
 use super::{
-    Channel, ENCODING, FORMAT_VERSION, MAX_BATCH, MAX_CHUNK, MAX_MESSAGE, MAX_RECORD, PROFILE,
-    RECORD_HEAD, UsedReading, batch::Batch, known::Flows, record_head,
+    FORMAT_VERSION, MAX_CHUNK, MAX_NAME, MAX_RECORD, PROFILE, RECORD_HEAD,
+    chunk::{Chunk, Message, parse},
+    known::Flows,
+    record_head,
 };
-use crate::source::item::Item;
+use crate::{
+    model::{
+        bounds::NETNS,
+        reading::{NetnsId, NetnsReading},
+    },
+    source::item::Item,
+    text::clean,
+};
 
 /// Why a recording cannot be read at all, or not any further.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The file cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// It is something else.
     #[error("it is no recording of ctmon: {0}")]
@@ -83,6 +88,26 @@ pub enum Note {
         /// How many.
         events: u64,
     },
+    /// Places that are damaged besides those of the other notes.
+    Further {
+        /// Number of places.
+        places: u64,
+    },
+}
+
+impl Note {
+    /// Reports whether something that was recorded is missing.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Cut { .. }
+            | Self::Damaged { .. }
+            | Self::Lost { .. }
+            | Self::Dangling { .. }
+            | Self::Further { .. } => true,
+            Self::Unfinished | Self::Unknown { .. } => false,
+        }
+    }
 }
 
 impl fmt::Display for Note {
@@ -108,6 +133,9 @@ impl fmt::Display for Note {
                 f,
                 "{events} events were left out: their flows began in a chunk that was left out"
             ),
+            Self::Further { places } => {
+                write!(f, "the recording is damaged at {places} more places, which were left out too")
+            }
         }
     }
 }
@@ -131,31 +159,49 @@ pub struct Reader<R> {
     chunks: u64,
     known: Flows,
     notes: Vec<Note>,
+    /// Damaged places without a note of their own.
+    further: u64,
     unknown: HashSet<String>,
+    followed: Followed,
     dangling: u64,
     ended: bool,
 }
 
-/// A chunk that is being read.
-struct Chunk {
-    at: u64,
-    bytes: Vec<u8>,
-    /// Bytes handed to the reader.
-    fed: usize,
-    reader: LinearReader,
-    topics: HashMap<u16, Topic>,
+/// The namespaces that whoever takes in the items remembers.
+#[derive(Default)]
+struct Followed(HashSet<NetnsId>);
+
+impl Followed {
+    /// Takes in the next item.
+    ///
+    /// # Errors
+    /// More namespaces than are followed at once.
+    fn take(&mut self, item: &Item) -> Result<(), String> {
+        match item {
+            Item::Start(_) => self.0.clear(),
+            Item::Standing(standing) => self.0 = standing.namespaces().collect(),
+            Item::Reading(_, reading) => {
+                let lasts = |netns: &&NetnsReading| !netns.ended;
+                let alive = reading.netns.iter().filter(lasts).map(|netns| netns.id);
+                let new = alive.filter(|id| !self.0.contains(id)).count();
+                if self.0.len() + new > NETNS {
+                    return Err(format!("more than {NETNS} network namespaces at once"));
+                }
+                self.0.extend(reading.netns.iter().map(|netns| netns.id));
+                let ended = reading.netns.iter().filter(|netns| netns.ended).map(|netns| netns.id);
+                for id in ended.chain(reading.gone.iter().copied()) {
+                    self.0.remove(&id);
+                }
+            }
+            Item::Flows(_) | Item::Threshold(_) | Item::Notice(_) => {}
+        }
+        Ok(())
+    }
 }
 
 /// Opcodes from here on are not given out yet, and from there on they are other programs' own.
 const FIRST_UNKNOWN: u8 = op::DATA_END + 1;
 const FIRST_PRIVATE: u8 = 0x80;
-
-/// What a channel of a chunk is.
-#[derive(Clone)]
-enum Topic {
-    Known(Channel),
-    Unknown(String),
-}
 
 /// A record of the container.
 enum Piece {
@@ -183,7 +229,9 @@ impl<R: Read> Reader<R> {
             chunks: 0,
             known: Flows::default(),
             notes: Vec::new(),
+            further: 0,
             unknown: HashSet::new(),
+            followed: Followed::default(),
             dangling: 0,
             ended: false,
         };
@@ -201,6 +249,7 @@ impl<R: Read> Reader<R> {
         match parse(opcode, &metadata) {
             Some(Record::Metadata(metadata)) if metadata.name == PROFILE => {
                 reader.about = metadata.metadata;
+                reader.about.values_mut().for_each(|value| clean(value, MAX_NAME));
             }
             _ => return Err(ReadError::NotARecording("it does not say its version")),
         }
@@ -225,21 +274,19 @@ impl<R: Read> Reader<R> {
     pub fn next_item(&mut self) -> Result<Option<Item>, ReadError> {
         loop {
             if let Some(chunk) = &mut self.chunk {
-                match chunk.next_message() {
-                    Ok(Some((Topic::Known(channel), data))) => {
-                        let (item, left_out) = match item(channel, &data, &mut self.known) {
-                            Ok(item) => item,
-                            Err(why) => {
-                                self.damaged(&why);
-                                continue;
-                            }
-                        };
+                match chunk.next_message(&mut self.known) {
+                    Ok(Some(Message::Item(item, left_out))) => {
+                        if let Err(why) = self.followed.take(&item) {
+                            self.damaged(&why);
+                            continue;
+                        }
                         self.dangling += left_out;
                         return Ok(Some(item));
                     }
-                    Ok(Some((Topic::Unknown(topic), _))) => {
-                        if self.unknown.len() < 16 && self.unknown.insert(topic.clone()) {
-                            self.notes.push(Note::Unknown { topic });
+                    Ok(Some(Message::Unknown(topic))) => {
+                        if self.unknown.len() < 16 && !self.unknown.contains(topic) {
+                            self.unknown.insert(topic.to_owned());
+                            self.notes.push(Note::Unknown { topic: topic.to_owned() });
                         }
                     }
                     Ok(None) => self.chunk = None,
@@ -263,7 +310,10 @@ impl<R: Read> Reader<R> {
 
     /// What is to be said so far: what was left out, and why.
     pub fn take_notes(&mut self) -> Vec<Note> {
-        std::mem::take(&mut self.notes)
+        let mut notes = std::mem::take(&mut self.notes);
+        let places = std::mem::take(&mut self.further);
+        notes.extend((places > 0).then_some(Note::Further { places }));
+        notes
     }
 
     /// Chunks that were whole, so far.
@@ -283,7 +333,7 @@ impl<R: Read> Reader<R> {
     fn damaged(&mut self, why: &str) {
         let Some(chunk) = self.chunk.take() else { return };
         self.chunks -= 1;
-        let (at, left_out) = (chunk.at, chunk.bytes.len() as u64);
+        let (at, left_out) = (chunk.at, chunk.len);
         self.note(Note::Damaged { at, left_out, why: why.into() });
     }
 
@@ -292,6 +342,8 @@ impl<R: Read> Reader<R> {
         const MOST: usize = 100;
         if self.notes.len() < MOST {
             self.notes.push(note);
+        } else {
+            self.further += 1;
         }
     }
 
@@ -343,85 +395,3 @@ impl<R: Read> Reader<R> {
         Ok(read)
     }
 }
-
-/// A record, its opcode and length before it.
-fn parse(opcode: u8, bytes: &[u8]) -> Option<Record<'_>> {
-    mcap::parse_record(opcode, bytes.get(RECORD_HEAD..)?).ok()
-}
-
-fn item(channel: Channel, data: &[u8], known: &mut Flows) -> Result<(Item, u64), String> {
-    let most = if channel == Channel::Flow { MAX_BATCH } else { MAX_MESSAGE };
-    if data.len() > most {
-        return Err(format!("a message of {} bytes", data.len()));
-    }
-    Ok(match channel {
-        Channel::Start => (Item::Start(cbor(data)?), 0),
-        Channel::Notice => (Item::Notice(cbor(data)?), 0),
-        Channel::Threshold => (Item::Threshold(cbor(data)?), 0),
-        Channel::Standing => (Item::Standing(cbor(data)?), 0),
-        Channel::Reading => {
-            let UsedReading { purpose, reading } = cbor(data)?;
-            (Item::Reading(purpose, reading), 0)
-        }
-        Channel::Flow => {
-            let (flows, left_out) = cbor::<Batch>(data)?.flows(known)?;
-            (Item::Flows(flows), left_out)
-        }
-    })
-}
-
-fn cbor<T: DeserializeOwned>(data: &[u8]) -> Result<T, String> {
-    ciborium::from_reader(data).map_err(|error| error.to_string())
-}
-
-impl Chunk {
-    fn new(at: u64, bytes: Vec<u8>) -> Self {
-        let options = LinearReaderOptions::default()
-            .with_skip_start_magic(true)
-            .with_skip_end_magic(true)
-            .with_prevalidate_chunk_crcs(true)
-            .with_record_length_limit(MAX_CHUNK);
-        let reader = LinearReader::new_with_options(options);
-        Self { at, bytes, fed: 0, reader, topics: HashMap::new() }
-    }
-
-    /// The next message, once the checksum of the whole chunk is right.
-    fn next_message(&mut self) -> Result<Option<(Topic, Vec<u8>)>, String> {
-        loop {
-            let Some(event) = self.reader.next_event() else {
-                return Ok(None);
-            };
-            match event.map_err(|error| error.to_string())? {
-                LinearReadEvent::ReadRequest(need) => {
-                    let rest = self.bytes.get(self.fed..).unwrap_or_default();
-                    let part = &rest[..need.min(rest.len())];
-                    self.reader.insert(part.len()).copy_from_slice(part);
-                    self.reader.notify_read(part.len());
-                    self.fed += part.len();
-                }
-                LinearReadEvent::Record { opcode, data } => {
-                    match mcap::parse_record(opcode, data).map_err(|error| error.to_string())? {
-                        Record::Channel(channel) => {
-                            let known = Channel::ALL
-                                .into_iter()
-                                .find(|known| known.topic() == channel.topic)
-                                .filter(|_| channel.message_encoding == ENCODING);
-                            let topic = known.map_or(Topic::Unknown(channel.topic), Topic::Known);
-                            self.topics.insert(channel.id, topic);
-                        }
-                        Record::Message { header, .. } => {
-                            let topic = self.topics.get(&header.channel_id).cloned();
-                            let topic = topic.ok_or("a message of no channel")?;
-                            let data = data.get(MESSAGE_HEAD..).unwrap_or_default();
-                            return Ok(Some((topic, data.to_vec())));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Bytes of a message before its data: channel, sequence, and two times.
-const MESSAGE_HEAD: usize = 2 + 4 + 8 + 8;

@@ -1,10 +1,14 @@
 //! What a source may tell, with everything that can be in it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use crate::{
     model::{
         counts::{Balance, ByProtocol, Counted, Totals},
+        coverage::{BlindSpot, Coverage, NetnsNotRead, Reason},
         flow::{Cause, EventKind, FlowEvent, Sample, Status, Tuple},
         live_state::{Batch, Found, Reread},
         name::{Name, NameKind},
@@ -41,6 +45,7 @@ pub(crate) fn start() -> Item {
         state: if reason.is_some() { State::Unsupported } else { State::Attached },
         attached_via: reason.is_none().then(|| "kprobe".into()),
         reason: reason.map(Into::into),
+        not_exact: None,
     };
     Item::Start(Start {
         time: time(0),
@@ -75,6 +80,11 @@ pub(crate) fn netns(id: NetnsId, allocs: u64, frees: u64, max: Option<u32>) -> N
         counts: vec![CountRead { before: balance, count, after: balance }; 6],
         max,
         timeouts: (allocs == 50).then(|| [20, 60, 5, 5, 600, 30, 3, 10, 90].into()),
+        in_flight: Some(crate::model::in_flight::InFlight {
+            unhashed: 1,
+            dying: 2,
+            queued: Some(1),
+        }),
         windows: Some(Windows {
             width_ns: 8_000_000,
             number: 12,
@@ -108,7 +118,33 @@ pub(crate) fn reading(ns: u64, netns: Vec<NetnsReading>) -> Reading {
         rereads: None,
         blocks: Some((3, 16_384)),
         counted: Counted { clashes: false, ..Counted::ALL },
+        coverage: None,
     }
+}
+
+/// Coverage with everything that may be missing.
+pub(crate) fn coverage() -> Coverage {
+    let mut coverage = Coverage {
+        read: 2,
+        blind_spots: vec![
+            BlindSpot::PidNamespace,
+            BlindSpot::Hidepid,
+            BlindSpot::HiddenProcesses(3),
+            BlindSpot::MountNamespaces(4),
+        ],
+        stale_files: vec!["/run/netns/old".into()],
+        ..Coverage::default()
+    };
+    let refused = Reason::Refused("entering it takes CAP_SYS_ADMIN".into());
+    for (inode, entries, reason) in
+        [(11, None, refused), (12, Some(900), Reason::NoPath), (0, None, Reason::HiddenProcess)]
+    {
+        let id = NetnsId { cookie: None, inode };
+        let name = (inode == 11).then(|| "ingress_sbox".into());
+        let is_counted = entries.is_some();
+        coverage.add(NetnsNotRead { id, name, is_counted, entries, reason });
+    }
+    coverage
 }
 
 pub(crate) fn item(purpose: Use, reading: Reading) -> Item {
@@ -220,6 +256,7 @@ pub(crate) fn items() -> Vec<Item> {
         cost_ns: Some(9_000),
         rereads: vec![reread(ENTRY + 0x200, 2_000, Some(found)), reread(ENTRY + 0x999, 1, None)],
     });
+    everything.coverage = Some(Arc::new(coverage()));
     everything.gone = vec![NetnsId { cookie: Some(9), inode: 5 }];
     let mut victim = event(1_999, ENTRY + 0x100, EventKind::EarlyDrop, tuple("10.0.0.2", 40_002));
     victim.flow.netns_cookie = 0xffff_8880_1234_5678;

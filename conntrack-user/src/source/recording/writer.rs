@@ -12,11 +12,14 @@ use crate::source::item::Item;
 #[derive(Debug, Error)]
 pub enum WriteError {
     /// The file does not take it. What was written before is whole.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// Encoding or packing failed, for want of memory.
     #[error("cannot encode it: {0}")]
     Encode(String),
+    /// A reader would refuse it.
+    #[error("{0}: a recording takes no more")]
+    OutOfBounds(String),
     /// A reader would refuse it.
     #[error("{bytes} bytes at one moment, and a recording takes {most}")]
     TooLarge {

@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 
 use super::{plot, summary::groups};
-use crate::backtest::{
-    estimate::{Estimate, over},
-    registry::CLAIRVOYANT,
-    score::{self, Metric},
-    trial::{Judged, Outcome},
+use crate::{
+    backtest::{
+        estimate::{Estimate, over},
+        registry::CLAIRVOYANT,
+        score::{self, Metric},
+        trial::{Judged, Outcome},
+    },
+    text::one_line,
 };
 
 const HEAD: &str = r#"<!doctype html>
@@ -97,5 +100,5 @@ fn cell(estimate: Option<Estimate>, metric: &Metric) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    one_line(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

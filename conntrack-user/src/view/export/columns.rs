@@ -91,6 +91,11 @@ pub const TICKS: &[Column] = &[
     column("seconds_to_full_p50", Float),
     column("baseline", Signed),
     column("count_drift", Signed),
+    column("unhashed_entries", Signed),
+    column("dying_entries", Signed),
+    column("queued_packets", Unsigned),
+    column("inserts_missed", Unsigned),
+    column("deletes_missed", Unsigned),
     column("tick.allocs", Unsigned),
     column("tick.allocs_failed", Unsigned),
     column("tick.table_full_drops", Unsigned),
@@ -192,6 +197,10 @@ pub const TICKS: &[Column] = &[
     column("events.sample_ratio", Float),
     column("missed_calls_max", Unsigned),
     column("netns_idle", Unsigned),
+    column("netns_coverage.read", Unsigned),
+    column("netns_coverage.counted", Unsigned),
+    column("netns_coverage.unread", Unsigned),
+    column("netns_coverage.is_total_exact", Bool),
 ];
 
 /// A row for each event.

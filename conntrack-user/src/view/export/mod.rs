@@ -6,7 +6,10 @@ mod parquet;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -14,11 +17,14 @@ use serde_json::Value;
 
 pub use columns::{Column, EVENTS, Kind, TICKS};
 
-use super::{flow, json::Line};
+use super::{
+    flow,
+    json::{self, Line},
+};
 use crate::{
     model::tick::Tick,
-    severity::THRESHOLDS,
-    source::item::{Flows, Hook},
+    severity::{self, THRESHOLDS},
+    source::item::Flows,
 };
 
 /// Formats of tables.
@@ -66,12 +72,14 @@ impl<W: Write + Send> Table<W> {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn tick(&mut self, tick: &Tick, hooks: &[Hook]) -> Result<()> {
-        let mut line = value(&Line::tick(tick, hooks, &THRESHOLDS.on_demand()))?;
-        let Some(Value::Array(netns)) = line.get_mut("netns").map(Value::take) else {
-            return Ok(());
-        };
-        netns.iter().try_for_each(|netns| self.row(&[&line, netns]))
+    pub fn tick(&mut self, tick: &Tick) -> Result<()> {
+        let head = value(&Line::tick_head(tick))?;
+        let thresholds = THRESHOLDS.on_demand();
+        tick.netns.iter().try_for_each(|netns| {
+            let severity = severity::of_tick(netns, tick, &thresholds);
+            let row = value(&json::netns_of(tick, netns, Some(severity)))?;
+            self.row(&[&head, &row])
+        })
     }
 
     /// Writes the rows of events.
@@ -108,7 +116,7 @@ impl<W: Write + Send> Table<W> {
                 for (_, cell) in cells {
                     match cell {
                         Value::Null => writer.write_field("")?,
-                        Value::String(text) => writer.write_field(text)?,
+                        Value::String(text) => writer.write_field(&*inert(text))?,
                         other => writer.write_field(other.to_string())?,
                     }
                 }
@@ -137,6 +145,11 @@ impl<W: Write + Send> Table<W> {
         }
         Ok(())
     }
+}
+
+/// Text as a spreadsheet takes it for text: behind an apostrophe, where it would begin a formula.
+fn inert(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}").into() } else { text.into() }
 }
 
 fn value(of: &impl Serialize) -> Result<Value> {

@@ -25,7 +25,7 @@ fn table(format: Format, columns: &'static [Column]) -> Vec<u8> {
             Item::Reading(Use::Tick, reading) => {
                 let tick = monitor.observe(&reading);
                 if columns == TICKS {
-                    table.tick(&tick, &[]).unwrap();
+                    table.tick(&tick).unwrap();
                 }
             }
             Item::Reading(_, reading) => monitor.settle(&reading),
@@ -161,4 +161,22 @@ fn parquet_reads_back_as_the_same_values() {
             }
         }
     }
+}
+
+#[test]
+fn text_that_would_be_a_formula_is_text() {
+    for text in ["=1+1", "+1", "-1", "@SUM(A1)"] {
+        assert_eq!(inert(text), format!("'{text}"));
+    }
+    for text in ["", "web-1", "::1", "a=b", "'=1"] {
+        assert_eq!(inert(text), text);
+    }
+    let mut out = Vec::new();
+    let mut table = Table::new(Format::Csv, TICKS, &mut out).unwrap();
+    let mut monitor = Monitor::new(2);
+    let mut netns = samples::netns(samples::INIT, 0, 0, Some(9));
+    netns.name.as_mut().unwrap().text = "=HYPERLINK(1)".into();
+    table.tick(&monitor.observe(&samples::reading(0, vec![netns]))).unwrap();
+    table.finish().unwrap();
+    assert!(String::from_utf8(out).unwrap().contains(",'=HYPERLINK(1),"));
 }

@@ -2,9 +2,13 @@
 
 mod family;
 mod flight;
+mod high_water;
 mod http;
+mod kernel;
+mod live;
 mod netns;
 mod node;
+mod once;
 mod own;
 mod warned;
 
@@ -17,6 +21,7 @@ use prometheus_client::{
 };
 
 pub use family::{Family, Kind, Label, Sample, Value};
+pub use once::{NETNS_APART, once};
 
 use crate::{
     daemon::{process::Process, shared::Shared},
@@ -76,6 +81,9 @@ impl Collector for Tables {
         let latest = self.0.latest();
         node::write(&latest, &mut encoder)?;
         netns::write(&latest, &mut encoder)?;
+        high_water::write(&latest, &mut encoder)?;
+        kernel::write(&latest, &mut encoder)?;
+        live::write(&latest, &mut encoder)?;
         warned::write(latest.told(), &mut encoder)
     }
 }
@@ -130,7 +138,8 @@ impl Metrics {
 
 /// Every metric that there may be.
 pub fn families() -> impl Iterator<Item = Family> {
-    let netns = netns::families().chain(warned::FAMILIES);
+    let netns = netns::families().chain(high_water::FAMILIES).chain(kernel::families());
+    let netns = netns.chain(live::FAMILIES).chain(warned::FAMILIES);
     let node = node::FAMILIES.into_iter().chain(netns).chain(flight::FAMILIES);
     node.chain(http::FAMILIES).chain(own::FAMILIES)
 }

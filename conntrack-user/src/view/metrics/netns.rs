@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The label of those that are counted together.
-const OTHERS: &str = "others";
+pub(super) const OTHERS: &str = "others";
 
 /// A family of which every namespace has samples.
 struct Metric<T> {
@@ -265,6 +265,34 @@ const GAUGES: &[Metric<NetnsTick>] = &[
         ),
         samples: |netns| netns.count_drift.map(Sample::of).into_iter().collect(),
     },
+    Metric {
+        family: Family::gauge(
+            "ctmon_unhashed_entries",
+            "Entries that are allocated and not in the table. Absent while the table moves.",
+        ),
+        samples: |netns| netns.in_flight.unhashed.map(Sample::of).into_iter().collect(),
+    },
+    Metric {
+        family: Family::gauge(
+            "ctmon_dying_entries",
+            "Entries that are deleted and not freed; below 0, deletes were missed. Absent while the table moves.",
+        ),
+        samples: |netns| netns.in_flight.dying.map(Sample::of).into_iter().collect(),
+    },
+    Metric {
+        family: Family::gauge(
+            "ctmon_inserts_missed",
+            "Inserts that were not counted, by entries that stayed unhashed for 20 min. Absent before.",
+        ),
+        samples: |netns| netns.in_flight.inserts_missed.map(Sample::of).into_iter().collect(),
+    },
+    Metric {
+        family: Family::gauge(
+            "ctmon_deletes_missed",
+            "Deletes that were not counted, by entries that were freed undeleted for 20 min. Absent before.",
+        ),
+        samples: |netns| netns.in_flight.deletes_missed.map(Sample::of).into_iter().collect(),
+    },
 ];
 
 const ENTRIES: Family = Family::gauge(
@@ -282,7 +310,7 @@ const AGGREGATED: Family = Family::gauge(
     "Network namespaces without series of their own: netns=\"others\" is all of them.",
 );
 
-fn one(value: Option<f64>) -> Vec<Sample<'static>> {
+pub(super) fn one(value: Option<f64>) -> Vec<Sample<'static>> {
     value.filter(|value| value.is_finite()).map(Sample::of).into_iter().collect()
 }
 
@@ -315,7 +343,7 @@ pub(super) fn families() -> impl Iterator<Item = Family> {
 }
 
 /// `samples` of the namespace with this label.
-fn labelled<'a>(
+pub(super) fn labelled<'a>(
     samples: Vec<Sample<'static>>,
     label: &'a Cow<'a, str>,
 ) -> impl Iterator<Item = Sample<'a>> {

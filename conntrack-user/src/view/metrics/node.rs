@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::family::{Family, Sample};
-use crate::{daemon::latest::Latest, model::flow::ratio, source::item::ProbedHook};
+use crate::{daemon::latest::Latest, model::flow::ratio, source::item::ProbedHook, view::coverage};
 
 const BUILD: Family = Family::gauge("ctmon_build_info", "1, with the version of ctmon.");
 const SOURCE: Family = Family::gauge(
@@ -31,7 +31,18 @@ const LAST: Family = Family::gauge(
     "ctmon_last_tick_timestamp_seconds",
     "When the last tick was, in seconds since 1970 UTC.",
 );
-const NETNS: Family = Family::gauge("ctmon_netns", "Network namespaces that are known.");
+const NETNS: Family = Family::gauge(
+    "ctmon_netns",
+    "Network namespaces by coverage: read, counted by kernel programs only, or unread. Their sum may be too low.",
+);
+const BLIND_SPOTS: Family = Family::gauge(
+    "ctmon_netns_blind_spots",
+    "Causes that may hide further network namespaces: a container, hidepid, processes that hide theirs.",
+);
+const COUNTED_FILL: Family = Family::gauge(
+    "ctmon_netns_counted_fill_ratio",
+    "Highest fill of a table that kernel programs only count: entries by the limit that all tables have.",
+);
 const IDLE: Family =
     Family::gauge("ctmon_netns_idle", "Network namespaces in which nothing was counted for 10 s.");
 const MISSED: Family = Family::gauge(
@@ -55,6 +66,10 @@ const BLOCKS: Family =
     Family::gauge("ctmon_counter_blocks_taken", "Blocks of per-CPU counters that are taken.");
 const BLOCKS_MAX: Family =
     Family::gauge("ctmon_counter_blocks_limit", "Blocks of per-CPU counters that there are.");
+const LIMIT_CHANGES: Family = Family::counter(
+    "ctmon_entries_limit_changes",
+    "Changes of nf_conntrack_max since the source was opened.",
+);
 const PROBE: Family = Family::gauge(
     "ctmon_probe_info",
     "1 for each hook: how it is attached, and its state (attached, unsupported, not_needed, broken).",
@@ -72,7 +87,7 @@ const RUN_TIME: Family = Family::counter(
     "Seconds that a hook's programs ran in all; with --probe-stats only.",
 );
 
-pub(super) const FAMILIES: [Family; 23] = [
+pub(super) const FAMILIES: [Family; 26] = [
     BUILD,
     SOURCE,
     OPENED,
@@ -82,6 +97,8 @@ pub(super) const FAMILIES: [Family; 23] = [
     INTERVAL,
     LAST,
     NETNS,
+    BLIND_SPOTS,
+    COUNTED_FILL,
     IDLE,
     MISSED,
     EVENTS_SEEN,
@@ -91,6 +108,7 @@ pub(super) const FAMILIES: [Family; 23] = [
     SAMPLE,
     BLOCKS,
     BLOCKS_MAX,
+    LIMIT_CHANGES,
     PROBE,
     HITS,
     MISSES,
@@ -100,9 +118,16 @@ pub(super) const FAMILIES: [Family; 23] = [
 
 /// Writes them all.
 pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    BUILD.write(encoder, &[Sample::of(1u64).with("version", env!("CARGO_PKG_VERSION"))])?;
     OPENED.write(encoder, &[Sample::of(latest.opened())])?;
     TICKS.write(encoder, &[Sample::of(latest.ticks())])?;
+    let changes = latest.tick().map(|tick| Sample::of(tick.limit_changes));
+    LIMIT_CHANGES.write(encoder, changes.as_slice())?;
+    write_now(latest, encoder)
+}
+
+/// Writes all metrics but those that count since the start of the process.
+pub(super) fn write_now(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    BUILD.write(encoder, &[Sample::of(1u64).with("version", env!("CARGO_PKG_VERSION"))])?;
     let Some(source) = latest.source() else {
         return Ok(());
     };
@@ -118,7 +143,7 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
     let maybe = |value: Option<Sample<'static>>| value.into_iter().collect::<Vec<_>>();
     INTERVAL.write(encoder, &maybe(tick.interval_ns.map(|ns| Sample::of(ns as f64 / 1e9))))?;
     LAST.write(encoder, &[Sample::of(tick.time.unix_ns as f64 / 1e9)])?;
-    NETNS.write(encoder, &[Sample::of(latest.netns().count() as u64)])?;
+    write_coverage(latest, encoder)?;
     IDLE.write(encoder, &[Sample::of(tick.idle)])?;
     MISSED.write(encoder, &maybe(tick.missed_calls_max.map(Sample::of)))?;
     if let Some(events) = tick.events {
@@ -149,6 +174,21 @@ pub(super) fn write(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt
     per_hook(encoder, RUN_TIME, &probes, |probe| {
         probe.run_time_ns.map(|ns| Sample::of(ns as f64 / 1e9))
     })
+}
+
+fn write_coverage(latest: &Latest, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let coverage = latest.tick().and_then(|tick| tick.coverage.as_deref());
+    let by = |coverage: &'static str, number: u64| Sample::of(number).with("coverage", coverage);
+    let Some(coverage) = coverage else {
+        return NETNS.write(encoder, &[by("read", latest.netns().count() as u64)]);
+    };
+    let samples =
+        [by("read", coverage.read), by("counted", coverage.counted), by("unread", coverage.unread)];
+    NETNS.write(encoder, &samples)?;
+    let counted = coverage::counted_beside(Some(coverage), latest.netns());
+    let fill = counted.first().map(|table| Sample::of(table.fill_ratio));
+    COUNTED_FILL.write(encoder, fill.as_slice())?;
+    BLIND_SPOTS.write(encoder, &[Sample::of(coverage.blind_spots.len() as u64)])
 }
 
 fn per_hook(

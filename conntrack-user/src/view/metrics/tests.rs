@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     daemon::latest::Latest,
@@ -5,8 +7,9 @@ use crate::{
     model::{
         counts::{ByProtocol, Counted, Totals},
         evictable::Evictable,
+        kernel_counters::KernelTick,
         name::{Name, NameKind},
-        reading::{Events, Time},
+        reading::{Events, KernelStat, NetnsId, Time},
         tick::{Limit, NetnsTick, Rates, Tick},
     },
     source::item::{Origin, Start},
@@ -84,6 +87,26 @@ fn a_table_in_the_text_format() {
     for absent in ["delete_rate", "steady_state", "missed_calls", "NaN", "\"others\""] {
         assert!(!text.contains(absent), "{absent}");
     }
+}
+
+#[test]
+fn namespaces_are_counted_by_coverage() {
+    let coverage = crate::source::recording::samples::coverage();
+    let tick = |coverage| Tick { coverage, ..Tick::example(vec![filling()]) };
+    let text = latest(10, Some(tick(Some(Arc::new(coverage))))).text(Format::Prometheus).unwrap();
+    for line in [
+        "ctmon_netns{coverage=\"read\"} 2",
+        "ctmon_netns{coverage=\"counted\"} 1",
+        "ctmon_netns{coverage=\"unread\"} 2",
+        "ctmon_netns_blind_spots 4",
+        "ctmon_netns_counted_fill_ratio 9.0",
+    ] {
+        has(&text, line);
+    }
+    // Of what is not known there is no 0.
+    let text = latest(10, Some(tick(None))).text(Format::Prometheus).unwrap();
+    has(&text, "ctmon_netns{coverage=\"read\"} 1");
+    assert!(!text.contains("coverage=\"unread\"") && !text.contains("blind_spots"), "{text}");
 }
 
 #[test]
@@ -221,4 +244,49 @@ fn every_metric_is_documented() {
     for family in families() {
         assert!(family.help.ends_with('.') && !family.help.contains('\n'), "{}", family.name);
     }
+}
+
+/// Series of a node with so many namespaces, of which programs count all: all of them, and of what each name begins with.
+fn series(netns: u64, prefixes: &[&str]) -> (usize, Vec<usize>) {
+    let kernel = KernelStat {
+        found: Some(0),
+        invalid: Some(0),
+        insert: Some(0),
+        insert_failed: Some(0),
+        drop: Some(0),
+        early_drop: Some(0),
+        error: Some(0),
+        search_restart: Some(0),
+        clash_resolve: Some(0),
+        chaintoolong: Some(0),
+        expect_new: Some(0),
+        expect_create: Some(0),
+        expect_delete: Some(0),
+    };
+    let counters = KernelTick { totals: kernel, rates: KernelStat::default() };
+    let one = |inode| NetnsTick {
+        kernel: Some(kernel),
+        kernel_counters: Some(counters),
+        id: NetnsId { cookie: Some(inode), inode },
+        ..filling()
+    };
+    let flows = Some(Box::new(crate::view::flows::tests::summary(Some(25))));
+    let tick = Tick { flows, ..Tick::example((1..=netns).map(one).collect()) };
+    let text = latest(128, Some(tick)).text(Format::Prometheus).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let count = |prefix: &&str| lines.iter().filter(|line| line.starts_with(*prefix)).count();
+    (lines.len(), prefixes.iter().map(count).collect())
+}
+
+#[test]
+fn kernel_counters_and_high_water_marks_are_ten_series_a_namespace_and_live_entries_none() {
+    let new = ["ctmon_kernel_", "ctmon_entries_high", "ctmon_insert_rate_high", "ctmon_live_"];
+    let (one, of_one) = series(1, &new);
+    let (many, of_many) = series(128, &new);
+    assert_eq!(of_one, [8, 1, 1, 53]);
+    assert_eq!(of_many, [8 * 128, 128, 128, 53]);
+    println!("1 namespace: {one} series, {} of them new", of_one.iter().sum::<usize>());
+    println!("128 namespaces: {many} series, {} of them new", of_many.iter().sum::<usize>());
+    // Those beyond are one more, and its marks are nobody's.
+    assert_eq!(series(200, &new).1, [8 * 129, 128, 128, 53]);
 }

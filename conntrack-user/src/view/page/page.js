@@ -121,6 +121,7 @@ function show() {
   const idle = [
     hidden > 0 ? `${count(hidden)} more that are less full are not shown.` : "",
     node.netns_idle > 0 ? `${count(node.netns_idle)} are idle: nothing was counted in them for 10 s.` : "",
+    words.coverage(node.netns_coverage),
   ];
   write($("idle"), idle.join(" "));
   if (chosen) detail(chosen, wanted !== "" && words.key(chosen) !== wanted);

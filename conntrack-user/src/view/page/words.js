@@ -18,6 +18,15 @@ export const name = (netns) => netns.name ?? `netns ${netns.inode}`;
 // The kind of a name, in words.
 export const kind = (netns) => netns.name_kind.replace("_", " ");
 
+// Tables that are not read, and what may hide others.
+export function coverage(of) {
+  const unread = of ? of.counted + of.unread : 0;
+  const hidden = (of?.blind_spots ?? []).map((spot) => `${spot.text}.`);
+  if (unread + hidden.length === 0) return "";
+  const least = of.is_total_exact ? "" : "at least ";
+  return [`${count(of.read)} of ${least}${count(of.read + unread)} tables are read.`, ...hidden].join(" ");
+}
+
 // Tells one namespace from another that had its number before.
 export const key = (netns) => `${netns.inode}/${netns.cookie ?? ""}`;
 

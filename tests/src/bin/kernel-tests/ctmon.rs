@@ -39,12 +39,12 @@ pub(crate) struct Watch {
     without_a_rate: usize,
 }
 
-/// What is wrong by what ctmon has said on standard error. By kprobe, one line says what cannot be told.
+/// What is wrong by what ctmon has said on standard error. By kprobe, one line says what cannot be told; so it does where
+/// a hook is not on its first rung.
 pub(crate) fn complaints(stderr: &str, by_kprobe: bool) -> String {
     let expected = |line: &&str| {
-        by_kprobe
-            && line.starts_with("ctmon: source ebpf; not available:")
-            && line.contains("kprobe")
+        line.starts_with("ctmon: source ebpf; not available:")
+            && (by_kprobe && line.contains("kprobe") || line.contains("exact numbers of"))
     };
     stderr.lines().filter(|line| !expected(line)).collect::<Vec<_>>().join("\n")
 }

@@ -3,64 +3,46 @@
 
 use std::{
     fs::{self, File},
-    io::{self, IoSlice, Write as _},
-    os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::fs::PermissionsExt as _,
-    },
-    process::Command,
+    io::{self, Write as _},
+    os::fd::{BorrowedFd, OwnedFd},
     sync::Arc,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use conntrack_ebpf::Reread;
+use conntrack_ebpf::{Reread, reread};
 use conntrack_user::{
     model::reading::Reading,
     privilege::{
-        self, Remote,
+        self, Account, Remote,
         helper::Options,
-        sandbox::{self, Sandbox},
+        sandbox::{self, Sandbox, User},
     },
     source::{
-        access::{Access as _, Own},
+        access::Access as _,
         ebpf::{self, EbpfSource},
         live::{self, Choice, Live, Purpose, Selection},
         netlink,
     },
 };
 use rustix::{
-    mount::{MountFlags, mount},
-    net::{
-        AddressFamily, SendAncillaryBuffer, SendFlags, SocketType, ipproto::ICMP, sendmsg, socket,
-    },
-    process::{Pid, Signal, getpid, kill_process},
-    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
+    net::{SendFlags, send},
+    process::getpid,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::process::only_child;
-
-/// A setting of a namespace, which root may change in any.
-const SETTING: &str = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
-/// A file that only root may read.
-const SECRET: &str = "/root-only";
-
-/// What landlock alone keeps root from.
-pub(crate) const OPEN_NAMESPACE: &str = "open another process's namespace";
-pub(crate) const READ_OF_ROOT: &str = "read a file of root";
-pub(crate) const WRITE_OF_ROOT: &str = "write a file of root";
-pub(crate) const MAKE_FILE: &str = "make a file";
-pub(crate) const CHANGE_SETTING: &str = "change a timeout";
+use crate::{attempts, process::only_child};
 
 /// What the serving half is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Half {
-    /// As root without capabilities: try what is forbidden, then read the tables until it is killed.
-    Root,
+    /// Stay the same user without capabilities, try what is forbidden, then read the tables until killed.
+    Same,
     /// The same as another user.
     Nobody,
+    /// Become another user that may run commands, and try what these may not.
+    Commands,
     /// Send the helper what is no request, and read the tables until it is killed.
     Garbage,
 }
@@ -69,8 +51,8 @@ pub(crate) enum Half {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Said {
-    /// The process number of the helper, and what could not be given up.
-    Begun(i32, Vec<String>),
+    /// The process number of the helper, and the version of landlock's interface; 0: there is none.
+    Begun(i32, i32),
     /// What was tried, and what it failed with; none: it did not fail.
     Tried(String, Option<String>),
     /// What was read.
@@ -85,16 +67,22 @@ pub(crate) enum Said {
 /// It cannot begin, or nobody reads what it says.
 pub(crate) fn run(half: Half) -> Result<()> {
     let ebpf = ebpf::Options::default();
-    let remote =
-        privilege::start(Options { ebpf: ebpf.clone(), probe_stats: false, listen: None })?;
+    let remote = privilege::start(Options {
+        ebpf: ebpf.clone(),
+        probe_stats: false,
+        listen: None,
+        asks_ctnetlink: false,
+    })?;
     let helper = only_child(getpid())?;
-    let user = (half == Half::Nobody).then_some((65_534, 65_534));
+    let user = match half {
+        Half::Nobody | Half::Commands => User::Required(Account { user: 65_534, group: 65_534 }),
+        Half::Same | Half::Garbage => User::Same,
+    };
     let read = ["/proc", "/sys"].map(Into::into).to_vec();
-    fs::write(SECRET, "")?;
-    fs::set_permissions(SECRET, fs::Permissions::from_mode(0o600))?;
     let (own, channel, address) = (File::open("/proc/self/ns/net")?, sockets()?, text_of_kernel()?);
-    let missing = sandbox::enter(&Sandbox { read, user, ..Sandbox::default() })?;
-    say(&Said::Begun(helper.as_raw_nonzero().get(), missing))?;
+    let commands = half == Half::Commands;
+    let entered = sandbox::enter(&Sandbox { read, commands, user, ..Sandbox::default() })?;
+    say(&Said::Begun(helper.as_raw_nonzero().get(), entered.landlock_abi))?;
     let options = live::Options {
         choice: Choice::Ebpf,
         selection: Selection::All,
@@ -106,19 +94,23 @@ pub(crate) fn run(half: Half) -> Result<()> {
         ebpf,
         netlink: netlink::Options { receive_bytes: netlink::DEFAULT_RECEIVE_BYTES, events: false },
     };
-    if half != Half::Garbage {
+    if matches!(half, Half::Same | Half::Nobody) {
         let outcome = read_kernel(&remote, &options.ebpf, address)?;
         say(&Said::Tried("read the kernel's memory".to_owned(), outcome))?;
     }
     let mut live = Live::open(&options)?;
-    if half == Half::Garbage {
-        for socket in &channel {
-            let _ = send(socket.as_fd(), b"\xffgarbage");
+    let tried = match half {
+        Half::Garbage => {
+            for socket in &channel {
+                let _ = send(socket, b"\xffgarbage", SendFlags::NOSIGNAL);
+            }
+            vec![]
         }
-    } else {
-        for (what, outcome) in attempts(&remote, helper, &own) {
-            say(&Said::Tried(what.to_owned(), outcome))?;
-        }
+        Half::Commands => attempts::at_others(helper),
+        Half::Same | Half::Nobody => attempts::all(&remote, helper, &own),
+    };
+    for (what, outcome) in tried {
+        say(&Said::Tried(what.to_owned(), outcome))?;
     }
     while !live.is_cut_off() {
         say(&Said::Read(Box::new(live.read(Purpose::Tick))))?;
@@ -172,54 +164,10 @@ fn read_kernel(remote: &Remote, options: &ebpf::Options, address: u64) -> Result
     let mut entries: Vec<Reread> =
         (0..64).map(|step| Reread { entry: address - 8 * step, ..Reread::default() }).collect();
     source.reread(&mut entries)?;
-    let is_told =
-        |one: &Reread| one.found != 0 || one.status != 0 || one.tcp_state != 0 || one.expires != 0;
+    // No namespace has the cookie 0: not even that there is no entry is said.
+    let is_told = |one: &Reread| {
+        one.found != reread::REFUSED || one.status != 0 || one.tcp_state != 0 || one.expires != 0
+    };
     let told = entries.iter().filter(|one| is_told(one)).count();
     Ok((told == 0).then(|| "nothing is told of what is no entry".to_owned()))
-}
-
-fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let mut beside = SendAncillaryBuffer::default();
-    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?)
-}
-
-/// What is tried, and what it fails with.
-fn attempts(remote: &Remote, helper: Pid, own: &File) -> Vec<(&'static str, Option<String>)> {
-    fn of<T, E: std::fmt::Display>(
-        what: &'static str,
-        outcome: Result<T, E>,
-    ) -> (&'static str, Option<String>) {
-        (what, outcome.err().map(|error| format!("{error:#}")))
-    }
-    let foreign = File::open("/proc/1/ns/net");
-    let network = LinkNameSpaceType::Network;
-    // SAFETY: what is asked for is to be refused; else only this process changes, which ends soon.
-    let unshare = |flags| unsafe { unshare_unsafe(flags) };
-    let ebpf = ebpf::Options::default();
-    let setting = fs::read_to_string(SETTING).unwrap_or_default();
-    vec![
-        of("load programs", Own::new("/proc".into()).attach(&ebpf)),
-        of("time programs", ebpf::bpf::enable_statistics()),
-        of("list programs", aya::programs::loaded_programs().next().transpose()),
-        of("have the helper time programs", remote.time_programs()),
-        of("have the helper attach twice", remote.attach(&ebpf)),
-        of(OPEN_NAMESPACE, foreign),
-        of("enter a namespace", move_into_link_name_space(own.as_fd(), Some(network))),
-        of("make a network namespace", unshare(UnshareFlags::NEWNET)),
-        of("make a user namespace", unshare(UnshareFlags::NEWUSER)),
-        of("mount", mount("none", "/proc", "tmpfs", MountFlags::empty(), None)),
-        of("send a signal to the helper", kill_process(helper, Signal::TERM)),
-        of("open a raw socket", socket(AddressFamily::INET, SocketType::RAW, Some(ICMP))),
-        of("open a packet socket", socket(AddressFamily::PACKET, SocketType::RAW, None)),
-        of("run a program", Command::new("/bin/true").status()),
-        of("write the helper's memory", fs::OpenOptions::new().write(true).open(mem(helper))),
-        of(READ_OF_ROOT, fs::read(SECRET)),
-        of(WRITE_OF_ROOT, fs::write(SECRET, "gained")),
-        of(MAKE_FILE, fs::write("/gained", "")),
-        of(CHANGE_SETTING, fs::write(SETTING, setting)),
-    ]
-}
-
-fn mem(process: Pid) -> String {
-    format!("/proc/{}/mem", process.as_raw_nonzero())
 }

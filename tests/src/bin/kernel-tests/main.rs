@@ -3,13 +3,16 @@
 //! They run as root in a virtual machine that is theirs alone: they change the limits of connection
 //! tracking, and unload its modules at the end. Some of them leave the machine as it is (`--anywhere`).
 
+mod attempts;
 mod cases;
 mod checks;
 mod command;
 mod ctmon;
 mod expression;
 mod half;
+mod holders;
 mod kernel;
+mod mounted;
 mod netlink;
 mod netns;
 mod process;
@@ -49,6 +52,9 @@ struct Cli {
     /// Let every ctmon leave this hook out (docs/exactness.md has their names). At least one test must then fail. Needs a ctmon built with the feature `fault-injection`.
     #[arg(long, value_name = "HOOK")]
     fault_without: Option<String>,
+    /// Let every ctmon take the function that this hook is best attached to as inlined. Needs the feature `fault-injection`.
+    #[arg(long, value_name = "HOOK")]
+    fault_inlined: Vec<String>,
     /// How every ctmon is to attach: auto, fentry or kprobe. What cannot be told that way is not
     /// compared, and named in the result line.
     #[arg(long, value_name = "WAY")]
@@ -68,6 +74,9 @@ struct Cli {
     /// How long `serve-soak` goes on.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
+    /// Runs of each test, one after the other.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    times: u64,
     /// Print the numbers that each scenario compared, too.
     #[arg(long, short)]
     verbose: bool,
@@ -117,6 +126,7 @@ fn run(cli: &Cli) -> Result<bool> {
         init: Netns::own().context("no network namespace to start from")?,
         ctmon: runner::find_ctmon()?,
         fault_without: cli.fault_without.clone(),
+        fault_inlined: cli.fault_inlined.clone(),
         attach: cli.attach.clone(),
         soak: Duration::from_secs(60 * cli.minutes),
         skipped: Arc::default(),
@@ -130,6 +140,7 @@ fn run(cli: &Cli) -> Result<bool> {
         )?;
         tests.retain(|test| test.place == Place::WithoutConntrack);
     }
+    let tests: Vec<&Test> = (0..cli.times).flat_map(|_| tests.iter().copied()).collect();
     let how = How { fail_fast: cli.fail_fast, verbose: cli.verbose };
     Ok(runner::run(&env, &tests, how)?.failed == 0)
 }

@@ -1,7 +1,7 @@
 //! What makes a network namespace one whose packets are tracked, without a process for it: where there
 //! are thousands of them, `ip` and `nft` would take minutes.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::net::{
@@ -13,8 +13,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 // linux/netlink.h
 const NLMSG_ERROR: u16 = 2;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
+pub(crate) const NLM_F_REQUEST: u16 = 1;
+pub(crate) const NLM_F_ACK: u16 = 4;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -80,7 +80,8 @@ pub(crate) fn track() -> Result<()> {
     ask(Some(netlink::NETFILTER), &batch.concat(), 3).context("no rule that tracks packets")
 }
 
-fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+/// A netlink message with its header.
+pub(crate) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let length = (HEADER + body.len()) as u32;
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
@@ -92,7 +93,7 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// An attribute, filled up to a multiple of 4 bytes.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut attribute = (4 + value.len() as u16).to_ne_bytes().to_vec();
     attribute.extend(kind.to_ne_bytes());
     attribute.extend(value);
@@ -101,14 +102,22 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 /// Sends, and waits for so many acknowledgements. Without a protocol it is rtnetlink's, which is 0.
-fn ask(protocol: Option<Protocol>, messages: &[u8], mut acknowledgements: usize) -> Result<()> {
+fn ask(protocol: Option<Protocol>, messages: &[u8], acknowledgements: usize) -> Result<()> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(TIMEOUT))?;
-    send(&socket, messages, SendFlags::empty())?;
+    ask_on(&socket, messages, acknowledgements)
+}
+
+/// Sends on `socket`, and waits for so many acknowledgements.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn ask_on(socket: &OwnedFd, messages: &[u8], mut acknowledgements: usize) -> Result<()> {
+    sockopt::set_socket_timeout(socket, sockopt::Timeout::Recv, Some(TIMEOUT))?;
+    send(socket, messages, SendFlags::empty())?;
     let mut buffer = vec![0; 8192];
     while acknowledgements > 0 {
-        let (length, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
+        let (length, _) = recv(socket, buffer.as_mut_slice(), RecvFlags::empty())?;
         let mut rest = buffer.get(..length).unwrap_or_default();
         while let Some((kind, body, next)) = split(rest) {
             rest = next;

@@ -156,14 +156,7 @@ impl Process {
 
     /// CPU time of its threads so far, in user mode and in the kernel.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        let mut sum = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // In nanoseconds; utime and stime would be in hundredths of a second.
-            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-            let first = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-            sum += first.with_context(|| format!("schedstat holds {text:?}"))?;
-        }
-        Ok(Duration::from_nanos(sum))
+        cpu_time(self.id()?)
     }
 
     /// Its number.
@@ -210,6 +203,18 @@ impl Drop for Process {
 /// Runs ctmon to its end.
 pub(crate) fn run(env: &Env, arguments: &[&str]) -> Result<Ended> {
     Process::start(env, arguments)?.end(wait::SHORT)
+}
+
+/// CPU time of a process's threads so far, in user mode and in the kernel.
+pub(crate) fn cpu_time(process: Pid) -> Result<Duration> {
+    let mut sum = 0;
+    for thread in fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()))? {
+        // In nanoseconds; utime and stime would be in hundredths of a second.
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let first = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+        sum += first.with_context(|| format!("schedstat holds {text:?}"))?;
+    }
+    Ok(Duration::from_nanos(sum))
 }
 
 /// The only child of the first thread of a process.

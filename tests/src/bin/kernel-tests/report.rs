@@ -165,6 +165,11 @@ pub(crate) struct Netns {
     pub(crate) forecast: Forecast,
     pub(crate) baseline: Option<i64>,
     pub(crate) count_drift: Option<i64>,
+    pub(crate) unhashed_entries: Option<i64>,
+    pub(crate) dying_entries: Option<i64>,
+    pub(crate) queued_packets: Option<i64>,
+    pub(crate) inserts_missed: Option<i64>,
+    pub(crate) deletes_missed: Option<i64>,
     pub(crate) windows: Option<Windows>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) totals: BTreeMap<String, Value>,
@@ -241,6 +246,8 @@ impl Tick {
                 netns.kernel("count"),
                 netns.entries,
                 netns.count_drift,
+                netns.unhashed_entries,
+                netns.dying_entries,
             )
         });
         (self.events, netns.collect::<Vec<_>>())
@@ -248,6 +255,11 @@ impl Tick {
 }
 
 impl Netns {
+    /// Reports whether the tick says that calls were missed.
+    pub(crate) fn says_missed(&self) -> bool {
+        [self.inserts_missed, self.deletes_missed].iter().flatten().any(|missed| *missed != 0)
+    }
+
     /// A total since the programs were attached.
     pub(crate) fn total(&self, name: &str) -> Option<i64> {
         number(&self.totals, name)

@@ -34,6 +34,8 @@ pub(crate) struct Env {
     pub(crate) ctmon: PathBuf,
     /// A hook that every ctmon leaves out.
     pub(crate) fault_without: Option<String>,
+    /// Hooks whose best function every ctmon takes as inlined.
+    pub(crate) fault_inlined: Vec<String>,
     /// How every ctmon is to attach.
     pub(crate) attach: Option<String>,
     /// How long the test goes on that looks whether anything grows.
@@ -46,9 +48,10 @@ impl Env {
     /// What every `ctmon watch` gets besides `own`, the test's.
     pub(crate) fn arguments(&self, own: &[&str]) -> Vec<&str> {
         let fault = self.fault_without.iter().flat_map(|hook| ["--fault-without", hook]);
+        let inlined = self.fault_inlined.iter().flat_map(|hook| ["--fault-inlined", hook]);
         let attach = self.attach.iter().flat_map(|way| ["--attach", way]);
         let chosen = own.contains(&"--attach");
-        fault.chain(attach.filter(|_| !chosen)).collect()
+        fault.chain(inlined).chain(attach.filter(|_| !chosen)).collect()
     }
 }
 

@@ -18,7 +18,15 @@ pub(crate) const FILES: &[(&str, &str)] = &[
         "chain-too-long-by-program",
         include_str!("../../../scenarios/chain-too-long-by-program.toml"),
     ),
+    (
+        "missed-deletes-are-freed-undeleted",
+        include_str!("../../../scenarios/missed-deletes-are-freed-undeleted.toml"),
+    ),
     ("missed-frees-are-drift", include_str!("../../../scenarios/missed-frees-are-drift.toml")),
+    (
+        "missed-inserts-stay-unhashed",
+        include_str!("../../../scenarios/missed-inserts-stay-unhashed.toml"),
+    ),
     (
         "table-full-default-buckets",
         include_str!("../../../scenarios/table-full-default-buckets.toml"),

@@ -77,6 +77,20 @@ pub(crate) fn set_sysctl(name: &str, value: i64) -> Result<()> {
     netns::write(&format!("/proc/sys/net/netfilter/{name}"), &value.to_string())
 }
 
+/// Fills the table of the calling thread's namespace with entries that nothing evicts, until it takes no more than `room`.
+pub(crate) fn fill_for_good(room: i64) -> Result<()> {
+    let state = ["-t", "600", "--state", "ESTABLISHED", "-u", "ASSURED,SEEN_REPLY"];
+    for number in 0..room + 10 {
+        let (source, port) = (format!("192.0.2.{}", number % 250), (1000 + number).to_string());
+        let tuple = ["-I", "-p", "tcp", "-s", &source, "-d", "198.51.100.1", "--dport", "80"];
+        // The last ones find it full.
+        let _ = command::run("conntrack", &[&tuple[..], &["--sport", &port], &state[..]].concat());
+    }
+    let count = kernel::count()?;
+    anyhow::ensure!(count >= room, "{count} of {room} entries: the table is not full");
+    Ok(())
+}
+
 /// Waits until the garbage collector has passed through a table of more than `least` entries: a tenth of it has gone.
 pub(crate) fn await_pass(least: i64) -> Result<()> {
     let mut before = 0;

@@ -11,6 +11,8 @@ pub(crate) const FROM_CTMON: &[&str] = &[
     "entries_limit",
     "baseline",
     "count_drift",
+    "unhashed_entries",
+    "dying_entries",
     "kernel_count",
     "allocs",
     "allocs_failed",
@@ -136,6 +138,8 @@ pub(crate) fn add_tick(values: &mut Values, tick: &Tick, inode: u64) {
     set("entries_limit", netns.entries_limit);
     set("baseline", netns.baseline);
     set("count_drift", netns.count_drift);
+    set("unhashed_entries", netns.unhashed_entries);
+    set("dying_entries", netns.dying_entries);
     set("kernel_count", netns.kernel("count"));
     for (name, value) in netns.flat_totals() {
         // Those of all namespaces have these names too.

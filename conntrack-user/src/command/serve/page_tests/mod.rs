@@ -3,11 +3,12 @@
 mod chromium;
 mod served;
 
-use std::{collections::BTreeSet, env, fs, path::PathBuf};
+use std::{collections::BTreeSet, env, fs, path::PathBuf, sync::Arc};
 
 use conntrack_user::{
     forecast::outlook::State,
     model::{
+        coverage::{BlindSpot, Coverage, NetnsNotRead, Reason},
         flow::EventKind,
         name::{Name, NameKind},
         reading::{NetnsId, NetnsReading},
@@ -119,9 +120,24 @@ fn among_others(item: &mut Item) {
     reading.victims.iter_mut().for_each(|victim| victim.netns = id(0));
 }
 
+/// The reading as of a machine with tables that are not read.
+fn partly_read(item: &mut Item) {
+    let Item::Reading(_, reading) = item else { return };
+    let id = NetnsId { cookie: None, inode: 4_026_532_200 };
+    let mut coverage = Coverage {
+        read: 1,
+        blind_spots: vec![BlindSpot::Hidepid],
+        stale_files: vec!["/run/netns/old".into()],
+        ..Coverage::default()
+    };
+    let reason = Reason::NoPath;
+    coverage.add(NetnsNotRead { id, name: None, is_counted: true, entries: Some(9), reason });
+    reading.coverage = Some(Arc::new(coverage));
+}
+
 #[test]
 fn scripts_read_only_fields_that_answers_have() {
-    let (_, shared) = played("forecast/flood", 20.0, &|_| ());
+    let (_, shared) = played("forecast/flood", 20.0, &partly_read);
     let routes = served::routes(shared);
     let victims = [EventKind::TableFullDrop, EventKind::EarlyDrop].map(|kind| flow::name(kind).0);
     let values = victims.into_iter().chain([forecast::name(State::Unknown)]);

@@ -8,7 +8,7 @@
 use super::hex_digits;
 
 /// Characters of a container's id that are shown, as the tools of docker and podman do.
-const SHORT_ID: usize = 12;
+pub(super) const SHORT_ID: usize = 12;
 
 /// Who a process belongs to. No text of it is fit for a terminal yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What people call a network namespace: its name under /run/netns, or who runs in it.
+//! Names of network namespaces: of a file on which one is mounted, or of what runs in it.
 //!
 //! The kernel gives a namespace numbers only. The rest is read from one process in it: two small
 //! files at most (`cgroup`, and `comm` where that says nothing), and the names of the folders under
@@ -12,19 +12,18 @@
 //! every service runs in it, and so do pods with `hostNetwork`.
 
 mod cgroup;
+mod engines;
+pub(in crate::source) mod folders;
 mod pods;
 
 use std::{fs::File, io::Read as _, path::Path};
 
 pub use pods::Pods;
 
-use crate::model::name::{Name, NameKind};
-
-/// The longest name in characters: that of a file (`NAME_MAX`), which each of them is or is part of,
-/// but for those of one thing within another. A column of a table will want less.
-const LONGEST: usize = 255;
-/// What stands at the end of a name that was cut.
-const CUT: &str = "...";
+use crate::{
+    model::name::{LONGEST, Name, NameKind},
+    text::printable,
+};
 
 /// Bytes of `/proc/PID/cgroup`: a path has at most 4096 (`PATH_MAX`), and v1 has some 14 of them.
 const CGROUP_LIMIT: u64 = 64 * 1024;
@@ -34,7 +33,7 @@ const COMM_LIMIT: u64 = 64;
 impl Name {
     /// None where nothing is left to print.
     fn new(kind: NameKind, text: &str) -> Option<Self> {
-        let text = printable(text);
+        let text = printable(text.trim(), LONGEST).into_owned();
         (!text.is_empty()).then_some(Self { text, kind })
     }
 
@@ -51,10 +50,21 @@ impl Name {
                 }
                 Self::new(NameKind::Pod, &text)
             }
-            cgroup::Owner::Container(text) => Self::new(NameKind::Container, &text),
+            cgroup::Owner::Container(text) => {
+                Self::new(NameKind::Container, &containers(Path::new("/"), &text))
+            }
             cgroup::Owner::Unit(text) => Self::new(NameKind::Service, &text),
         }
     }
+}
+
+/// `text`, in which the ids of containers, `outer/inner`, are replaced by their names where their engine tells.
+fn containers(rootfs: &Path, text: &str) -> String {
+    let name = |part: &str| {
+        let is_id = hex_digits(part) == Some(cgroup::SHORT_ID);
+        is_id.then(|| engines::name(rootfs, part)).flatten().unwrap_or_else(|| part.to_owned())
+    };
+    text.split('/').map(name).collect::<Vec<_>>().join("/")
 }
 
 /// Who a process belongs to, else what it is called. `process`: its folder in procfs.
@@ -71,43 +81,28 @@ pub fn of_process(process: &Path, pods: &Pods) -> Option<Name> {
     })
 }
 
-/// The better of a namespace's name under /run/netns and of what a process in it says.
+/// The better of the name of a file on which a namespace is mounted and of what a process in it says.
 ///
-/// A name that a runtime made up there gives way to a pod, a container or a unit: containerd and
-/// CRI-O put every pod's namespace under /run/netns.
+/// A name that a runtime made up gives way to a pod, a container or a unit: containerd and CRI-O put every pod's namespace
+/// under /run/netns.
 #[must_use]
-pub fn best(named: Option<&str>, of_process: Option<Name>) -> Option<Name> {
-    let named = named.and_then(|text| {
-        let kind = if is_generated(text) { NameKind::Generated } else { NameKind::IpNetns };
-        Name::new(kind, text)
-    });
-    [named, of_process].into_iter().flatten().min_by_key(|name| name.kind)
+pub(in crate::source) fn best(
+    file: Option<&(NameKind, String)>,
+    of_process: Option<Name>,
+) -> Option<Name> {
+    let file = file.and_then(|(kind, text)| Name::new(*kind, text));
+    [file, of_process].into_iter().flatten().min_by_key(|name| name.kind)
 }
 
-/// `cni-UUID` of containerd (pkg/netns, `newNS`), `netns-UUID` of podman (containers/common,
-/// pkg/netns, `NewNS`), the bare UUID of CRI-O.
-fn is_generated(name: &str) -> bool {
-    let uuid = ["cni-", "netns-"].iter().find_map(|prefix| name.strip_prefix(prefix));
-    uuid.unwrap_or(name).split('-').map(hex_digits).eq([8, 4, 4, 4, 12].map(Some))
+/// The name of the namespace that the machine's process 1 is in.
+#[must_use]
+pub(in crate::source) fn host() -> Name {
+    Name { text: "host".into(), kind: NameKind::Host }
 }
 
 /// How many hexadecimal digits `text` has, if it has nothing else.
 fn hex_digits(text: &str) -> Option<usize> {
     text.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(text.len())
-}
-
-/// Only characters that take a place of their own: control characters command a terminal, and those
-/// that turn or join text make one name look like another. As ls(1), with `?` for the others.
-fn printable(text: &str) -> String {
-    let print = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
-    let mut chars = text.trim().chars().map(|c| if print(c) { c } else { '?' });
-    let mut printable: String = chars.by_ref().take(LONGEST).collect();
-    if chars.next().is_some() {
-        let end = printable.char_indices().nth(LONGEST - CUT.len()).map_or(0, |(at, _)| at);
-        printable.truncate(end);
-        printable.push_str(CUT);
-    }
-    printable
 }
 
 /// The start of a file, at most `limit` bytes and then whole lines only.

@@ -134,43 +134,27 @@ fn no_more_is_read_than_the_limit_and_no_half_line() {
 
 #[test]
 fn the_better_name_is_taken() {
-    const CNI: &str = "cni-0b7f54a1-1c9d-4a9e-8f3e-0123456789ab";
+    use NameKind::{Container, Generated, IpNetns, Mounted, Pod, Process, Service};
     let of = |kind| Some(name(kind, "text"));
     let table = [
-        (Some("blue"), of(NameKind::Pod), Some(name(NameKind::IpNetns, "blue"))),
-        (Some("blue"), None, Some(name(NameKind::IpNetns, "blue"))),
-        (None, of(NameKind::Process), of(NameKind::Process)),
+        (Some((IpNetns, "blue")), of(Pod), Some(name(IpNetns, "blue"))),
+        (Some((IpNetns, "blue")), None, Some(name(IpNetns, "blue"))),
+        (None, of(Process), of(Process)),
         (None, None, None),
-        (Some(""), of(NameKind::Pod), of(NameKind::Pod)),
-        (Some("\u{1b}[2J"), None, Some(name(NameKind::IpNetns, "?[2J"))),
+        (Some((IpNetns, "")), of(Pod), of(Pod)),
+        (Some((IpNetns, "\u{1b}[2J")), None, Some(name(IpNetns, "?[2J"))),
+        (Some((Mounted, "net")), of(Container), of(Container)),
+        (Some((Mounted, "ingress_sbox")), of(Process), Some(name(Mounted, "ingress_sbox"))),
         // What runtimes make up.
-        (Some(CNI), of(NameKind::Pod), of(NameKind::Pod)),
-        (Some(CNI), of(NameKind::Container), of(NameKind::Container)),
-        (Some(CNI), of(NameKind::Service), of(NameKind::Service)),
-        (Some(CNI), of(NameKind::Process), Some(name(NameKind::Generated, CNI))),
-        (Some(CNI), None, Some(name(NameKind::Generated, CNI))),
+        (Some((Generated, "cni")), of(Pod), of(Pod)),
+        (Some((Generated, "cni")), of(Container), of(Container)),
+        (Some((Generated, "cni")), of(Service), of(Service)),
+        (Some((Generated, "cni")), of(Process), Some(name(Generated, "cni"))),
+        (Some((Generated, "cni")), None, Some(name(Generated, "cni"))),
     ];
-    for (named, of_process, expected) in table {
-        assert_eq!(best(named, of_process.clone()), expected, "{named:?} {of_process:?}");
-    }
-}
-
-#[test]
-fn names_that_runtimes_make_up() {
-    let table = [
-        ("cni-0b7f54a1-1c9d-4a9e-8f3e-0123456789ab", true),
-        ("netns-0b7f54a1-1c9d-4a9e-8f3e-0123456789ab", true),
-        ("0b7f54a1-1c9d-4a9e-8f3e-0123456789ab", true),
-        // OpenStack's say what they are for.
-        ("qrouter-0b7f54a1-1c9d-4a9e-8f3e-0123456789ab", false),
-        ("cni-cni-0b7f54a1-1c9d-4a9e-8f3e-0123456789ab", false),
-        ("cni-0b7f54a1-1c9d-4a9e-8f3e", false),
-        ("cni-", false),
-        ("blue", false),
-        ("", false),
-    ];
-    for (name, generated) in table {
-        assert_eq!(is_generated(name), generated, "{name}");
+    for (file, of_process, expected) in table {
+        let file = file.map(|(kind, text)| (kind, text.to_owned()));
+        assert_eq!(best(file.as_ref(), of_process.clone()), expected, "{file:?} {of_process:?}");
     }
 }
 
@@ -178,7 +162,7 @@ fn names_that_runtimes_make_up() {
 fn a_name_is_fit_for_a_terminal() {
     let longest = "\u{e4}".repeat(LONGEST);
     let too_long = "\u{e4}".repeat(LONGEST + 1);
-    let cut = format!("{}{CUT}", "\u{e4}".repeat(LONGEST - CUT.len()));
+    let cut = format!("{}...", "\u{e4}".repeat(LONGEST - 3));
     let table = [
         ("web", "web"),
         (" web ", "web"),
@@ -193,22 +177,40 @@ fn a_name_is_fit_for_a_terminal() {
         (&too_long, &cut),
     ];
     for (text, expected) in table {
-        assert_eq!(printable(text), expected, "{text:?}");
+        assert_eq!(Name::new(NameKind::IpNetns, text).unwrap().text, expected, "{text:?}");
     }
 }
 
 #[test]
 fn kinds_are_ordered_and_written_as_documented() {
     let kinds = [
+        (NameKind::Host, "\"host\""),
         (NameKind::IpNetns, "\"ip_netns\""),
         (NameKind::Pod, "\"pod\""),
         (NameKind::Container, "\"container\""),
         (NameKind::Service, "\"service\""),
+        (NameKind::Mounted, "\"mounted\""),
         (NameKind::Generated, "\"generated\""),
         (NameKind::Process, "\"process\""),
     ];
     assert!(kinds.is_sorted_by_key(|(kind, _)| *kind));
     for (kind, json) in kinds {
         assert_eq!(serde_json::to_string(&kind).unwrap(), json);
+    }
+}
+
+#[test]
+fn containers_go_by_their_names_where_an_engine_tells() {
+    let root = Folder::new();
+    let folder = root.0.join(format!("var/lib/docker/containers/{ID}"));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("config.v2.json"), r#"{"Name":"/web"}"#).unwrap();
+    for (text, expected) in [
+        ("34dc0b5e626f", "web"),
+        ("0123456789ab", "0123456789ab"),
+        ("lxc-one/34dc0b5e626f", "lxc-one/web"),
+        ("34dc", "34dc"),
+    ] {
+        assert_eq!(containers(&root.0, text), expected);
     }
 }

@@ -89,7 +89,7 @@ fn without_one(env: &Env, checks: &mut Checks) -> Result<()> {
     let own = Netns::own()?.inode();
     for case in cases(env) {
         let other = Inhabited::new()?;
-        let served = start_without(env, case.capability)
+        let served = without(case.capability, || Served::start(env, &[]))
             .with_context(|| format!("without {}", case.name))?;
         other.send(FLOWS, checks)?;
         let all = FLOWS as f64;
@@ -130,13 +130,16 @@ fn without_one(env: &Env, checks: &mut Checks) -> Result<()> {
     Ok(())
 }
 
-/// What root executes in a thread that has it not in the bounding set does not get it.
-fn start_without(env: &Env, capability: CapabilitySet) -> Result<Served> {
+/// Starts something in a thread that has `capability` not in its bounding set: what root executes there does not get it.
+pub(super) fn without<T: Send>(
+    capability: CapabilitySet,
+    start: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             remove_capability_from_bounding_set(capability)
                 .context("cannot change the bounding set")?;
-            Served::start(env, &[])
+            start()
         });
         thread.join().map_err(|_| anyhow!("the thread panicked"))?
     })

@@ -65,6 +65,11 @@ pub(super) fn tests() -> Vec<Test> {
             "Cilium's interface, a ctnetlink listener, a sysctl file without effect, too few buckets",
             surroundings,
         ),
+        Test::new(
+            "doctor-names-who-sets-the-limit",
+            "A program that sets the limit is named, a limit that changes meanwhile is a warning, a table that drops is critical",
+            setters,
+        ),
         Test {
             place: Place::WithoutConntrack,
             ..Test::new(
@@ -394,6 +399,63 @@ fn surroundings(env: &Env, checks: &mut Checks) -> Result<()> {
     answer.expect(checks, "bypass", "warning", &["cilium_host", "bypass netfilter"]);
     answer.expect(checks, "limit set by", "info", &[SETTINGS, "424242", "modules-load.d"]);
     answer.expect(checks, "size", "warning", &["nf_conntrack_buckets to"]);
+    Ok(())
+}
+
+/// Process with the name of a firewall manager; sets the limit each second on request.
+const MANAGER: &str = "printf pve-firewall >/proc/$$/comm
+while :; do
+  for max in $0; do echo $max >/proc/sys/net/netfilter/nf_conntrack_max; sleep 1; done
+  sleep 1
+done";
+
+/// Runs [`MANAGER`] in the initial network namespace, where alone the limit can be set.
+struct Manager(Child);
+
+impl Manager {
+    fn start(env: &Env, limits: &str) -> Result<Self> {
+        let spawn = || Ok(Command::new("sh").args(["-c", MANAGER, limits]).spawn()?);
+        Ok(Self(env.init.run(spawn)?))
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+fn setters(env: &Env, checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let max = Limit::max(&env.init, 20_000)?;
+    let named = ["pve-firewall", "each 10 s", "host.fw"];
+    {
+        let _manager = Manager::start(env, "")?;
+        let answer = wait::until("the program is named", wait::SHORT, || {
+            let answer = Answer::get(env, &[])?;
+            Ok((answer.on("limit set by")["severity"] == "info").then_some(answer))
+        })?;
+        answer.expect(checks, "limit set by", "info", &named);
+        answer.expect(checks, "losses", "ok", &[]);
+    }
+    {
+        let _manager = Manager::start(env, "30000 20000")?;
+        let answer = Answer::get(env, &["--observe", "4s"])?;
+        answer.expect(checks, "limit set by", "warning", &["was changed", "30000", "20000"]);
+        answer.expect(checks, "limit set by", "warning", &named);
+        answer.ends_with(checks, 1);
+    }
+    max.change(50)?;
+    stage::fill_for_good(50)?;
+    let plan = Plan { rate: Some(100), ..Plan::new(Protocol::Udp, Family::Ipv4, 60_000) };
+    let traffic = Running::start("refused", plan, None);
+    let answer = Answer::get(env, &[])?;
+    drop(traffic);
+    answer.expect(checks, "losses", "critical", &["packets dropped in", "whose table is full"]);
+    checks.equal("of the tables", answer.json["tables_severity"].as_str(), Some("critical"));
+    let of_ctmon = answer.json["program_severity"].as_str();
+    checks.that("ctmon itself works", matches!(of_ctmon, Some("ok" | "info")), of_ctmon);
+    answer.ends_with(checks, 2);
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use crate::{
     process,
     report::{Line, Tick},
     runner::{Env, Test},
-    served::Served,
+    served::{Served, hand_over},
     stage::{self, Running},
     wait,
 };
@@ -114,7 +114,10 @@ fn flood(env: &Env, checks: &mut Checks) -> Result<()> {
     let inode = Netns::own()?.inode();
     let folder = "/tmp/flight";
     fs::create_dir_all(folder)?;
-    fs::write(format!("{folder}/.ctmon-flight-aB3xYz.tmp"), "half")?;
+    hand_over(folder.as_ref())?;
+    let half = format!("{folder}/.ctmon-flight-aB3xYz.tmp");
+    fs::write(&half, "half")?;
+    hand_over(half.as_ref())?;
     fs::write(format!("{folder}/ctmon.toml"), "")?;
     let mut serve = serve(env, folder, &["--flight-time", "10s", "--flight-files", "2"])?;
     checks.equal("what a killed one has left is removed", files(folder)?.len(), 0);
@@ -206,6 +209,7 @@ fn broken(env: &Env, checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
     let folder = "/tmp/flight-killed";
     fs::create_dir_all(folder)?;
+    hand_over(folder.as_ref())?;
     for round in 0..3 {
         let mut serve = serve(env, folder, &[])?;
         ask(&mut serve, folder)?;

@@ -58,6 +58,11 @@ fn changed(env: &Env, checks: &mut Checks) -> Result<()> {
     }
     checks.equal("notices of two changes", watch.notices().len(), 2);
     checks.that(
+        "none of them was set back",
+        !watch.notices().iter().any(|text| text.contains("set back")),
+        watch.notices(),
+    );
+    checks.that(
         "one notice with 30000 and one with 10000",
         {
             // The second one may name the limit before it as well.
@@ -65,6 +70,14 @@ fn changed(env: &Env, checks: &mut Checks) -> Result<()> {
         },
         watch.notices(),
     );
+    // As a program does that sets the limit it wants again and again.
+    max.change(30_000)?;
+    for _ in 0..3 {
+        watch.fresh_tick()?;
+    }
+    let last = watch.notices().last().cloned().unwrap_or_default();
+    let is_said = last.contains("from 10000 to 30000: set back after") && last.contains("doctor");
+    checks.that("a limit that is set back is said", is_said, last);
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Flows that each namespace opens.
-const FLOWS: u8 = 3;
+pub(super) const FLOWS: u8 = 3;
 /// Namespaces that are alive at the same time while others come and go.
 const BATCH: usize = 50;
 /// Ticks in which a number that is used again is looked for.
@@ -70,7 +70,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// Makes namespaces that have opened [`FLOWS`] flows each. They live as long as what is returned.
-fn make(number: usize) -> Result<Vec<Netns>> {
+pub(super) fn make(number: usize) -> Result<Vec<Netns>> {
     let one = || {
         netns::unshare()?;
         netlink::loopback_up()?;

@@ -44,7 +44,7 @@ impl Inhabited {
         let inhabitant = netns.run(|| {
             stage::prepare(TRACK)?;
             let mut sleep = Command::new("sleep");
-            sleep.arg("600").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            sleep.arg("3600").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             sleep.spawn().context("cannot start sleep")
         })?;
         Ok(Self { netns, inhabitant })
@@ -63,7 +63,7 @@ impl Drop for Inhabited {
     }
 }
 
-fn send(flows: u64, checks: &mut Checks) -> Result<i64> {
+pub(super) fn send(flows: u64, checks: &mut Checks) -> Result<i64> {
     let outcome =
         Running::start("udp", Plan::new(Protocol::Udp, Family::Ipv4, flows), None).join(checks)?;
     i64::try_from(outcome.sent).context("flows")

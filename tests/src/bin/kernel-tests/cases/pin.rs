@@ -38,18 +38,18 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// A BPF file system, mounted as long as this is there.
-struct BpfFs {
+pub(super) struct BpfFs {
     folder: tempfile::TempDir,
 }
 
 impl BpfFs {
-    fn mount() -> Result<Self> {
+    pub(super) fn mount() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         command::run("mount", &["-t", "bpf", "bpf", text(folder.path())?])?;
         Ok(Self { folder })
     }
 
-    fn pins(&self) -> Result<String> {
+    pub(super) fn pins(&self) -> Result<String> {
         Ok(text(&self.folder.path().join("ctmon"))?.to_owned())
     }
 }

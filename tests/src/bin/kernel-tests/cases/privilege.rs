@@ -1,6 +1,6 @@
 //! The two halves: what each may, and what becomes of one without the other.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{collections::BTreeMap, fs, os::unix::net::UnixListener, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use conntrack_tests::traffic::{Family, Plan, Protocol};
@@ -9,13 +9,17 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{TRACK, expect_no_panic, kill::none_loaded, namespaces::Inhabited};
 use crate::{
+    attempts::{
+        self, ATTEMPTS, CHANGE_SETTING, CONNECT, CONNECT_ABSTRACT, MAKE_FILE, OPEN_NAMESPACE,
+        READ_OF_ROOT, WRITE_OF_ROOT,
+    },
     checks::Checks,
-    half::{CHANGE_SETTING, MAKE_FILE, OPEN_NAMESPACE, READ_OF_ROOT, Said, WRITE_OF_ROOT},
+    half::Said,
     kernel,
     netns::Netns,
     process::Process,
     runner::{Env, Test},
-    served::Served,
+    served::{Served, as_user},
     stage::{self, Running},
     wait,
 };
@@ -31,6 +35,16 @@ pub(super) fn tests() -> Vec<Test> {
             "halves-as-nobody",
             "A serving half of another user counts exactly, and may not even what root's files allow",
             |_, checks| as_nobody(checks),
+        ),
+        Test::new(
+            "halves-as-one-user",
+            "Both halves as one user with five capabilities count exactly, and the serving half reaches nothing of the helper",
+            |_, checks| as_one_user(checks),
+        ),
+        Test::new(
+            "halves-with-commands",
+            "What a command inherits keeps signals from the helper and, by landlock's scopes, abstract sockets of others",
+            |_, checks| with_commands(checks),
         ),
         Test::new(
             "halves-garbage-ends-the-helper",
@@ -57,27 +71,35 @@ pub(super) fn tests() -> Vec<Test> {
 
 const FLOWS: u64 = 500;
 /// `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN`, `CAP_SYSLOG`, `CAP_PERFMON`, `CAP_BPF`
-const HELPER: u64 = 1 << 19 | 1 << 21 | 1 << 34 | 1 << 38 | 1 << 39;
+pub(super) const HELPER: u64 = 1 << 19 | 1 << 21 | 1 << 34 | 1 << 38 | 1 << 39;
 const BPF: u64 = 1 << 39;
 
 /// The monitor of `half.rs`.
 struct Half {
     process: Process,
+    /// Sockets that the half tries to reach.
+    _outside: [UnixListener; 2],
     helper: Pid,
-    /// What the kernel has nothing for.
-    missing: Vec<String>,
+    /// Version of landlock's interface; 0: there is none.
+    landlock: i32,
 }
 
 impl Half {
     fn start(half: &str) -> Result<Self> {
+        Self::start_by(half, |_| ())
+    }
+
+    fn start_by(half: &str, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+        let outside = attempts::outside()?;
         let mut command = Command::new("/proc/self/exe");
         command.args(["--half", half]);
+        prepare(&mut command);
         let process = Process::spawn(command, format!("a monitor in two halves, {half}"))?;
-        let Said::Begun(helper, missing) = said(&process)? else {
+        let Said::Begun(helper, landlock) = said(&process)? else {
             bail!("it does not say that it has begun");
         };
         let helper = Pid::from_raw(helper).context("the helper has no number")?;
-        Ok(Self { process, helper, missing })
+        Ok(Self { process, _outside: outside, helper, landlock })
     }
 
     /// Reads until `wanted` finds what it wants in what is told of a namespace.
@@ -98,7 +120,7 @@ fn said(process: &Process) -> Result<Said> {
 }
 
 /// Lines of `/proc/PID/status`.
-fn status(process: Pid) -> Result<BTreeMap<String, String>> {
+pub(super) fn status(process: Pid) -> Result<BTreeMap<String, String>> {
     let path = format!("/proc/{}/status", process.as_raw_nonzero());
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = |line: &str| {
@@ -109,19 +131,26 @@ fn status(process: Pid) -> Result<BTreeMap<String, String>> {
 }
 
 /// What the serving half keeps: before 5.19 bpf(2) asks for a capability where it is not for everybody.
-fn serving() -> u64 {
+pub(super) fn serving() -> u64 {
     let sysctl = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
     let is_restricted = sysctl.is_ok_and(|text| text.trim() != "0");
     if kernel::is_before((5, 19)) && is_restricted { BPF } else { 0 }
 }
 
-fn expect_status(checks: &mut Checks, whose: &str, process: Pid, capabilities: u64) -> Result<()> {
+/// `bounding`: the bounding set, which stays where `CAP_SETPCAP` is missing.
+fn expect_status(
+    checks: &mut Checks,
+    whose: &str,
+    process: Pid,
+    capabilities: u64,
+    bounding: u64,
+) -> Result<()> {
     let status = status(process)?;
     for (name, value) in [
         ("CapInh", 0),
         ("CapPrm", capabilities),
         ("CapEff", capabilities),
-        ("CapBnd", 0),
+        ("CapBnd", bounding),
         ("CapAmb", 0),
     ] {
         let seen = status.get(name).map(String::as_str);
@@ -134,35 +163,45 @@ fn expect_status(checks: &mut Checks, whose: &str, process: Pid, capabilities: u
     Ok(())
 }
 
-fn expect_both(checks: &mut Checks, serving_half: Pid, helper: Pid) -> Result<()> {
-    expect_status(checks, "the serving half", serving_half, serving())?;
-    expect_status(checks, "the helper", helper, HELPER)
+fn expect_both(checks: &mut Checks, serving_half: Pid, helper: Pid, bounding: u64) -> Result<()> {
+    expect_status(checks, "the serving half", serving_half, serving(), bounding)?;
+    expect_status(checks, "the helper", helper, HELPER, bounding)
 }
 
 fn as_root(checks: &mut Checks) -> Result<()> {
     let by_landlock = [OPEN_NAMESPACE, READ_OF_ROOT, WRITE_OF_ROOT, MAKE_FILE, CHANGE_SETTING];
-    halves("root", checks, &by_landlock)
+    halves(|| Half::start("same"), checks, &by_landlock, 0)
 }
 
 fn as_nobody(checks: &mut Checks) -> Result<()> {
-    halves("nobody", checks, &[])
+    halves(|| Half::start("nobody"), checks, &[], 0)
 }
 
-/// `by_landlock`: what works where there is no landlock.
-fn halves(half: &str, checks: &mut Checks, by_landlock: &[&str]) -> Result<()> {
+fn as_one_user(checks: &mut Checks) -> Result<()> {
+    let start = || Half::start_by("same", |command| as_user(command, HELPER));
+    halves(start, checks, &[], HELPER)
+}
+
+/// `by_landlock`: what works where there is no landlock; `bounding`: the bounding set of both.
+fn halves(
+    start: impl FnOnce() -> Result<Half>,
+    checks: &mut Checks,
+    by_landlock: &[&str],
+    bounding: u64,
+) -> Result<()> {
     stage::prepare(TRACK)?;
     let own = Netns::own()?.inode();
     let other = Inhabited::new()?;
-    let half = Half::start(half)?;
-    checks.note(format!("missing: {:?}", half.missing));
-    expect_both(checks, half.process.id()?, half.helper)?;
+    let half = start()?;
+    checks.note(format!("landlock: version {}", half.landlock));
+    expect_both(checks, half.process.id()?, half.helper, bounding)?;
 
     let of = |inode| move |netns: &NetnsReading| (netns.id.inode == inode).then(|| netns.clone());
     let mut tried = 0;
     let first = loop {
         match said(&half.process)? {
             Said::Tried(what, None) => {
-                let expected = !half.missing.is_empty() && by_landlock.contains(&&*what);
+                let expected = half.landlock == 0 && by_landlock.contains(&&*what);
                 checks.that(&format!("to {what} fails"), expected, "it worked");
                 checks.note(format!("{what}: worked"));
             }
@@ -172,7 +211,8 @@ fn halves(half: &str, checks: &mut Checks, by_landlock: &[&str]) -> Result<()> {
         }
         tried += 1;
     };
-    checks.equal("attempts", tried, 20);
+    // And that to read the kernel's memory.
+    checks.equal("attempts", tried, ATTEMPTS + 1);
     let first = first.netns.iter().find_map(of(own)).context("the own namespace is not read")?;
     checks.that("timeouts", first.timeouts.is_some(), first.timeouts);
 
@@ -213,6 +253,32 @@ fn halves(half: &str, checks: &mut Checks, by_landlock: &[&str]) -> Result<()> {
     none_loaded()
 }
 
+/// Versions of landlock's interface from which on it has scopes, and the rule for unix sockets by their path.
+const SCOPES: i32 = 6;
+
+fn with_commands(checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let half = Half::start("commands")?;
+    checks.note(format!("landlock: version {}", half.landlock));
+    let mut worked = Vec::new();
+    loop {
+        match said(&half.process)? {
+            Said::Tried(what, None) => worked.push(what),
+            Said::Tried(what, Some(why)) => checks.note(format!("{what}: {why}")),
+            Said::Read(_) => break,
+            other => bail!("it says {other:?}"),
+        }
+    }
+    let mut expected = vec![CONNECT.to_owned()];
+    if half.landlock < SCOPES {
+        expected.push(CONNECT_ABSTRACT.to_owned());
+    }
+    checks.equal("what a command may", worked, expected);
+    let ended = half.process.end_by(Signal::KILL)?;
+    expect_no_panic(checks, "the halves", &ended.stderr);
+    none_loaded()
+}
+
 fn garbage(checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
     let half = Half::start("garbage")?;
@@ -237,7 +303,7 @@ fn start(env: &Env) -> Result<(Served, Pid)> {
 
 fn serve(env: &Env, checks: &mut Checks) -> Result<()> {
     let (mut served, helper) = start(env)?;
-    expect_both(checks, served.process().id()?, helper)?;
+    expect_both(checks, served.process().id()?, helper, 0)?;
     let name = status(helper)?.remove("Name");
     checks.equal("the helper's name", name.as_deref(), Some("ctmon-helper"));
     let sockets = format!("/proc/{}/fd", helper.as_raw_nonzero());

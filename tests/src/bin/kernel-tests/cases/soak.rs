@@ -188,7 +188,7 @@ fn sample(seconds: u64, metrics: &Metrics, [serving, helper]: [Pid; 2]) -> Resul
         descriptors(serving)?,
         descriptors(helper)?,
         metrics.0.lines().filter(|line| !line.starts_with('#')).count() as f64,
-        value("ctmon_netns")?,
+        value("ctmon_netns{coverage=\"read\"}")?,
         drifts.fold(0.0, f64::max),
     ];
     Ok(Sample { seconds, values })

@@ -23,7 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// Exit codes at 60 % full.
-const CODES: [(&[&str], i32); 8] = [
+const CODES: [(&[&str], i32); 13] = [
     (&[], 0),
     (&["--warn", "61", "--crit", "90"], 0),
     (&["--warn", "59", "--crit", "90"], 1),
@@ -33,6 +33,11 @@ const CODES: [(&[&str], i32); 8] = [
     (&["--warn", "59", "--crit", "59"], 2),
     // The warning is not above it unless it is told to be.
     (&["--crit", "59"], 2),
+    (&["-w", "10:60", "-c", "95"], 0),
+    (&["-w", "10:59", "-c", "95"], 1),
+    (&["-w", "61:", "-c", "95"], 1),
+    (&["-w", "80", "-c", "@60:70"], 2),
+    (&["-w", "~:60%", "-c", "@61:70"], 0),
 ];
 
 fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
@@ -57,6 +62,12 @@ fn exit_codes(env: &Env, checks: &mut Checks) -> Result<()> {
                     &ended.stdout,
                 );
                 expect_no_panic(checks, &what, &ended.stderr);
+                if output == "text" {
+                    let first = ended.stdout.lines().next().unwrap_or_default();
+                    let has_data =
+                        first.contains(" | 'entries'=600;") && first.contains(";0;1000 ");
+                    checks.that(&format!("{what}: performance data"), has_data, first);
+                }
                 if output == "json" {
                     let json: Value =
                         serde_json::from_str(&ended.stdout).with_context(|| what.clone())?;

@@ -1,10 +1,13 @@
 //! A machine that changes under `ctmon serve`: processors, the clock, the table.
 
-use std::{path::Path, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use conntrack_tests::traffic::{Family, Plan, Protocol};
-use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+use rustix::{
+    process::Signal,
+    time::{ClockId, Timespec, clock_gettime, clock_settime},
+};
 
 use super::{TRACK, causes, serve::history};
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     kernel::{self, Limit},
     netns::{self, Netns},
     runner::{Env, Test},
-    served::{Metrics, Served},
+    served::{self, Metrics, Served},
     stage::{self, Running},
     wait,
 };
@@ -28,6 +31,11 @@ pub(super) fn tests() -> Vec<Test> {
             "serve-while-the-clock-steps",
             "A clock set an hour back or forth changes no count, no rate and no readiness; the history goes on",
             clock,
+        ),
+        Test::new(
+            "flight-files-while-the-clock-steps",
+            "Of flight files the oldest by order of writing goes first, also when the clock was set back",
+            flight_files,
         ),
         Test::new(
             "serve-while-the-table-is-resized",
@@ -64,10 +72,7 @@ fn expect_exact(checks: &mut Checks, served: &Served, inode: u64, sent: u64) -> 
 /// Starts the service, and waits for the namespace's baseline.
 fn settled(env: &Env, inode: u64) -> Result<Served> {
     let served = Served::start(env, &[])?;
-    wait::until("a settled baseline", wait::SHORT, || {
-        let uncertain = served.metrics()?.of("ctmon_entries_uncertainty", inode);
-        Ok((uncertain == Some(0.0)).then_some(()))
-    })?;
+    served.settled(inode)?;
     Ok(served)
 }
 
@@ -177,11 +182,57 @@ fn clock(env: &Env, checks: &mut Checks) -> Result<()> {
             &points,
         );
         checks.that(&format!("rate, by {seconds} s"), is_right(rate()?), rate()?);
+        let metrics = served.metrics()?;
+        let of = |name| metrics.of(name, own).unwrap_or(f64::NAN);
+        let (entries, high_water) = (of("ctmon_entries"), of("ctmon_entries_high_water"));
+        let most = of("ctmon_allocs_total") + f64::from(RATE) / 10.0;
+        let is_mark = entries <= high_water && high_water <= most;
+        let numbers = (entries, high_water, most);
+        checks.that(&format!("high-water mark, by {seconds} s"), is_mark, numbers);
+        let highest = metrics.of("ctmon_insert_rate_high_water", own);
+        checks.that(&format!("highest rate, by {seconds} s"), is_right(highest), highest);
         drop(stepped);
     }
     running.progress().stop();
     let sent = running.join(checks)?.sent;
     expect_exact(checks, &served, own, sent)?;
+    checks.equal("exit code", served.terminate()?.status.code(), Some(0));
+    Ok(())
+}
+
+fn flight_files(env: &Env, checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let folder = served::folder()?;
+    let path = folder.path().to_str().context("a folder with a strange name")?;
+    let arguments = ["--source", "procfs", "--flight-dir", path, "--flight-files", "2"];
+    let mut served = Served::start(env, &arguments)?;
+    // By number, which is in front of the time.
+    let files = || -> Result<Vec<String>> {
+        let names = fs::read_dir(path)?.flatten().map(|entry| entry.file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(".mcap")).collect();
+        names.sort();
+        Ok(names)
+    };
+    let mut write = |number: usize| {
+        // One a second is written.
+        thread::sleep(Duration::from_millis(1_200));
+        served.process().signal(Signal::USR1)?;
+        wait::until(&format!("file {number}"), wait::SHORT, || {
+            let new = format!("ctmon-{number:06}-");
+            Ok(files()?.iter().any(|name| name.starts_with(&new)).then_some(()))
+        })
+    };
+    let ahead = Stepped::by(3_600)?;
+    (1..=2).try_for_each(&mut write)?;
+    drop(ahead);
+    (3..=4).try_for_each(&mut write)?;
+    let numbers: Vec<String> = wait::until("two files", wait::SHORT, || {
+        let all = files()?;
+        let numbers = all.iter().filter_map(|name| name.split('-').nth(1)).map(str::to_owned);
+        Ok((all.len() == 2).then(|| numbers.collect()))
+    })?;
+    checks.equal("files that are kept", numbers, vec!["000003".to_owned(), "000004".to_owned()]);
     checks.equal("exit code", served.terminate()?.status.code(), Some(0));
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
     kernel::{self, Limit},
     netns::Netns,
     runner::{Env, Test},
-    served::Served,
+    served::{self, Served},
     stage::{self, Running},
     wait,
 };
@@ -41,7 +41,7 @@ fn warns(env: &Env, checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
     let own = Netns::own()?.inode();
     let _max = Limit::max(&env.init, MAX)?;
-    let folder = tempfile::tempdir()?;
+    let folder = served::folder()?;
     let told = folder.path().join("told");
     let words = ["/bin/sh", "-c", "cat >>\"$0\"", told.to_str().context("a strange folder")?];
     let command = words.map(|word| format!("--notify.command={word}"));
@@ -91,7 +91,7 @@ fn reloads(env: &Env, checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
     let own = Netns::own()?.inode();
     let _max = Limit::max(&env.init, 1_000)?;
-    let folder = tempfile::tempdir()?;
+    let folder = served::folder()?;
     let file = folder.path().join("ctmon.toml");
     fs::write(&file, FILL)?;
     let mut served = Served::start(env, &["--config", file.to_str().context("a strange folder")?])?;

@@ -1,0 +1,72 @@
+//! Processes that a command has started and left: those that have a session of their own, and those whose parents have
+//! ended. Once this process adopts them (`PR_SET_CHILD_SUBREAPER`) they become its children, by which it finds them.
+
+use std::{
+    fs, io,
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid,
+};
+
+/// Children that no command has started; none: nothing is adopted.
+static OTHERS: OnceLock<Vec<Pid>> = OnceLock::new();
+
+/// Longest time for the end of processes that were killed, each of which may leave others.
+const KILLING: Duration = Duration::from_secs(2);
+/// Between two looks meanwhile.
+const STEP: Duration = Duration::from_millis(2);
+
+/// Adopts processes that commands leave behind. Present children are not counted among them. Call it before the sandbox,
+/// which refuses it.
+///
+/// # Errors
+/// Refusal by the kernel.
+pub fn adopt() -> io::Result<()> {
+    set_child_subreaper(Some(getpid()))?;
+    OTHERS.get_or_init(children);
+    Ok(())
+}
+
+/// Children of this process, of all its threads; none where the kernel has no such list (`CONFIG_PROC_CHILDREN`), or
+/// procfs is not there.
+fn children() -> Vec<Pid> {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let number = |word: &str| word.parse().ok().and_then(Pid::from_raw);
+    lists.flat_map(|list| list.split_whitespace().filter_map(number).collect::<Vec<_>>()).collect()
+}
+
+/// Processes that commands have left and that still run; those that have ended are buried. `command`: the one whose end
+/// is waited for by itself.
+pub(super) fn left(command: Option<u32>) -> Vec<Pid> {
+    let Some(others) = OTHERS.get() else { return vec![] };
+    let is_command = |pid: Pid| command == Some(pid.as_raw_nonzero().get().cast_unsigned());
+    let mut left = children();
+    left.retain(|pid| !others.contains(pid) && !is_command(*pid));
+    // A child that has ended keeps its number until it is waited for, which is done here alone.
+    left.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
+    left
+}
+
+/// Kills all that commands have left, and what those leave. Whether none is left.
+pub(super) fn kill() -> bool {
+    let until = Instant::now() + KILLING;
+    loop {
+        let left = left(None);
+        if left.is_empty() {
+            return true;
+        }
+        for pid in left {
+            // It may have ended by itself meanwhile.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        thread::sleep(STEP);
+    }
+}

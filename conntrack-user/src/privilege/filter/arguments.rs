@@ -1,0 +1,216 @@
+//! Arguments with which a system call is allowed.
+
+use anyhow::Result;
+use aya_obj::generated::{
+    PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, bpf_cmd,
+};
+use seccompiler::{SeccompCmpArgLen as Length, SeccompCmpOp as Is, SeccompCondition, SeccompRule};
+
+use super::{Half, Scope};
+
+/// Alternatives, of which one has to hold; none: any arguments are allowed.
+pub(super) type Rules = Vec<SeccompRule>;
+
+/// Clones of this process in namespaces of their own.
+const NEW_NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWUTS) as u64;
+
+/// Commands of bpf(2) on maps and programs that the serving half has descriptors of.
+const BPF: [bpf_cmd; 5] = [
+    bpf_cmd::BPF_MAP_LOOKUP_ELEM,
+    bpf_cmd::BPF_MAP_UPDATE_ELEM,
+    bpf_cmd::BPF_MAP_DELETE_ELEM,
+    bpf_cmd::BPF_PROG_TEST_RUN,
+    bpf_cmd::BPF_OBJ_GET_INFO_BY_FD,
+];
+
+/// Requests of ioctl(2) for terminals and sockets. None types for a terminal's user (`TIOCSTI`), or has the kernel send signals
+/// (`FIOSETOWN`).
+const IOCTLS: [libc::Ioctl; 7] = [
+    libc::TCGETS,
+    libc::TCGETS2,
+    libc::TIOCGWINSZ,
+    libc::FIONBIO,
+    libc::FIONREAD,
+    libc::FIOCLEX,
+    libc::FIONCLEX,
+];
+
+/// A kprobe gets its program, begins and ends.
+const PERF_IOCTLS: [u32; 3] =
+    [PERF_EVENT_IOC_SET_BPF, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_DISABLE];
+
+/// Mode of files that the serving half writes: for its user alone.
+const PRIVATE: u64 = 0o600;
+
+/// Names of threads and of memory.
+const PRCTLS: [libc::c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
+
+/// Flags and copies of descriptors.
+const FCNTLS: [libc::c_int; 6] = [
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+];
+
+/// Has the kernel send a signal of choice to a process of choice.
+const SIGNALS_BY_FCNTL: [libc::c_int; 3] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG];
+/// include/uapi/asm-generic/fcntl.h; not in the libc crate.
+const F_SETSIG: libc::c_int = 10;
+const F_SETOWN_EX: libc::c_int = 15;
+
+/// Type of a socket without its flags (`SOCK_TYPE_MASK`, include/linux/net.h).
+const SOCKET_TYPE: u64 = 0xf;
+
+/// Memory that is not executable. Programs that a command starts have executable memory.
+pub(super) fn not_executable(scope: &Scope) -> Result<Rules> {
+    if scope.commands {
+        return Ok(Rules::new());
+    }
+    Ok(vec![rule(vec![condition(2, Length::Dword, Is::MaskedEq(libc::PROT_EXEC as u64), 0)?])?])
+}
+
+/// Signals to threads of this process. Programs that a command starts raise them on themselves.
+pub(super) fn own_threads(scope: &Scope) -> Result<Rules> {
+    match scope.commands {
+        true => Ok(Rules::new()),
+        false => one_of(0, &[scope.process.into()]),
+    }
+}
+
+/// Threads of this process. What starts programs makes processes, too, in the namespaces of this one.
+pub(super) fn threads(scope: &Scope) -> Result<Rules> {
+    const THREAD: u64 = libc::CLONE_THREAD as u64;
+    let (mask, value) = match scope.commands {
+        true => (NEW_NAMESPACES, 0),
+        false => (NEW_NAMESPACES | THREAD, THREAD),
+    };
+    Ok(vec![rule(vec![condition(0, Length::Qword, Is::MaskedEq(mask), value)?])?])
+}
+
+/// Limits of this process.
+pub(super) fn own_limits(_: &Scope) -> Result<Rules> {
+    one_of(0, &[0])
+}
+
+/// See [`PRCTLS`].
+pub(super) fn names(_: &Scope) -> Result<Rules> {
+    one_of(0, &PRCTLS.map(|option| option as u64))
+}
+
+/// See [`FCNTLS`]. Programs that a command starts may all but [`SIGNALS_BY_FCNTL`].
+pub(super) fn no_signals(scope: &Scope) -> Result<Rules> {
+    if !scope.commands {
+        return one_of(1, &FCNTLS.map(|command| command as u64));
+    }
+    let is_not = |command: &libc::c_int| condition(1, Length::Dword, Is::Ne, *command as u64);
+    Ok(vec![rule(SIGNALS_BY_FCNTL.iter().map(is_not).collect::<Result<_>>()?)?])
+}
+
+/// See [`BPF`] for the serving half; the helper loads and attaches.
+pub(super) fn bpf(scope: &Scope) -> Result<Rules> {
+    match scope.half {
+        Half::Serving => one_of(0, &BPF.map(|command| command as u64)),
+        Half::Helper => Ok(Rules::new()),
+    }
+}
+
+/// See [`IOCTLS`], and for the helper [`PERF_IOCTLS`] and the type of a namespace.
+#[allow(clippy::unnecessary_cast, reason = "C libraries disagree on the type")]
+pub(super) fn ioctl(scope: &Scope) -> Result<Rules> {
+    let mut rules = one_of(1, &IOCTLS.map(|request| request as u64))?;
+    if scope.half == Half::Helper {
+        rules.extend(one_of(1, &PERF_IOCTLS.map(u64::from))?);
+        rules.extend(one_of(1, &[libc::NS_GET_NSTYPE as u64])?);
+    }
+    Ok(rules)
+}
+
+/// A message over a connected socket. A C library that asks for names has an address, and so have programs.
+pub(super) fn connected(scope: &Scope) -> Result<Rules> {
+    if scope.half == Half::Helper && scope.ctnetlink || scope.connects || scope.commands {
+        return Ok(Rules::new());
+    }
+    Ok(vec![rule(vec![condition(4, Length::Qword, Is::Eq, 0)?])?])
+}
+
+/// A time by a descriptor, and not by a path.
+pub(super) fn by_descriptor(_: &Scope) -> Result<Rules> {
+    Ok(vec![rule(vec![condition(1, Length::Qword, Is::Eq, 0)?])?])
+}
+
+/// See [`PRIVATE`]. Programs that a command starts choose.
+pub(super) fn private(scope: &Scope) -> Result<Rules> {
+    if scope.commands { Ok(Rules::new()) } else { one_of(1, &[PRIVATE]) }
+}
+
+/// A pair of stream sockets: these cannot be connected to anybody else.
+pub(super) fn pair(scope: &Scope) -> Result<Rules> {
+    if scope.commands {
+        return one_of(0, &[libc::AF_UNIX as u64]);
+    }
+    Ok(vec![socket_of(libc::AF_UNIX, libc::SOCK_STREAM, 0)?])
+}
+
+/// Sockets by family, type and protocol: nothing of MPTCP, of other protocols of netlink and of raw packets.
+pub(super) fn sockets(scope: &Scope) -> Result<Rules> {
+    // For the cookie of a namespace (`SO_NETNS_COOKIE`).
+    let mut rules = vec![socket_of(libc::AF_INET, libc::SOCK_DGRAM, 0)?];
+    if scope.connects || scope.commands {
+        rules.push(socket_of(libc::AF_INET6, libc::SOCK_DGRAM, 0)?);
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            // Names of machines: musl names the protocol.
+            rules.push(socket_of(family, libc::SOCK_DGRAM, libc::IPPROTO_UDP)?);
+            for protocol in [0, libc::IPPROTO_TCP] {
+                rules.push(socket_of(family, libc::SOCK_STREAM, protocol)?);
+            }
+        }
+        // The C library looks for the addresses of this machine before it asks for names of others.
+        rules.push(netlink(libc::NETLINK_ROUTE)?);
+    }
+    if scope.commands {
+        rules.extend(one_of(0, &[libc::AF_UNIX as u64])?);
+    }
+    if scope.ctnetlink {
+        rules.push(netlink(libc::NETLINK_NETFILTER)?);
+    }
+    Ok(rules)
+}
+
+fn netlink(protocol: libc::c_int) -> Result<SeccompRule> {
+    socket_of(libc::AF_NETLINK, libc::SOCK_RAW, protocol)
+}
+
+fn socket_of(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> Result<SeccompRule> {
+    rule(vec![
+        condition(0, Length::Dword, Is::Eq, family as u64)?,
+        condition(1, Length::Dword, Is::MaskedEq(SOCKET_TYPE), kind as u64)?,
+        condition(2, Length::Dword, Is::Eq, protocol as u64)?,
+    ])
+}
+
+/// Rules that require the argument with this number to be one of `values`.
+fn one_of(argument: u8, values: &[u64]) -> Result<Rules> {
+    let rule = |value: &u64| {
+        // Of an int the kernel looks at the lower half.
+        let value = *value & u64::from(u32::MAX);
+        rule(vec![condition(argument, Length::Dword, Is::Eq, value)?])
+    };
+    values.iter().map(rule).collect()
+}
+
+fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule> {
+    Ok(SeccompRule::new(conditions)?)
+}
+
+fn condition(argument: u8, length: Length, is: Is, value: u64) -> Result<SeccompCondition> {
+    Ok(SeccompCondition::new(argument, length, is, value)?)
+}
