@@ -3,11 +3,16 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::UnixDatagram,
+    },
     process::{Child, ChildStderr, Command, Output, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal};
 
 const CTMON: &str = env!("CARGO_BIN_EXE_ctmon");
 
@@ -82,6 +87,29 @@ fn the_log_says_where_it_listens_and_who_may_ask() -> Result<()> {
         ensure!(next.contains("asks nobody who they are") == is_warned, "{arguments:?}: {next}");
     }
     Ok(())
+}
+
+/// Signs of life every 5 ms fill any queue (net.unix.max_dgram_qlen) within the seconds that this takes.
+#[test]
+fn it_ends_while_the_service_manager_does_not_read() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path)?;
+    let before = format!("export WATCHDOG_USEC=10000 NOTIFY_SOCKET={}", path.display());
+    let mut service = Service::start(&before, &["--listen", "127.0.0.1:0", "--interval", "100ms"])?;
+    service.line("source opened")?;
+    manager.recv(&mut [0; 4096]).context("nothing for the service manager")?;
+    std::thread::sleep(Duration::from_secs(4));
+    let pid = Pid::from_child(&service.child);
+    rustix::process::kill_process(pid, Signal::TERM)?;
+    for _ in 0..600 {
+        if let Some(status) = service.child.try_wait()? {
+            ensure!(status.success(), "{status}");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    anyhow::bail!("it has not ended within 60 s of SIGTERM")
 }
 
 #[test]

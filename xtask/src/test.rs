@@ -157,12 +157,12 @@ fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
         // Its trial of KVM is for all.
         let _ = vm::accelerator(&args.machine, kernel);
     }
-    // The service is the same on all of the usual kernels: one has its tests.
+    // What ctmon makes of its counts is the same on all of the usual kernels: one has those tests.
     let is_usual = args.kernel.is_empty() && args.arguments.is_empty();
     let work = |(name, kernel): &(&String, Result<Kernel>), sink: Sink<'_>| match kernel {
         Ok(kernel) => {
-            let without_service = is_usual && *name != arch.kernel;
-            one_kernel(kernel, args, without_service, &binaries, sink)
+            let of_the_kernel = is_usual && *name != arch.kernel;
+            one_kernel(kernel, args, of_the_kernel, &binaries, sink)
         }
         Err(error) => Err(anyhow!("{error:#}")),
     };
@@ -192,13 +192,13 @@ fn kernel_tests(args: &KernelArgs) -> (Tally, bool) {
 fn one_kernel(
     kernel: &Kernel,
     args: &KernelArgs,
-    without_service: bool,
+    of_the_kernel: bool,
     binaries: &[PathBuf],
     sink: Sink<'_>,
 ) -> Result<Tally> {
     let mut words = [&["/bin/kernel-tests".to_owned()], args.arguments.as_slice()].concat();
-    if without_service {
-        words.push("--without-service".to_owned());
+    if of_the_kernel {
+        words.push("--of-the-kernel".to_owned());
     }
     let script = quoted(&words);
     let guest = Guest { repeatable: true, ..Guest::command(&script, binaries) };

@@ -5,6 +5,7 @@ mod alerts;
 mod check;
 mod feed;
 mod flight;
+mod manager;
 mod minutes;
 #[cfg(test)]
 mod page_tests;

@@ -1,14 +1,6 @@
 //! What the service manager is told (sd_notify(3)); nothing where there is none.
 
 use std::{
-    env,
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::{
-            ffi::OsStrExt as _,
-            net::{SocketAddr, UnixDatagram},
-        },
-    },
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -19,6 +11,7 @@ use conntrack_user::{
 };
 use sd_notify::NotifyState;
 
+use super::manager::Manager;
 use crate::command::busy::Busy;
 
 /// Between two changes of the status line.
@@ -79,15 +72,17 @@ impl Service {
         if !is_new && !is_due {
             return;
         }
-        self.reported = Some(Instant::now());
         let status = status();
         let status = NotifyState::Status(&status);
-        if is_first { tell(&[NotifyState::Ready, status]) } else { tell(&[status]) }
+        let was_told = if is_first { tell(&[NotifyState::Ready, status]) } else { tell(&[status]) };
+        self.reported = was_told.then(Instant::now);
     }
 
     /// A sign of life while the loop cannot turn; none where nobody watches.
     pub(super) fn busy(&self) -> Option<Busy> {
-        Busy::begin(self.alive_every?, || tell(&[NotifyState::Watchdog]))
+        Busy::begin(self.alive_every?, || {
+            tell(&[NotifyState::Watchdog]);
+        })
     }
 
     /// The loop that reads and answers still turns.
@@ -130,28 +125,17 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Socket of the service manager; none: there is no manager, or it cannot be reached.
-static MANAGER: OnceLock<Option<UnixDatagram>> = OnceLock::new();
+/// The service manager; none: there is none, or it cannot be reached.
+static MANAGER: OnceLock<Option<Manager>> = OnceLock::new();
 
 /// Connects to the service manager: call it before the sandbox is entered, which makes no sockets.
 pub(super) fn connect() {
-    MANAGER.get_or_init(|| {
-        let name = env::var_os("NOTIFY_SOCKET")?;
-        let address = match name.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name),
-            None => SocketAddr::from_pathname(&name),
-        };
-        let socket = UnixDatagram::unbound().ok()?;
-        socket.connect_addr(&address.ok()?).ok()?;
-        Some(socket)
-    });
+    MANAGER.get_or_init(Manager::open);
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    let Some(Some(manager)) = MANAGER.get() else { return };
-    let lines: String = state.iter().map(|state| format!("{state}\n")).collect();
-    // A service manager that cannot be reached is no reason to end.
-    let _ = manager.send(lines.as_bytes());
+/// Tells it; false: it has not taken it, and is to be told again.
+fn tell(state: &[NotifyState<'_>]) -> bool {
+    MANAGER.get().and_then(Option::as_ref).is_none_or(|manager| manager.tell(state))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod journald;
 mod line;
+mod patience;
 
 use std::{
     env,
@@ -19,6 +20,7 @@ use serde_json::Value;
 use super::warning::Change;
 use crate::{lock::lock, severity::Severity, text::lines, view};
 use journald::Journal;
+use patience::Patient;
 
 /// How grave a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +110,33 @@ struct Inner {
     journal: Option<Arc<Journal>>,
     /// Connection to the journal, whether lines go there or not; none: it does not run here.
     connection: Option<Arc<Journal>>,
+    /// Lines that were not taken since the last one that was.
+    lost: u64,
+}
+
+impl Inner {
+    /// Writes a line, and before it how many were lost. A line that cannot be written is lost: nobody is left to be told that
+    /// nobody listens.
+    fn write(&mut self, line: &Line<'_>) {
+        let lost = self.lost;
+        let result = if lost > 0 { self.put_losses(lost) } else { Ok(()) };
+        self.lost = match result.and_then(|()| self.put(line)) {
+            Ok(()) => 0,
+            Err(_) => lost + 1,
+        };
+    }
+
+    fn put_losses(&mut self, lost: u64) -> io::Result<()> {
+        let message = format!("{lost} log lines were lost: nobody read the standard error");
+        let fields = [("lost", Value::from(lost))];
+        let (time, level) = (SystemTime::now(), Level::Warning);
+        self.put(&Line { time, level, message: &message, kind: "log", fields: &fields })
+    }
+
+    fn put(&mut self, line: &Line<'_>) -> io::Result<()> {
+        let text = if self.with_json { line::json(line) } else { line::text(line) };
+        self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush())
+    }
 }
 
 impl Logger {
@@ -148,7 +177,8 @@ impl Logger {
             (Format::Auto, _) if stderr_is_journal() => connection.clone(),
             (Format::Auto | Format::Text | Format::Json, _) => None,
         };
-        Ok(Self::new(Inner { out: Box::new(io::stderr()), with_json, journal, connection }))
+        let out = Box::new(Patient::new(io::stderr()));
+        Ok(Self::new(Inner { out, with_json, journal, connection, lost: 0 }))
     }
 
     fn new(inner: Inner) -> Self {
@@ -181,13 +211,11 @@ impl Logger {
         let (message, fields) = (lines(&line.message), line.fields.iter());
         let fields: Vec<_> = fields.map(|(key, value)| (*key, cleaned(value))).collect();
         let line = &Line { message: &message, fields: &fields, ..*line };
-        let Inner { out, with_json, journal, .. } = &mut *self.lock();
-        if journal.as_ref().is_some_and(|journal| journal.send(line).is_ok()) {
+        let inner = &mut *self.lock();
+        if inner.journal.as_ref().is_some_and(|journal| journal.send(line).is_ok()) {
             return;
         }
-        let text = if *with_json { line::json(line) } else { line::text(line) };
-        // Nobody is left to be told that nobody listens.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        inner.write(line);
     }
 }
 
@@ -217,7 +245,7 @@ fn stderr_is_journal() -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::os::unix::net::UnixDatagram;
+    use std::{io::Read as _, os::unix::net::UnixDatagram};
 
     use serde_json::json;
 
@@ -235,7 +263,8 @@ pub(crate) mod tests {
         fn writes(&self, with_json: bool, journal: Option<Journal>) -> Logger {
             let out = Box::new(self.clone());
             let journal = journal.map(Arc::new);
-            Logger::new(Inner { out, with_json, connection: journal.clone(), journal })
+            let connection = journal.clone();
+            Logger::new(Inner { out, with_json, journal, connection, lost: 0 })
         }
 
         pub(crate) fn lines(&self) -> Vec<String> {
@@ -261,6 +290,27 @@ pub(crate) mod tests {
         let logger = written.writes(true, None);
         logger.log(Level::Notice, "", &[]);
         serde_json::from_str(&written.lines()[0]).unwrap()
+    }
+
+    #[test]
+    fn a_reader_that_stops_loses_lines_and_is_told_how_many() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let out = Box::new(Patient::new(writer));
+        let inner = Inner { out, with_json: false, journal: None, connection: None, lost: 0 };
+        let logger = Logger::new(inner);
+        let long = "x".repeat(1000);
+        for _ in 0..200 {
+            logger.log(Level::Notice, &long, &[]);
+        }
+        let mut all = vec![0; 1 << 20];
+        let taken = reader.read(&mut all).unwrap();
+        let before = all[..taken].iter().filter(|&&byte| byte == b'\n').count();
+        assert!((1..200).contains(&before), "{before} lines fit in the pipe");
+        logger.log(Level::Notice, "read again", &[]);
+        let taken = reader.read(&mut all).unwrap();
+        let text = std::str::from_utf8(&all[..taken]).unwrap();
+        let lost = format!("{} log lines were lost: nobody read the standard error", 200 - before);
+        assert!(text.contains(&lost) && text.contains("read again"), "{lost}: {text}");
     }
 
     #[test]

@@ -62,9 +62,9 @@ struct Cli {
     /// Only tests that leave the machine as it is: with this, they may run outside of a virtual machine, too.
     #[arg(long)]
     anywhere: bool,
-    /// Leave out the tests of `ctmon serve`, which tell little about the kernel.
+    /// Leave out the tests of outputs, forecast, recordings, endings and `ctmon serve`, which tell little about the kernel.
     #[arg(long)]
-    without_service: bool,
+    of_the_kernel: bool,
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
@@ -108,7 +108,7 @@ fn run(cli: &Cli) -> Result<bool> {
             || (cli.filters.is_empty() && (!test.on_demand || cli.list));
         chosen && (test.anywhere || !cli.anywhere)
     };
-    let left_out = |test: &&Test| cli.without_service && test.of_service;
+    let left_out = |test: &&Test| cli.of_the_kernel && test.of_ctmon;
     let mut tests: Vec<&Test> = all.iter().filter(wanted).filter(|test| !left_out(test)).collect();
     ensure!(!tests.is_empty(), "no test has a name with {}: see --list", cli.filters.join(" or "));
     if cli.list {

@@ -79,8 +79,8 @@ pub(crate) struct Test {
     pub(crate) on_demand: bool,
     /// Leaves the machine as it is, but for namespaces of its own: it may also run where it is not alone.
     pub(crate) anywhere: bool,
-    /// Of `ctmon serve` more than of the kernel: see `--without-service`.
-    pub(crate) of_service: bool,
+    /// Of what ctmon makes of its counts, more than of the kernel: see `--of-the-kernel`.
+    pub(crate) of_ctmon: bool,
     pub(crate) body: Body,
 }
 
@@ -98,7 +98,7 @@ impl Test {
             place: Place::NewNetns,
             on_demand: false,
             anywhere: false,
-            of_service: false,
+            of_ctmon: false,
             body: Box::new(body),
         }
     }

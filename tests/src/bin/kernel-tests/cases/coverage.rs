@@ -70,7 +70,7 @@ pub(super) fn tests() -> Vec<Test> {
             counted_with_traffic,
         ),
         Test {
-            of_service: true,
+            of_ctmon: true,
             ..Test::new(
                 "serve-logs-coverage-that-changes",
                 "A table that is not read any more is a line in the log of serve, and in its metrics",

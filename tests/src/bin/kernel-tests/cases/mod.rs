@@ -91,13 +91,13 @@ pub(crate) fn all() -> Result<Vec<Test>> {
     tests.extend(netlink::tests());
     tests.extend(limit::tests());
     tests.extend(kill::tests());
-    tests.extend(endings::tests());
-    tests.extend(status::tests());
-    tests.extend(outlook::tests());
-    tests.extend(comes_true::tests());
-    tests.extend(output::tests());
-    tests.extend(recording::tests());
-    let service = [
+    let of_ctmon = [
+        endings::tests(),
+        status::tests(),
+        outlook::tests(),
+        comes_true::tests(),
+        output::tests(),
+        recording::tests(),
         scrapes::tests(),
         serve::tests(),
         pin::tests(),
@@ -110,10 +110,10 @@ pub(crate) fn all() -> Result<Vec<Test>> {
         exit_paths::tests(),
         soak::tests(),
         sleepers::tests(),
+        arguments::tests(),
     ];
-    let service = service.into_iter().flatten();
-    tests.extend(service.map(|test| Test { of_service: true, ..test }));
-    tests.extend(arguments::tests());
+    let of_ctmon = of_ctmon.into_iter().flatten();
+    tests.extend(of_ctmon.map(|test| Test { of_ctmon: true, ..test }));
     tests.extend(btf::tests());
     tests.extend(privileges::tests());
     tests.extend(doctor::tests());
