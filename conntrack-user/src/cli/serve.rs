@@ -172,6 +172,7 @@ impl Serve {
                 Some(_) => User::Required(self.account()?),
                 None => User::UnlessOther(self.account()?),
             },
+            helper: None,
         })
     }
 

@@ -17,20 +17,24 @@ use std::{
 use anyhow::{Context as _, Error, Result, bail};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{Mode, OFlags, fchmod, open},
+    fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, fchmod, open},
+    io::Errno,
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen,
         socket_with, sockopt,
     },
+    process::{getegid, getgid},
+    thread::set_thread_res_gid,
 };
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{Address, stream::Stream};
+use crate::privilege::Account;
 
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 1024;
 
-/// Who may connect to a unix socket: its owner and group, which are those of the process.
+/// Who may connect to a unix socket: its owner and group, which are those of the process that serves.
 const MODE: u32 = 0o660;
 
 /// A socket that listens; connections wait until it is served.
@@ -43,12 +47,12 @@ pub struct Listener {
 
 impl Listener {
     /// Listens at `address`. A unix socket gets mode 0660, and replaces one at which nobody listens any more; its
-    /// file is removed when the listener is dropped.
+    /// file is removed when the listener is dropped. `owner`: the user and group that its file is given to, by root.
     ///
     /// # Errors
     ///
     /// If the address is in use, is none of this machine, or may not be used; the error says what to do.
-    pub fn bind(address: Address) -> Result<Self> {
+    pub fn bind(address: Address, owner: Option<Account>) -> Result<Self> {
         let (address, socket, file) = match address {
             Address::Ip(at) => {
                 let socket = listen_at(at).map_err(|error| refused(&address, at.port(), error))?;
@@ -67,7 +71,7 @@ impl Listener {
                 (Address::All(bound(&socket)?.port()), socket, None)
             }
             Address::Unix(path) => {
-                let (socket, file) = listen_unix(&path)?;
+                let (socket, file) = listen_unix(&path, owner)?;
                 (Address::Unix(path), socket, Some(file))
             }
         };
@@ -196,32 +200,32 @@ fn refused(address: &Address, port: u16, error: io::Error) -> Error {
     Error::new(error).context(format!("cannot listen at {address}: {hint}"))
 }
 
-fn listen_unix(path: &Path) -> Result<(OwnedFd, SocketFile)> {
+fn listen_unix(path: &Path, owner: Option<Account>) -> Result<(OwnedFd, SocketFile)> {
     let context = || format!("cannot listen at unix:{}", path.display());
-    match bind_unix(path) {
+    match bind_unix(path, owner) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             remove_stale(path)?;
-            bind_unix(path).with_context(context)
+            bind_unix(path, owner).with_context(context)
         }
         result => result.with_context(context),
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
+fn bind_unix(path: &Path, owner: Option<Account>) -> io::Result<(OwnedFd, SocketFile)> {
     let socket = socket(AddressFamily::UNIX)?;
     // The file gets the mode of the socket, less the umask: at no time may others connect.
     fchmod(&socket, Mode::from_raw_mode(MODE))?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
     let bound = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), identity: (bound.dev(), bound.ino()) };
-    set_mode(path, file.identity)?;
+    admit(path, file.identity, owner)?;
     listen(&socket, BACKLOG)?;
     Ok((socket, file))
 }
 
-/// Sets the mode of the socket's file, whatever the umask took from it. Somebody who may write the folder can have put
-/// something else in its place, such as a link to a file of ours: that is left alone.
-fn set_mode(path: &Path, identity: (u64, u64)) -> io::Result<()> {
+/// Sets the owner and the mode of the socket's file, whatever the umask took from it. Somebody who may write the folder can
+/// have put something else in its place, such as a link to a file of ours: that is left alone.
+fn admit(path: &Path, identity: (u64, u64), owner: Option<Account>) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty())?);
     let found = file.metadata()?;
@@ -230,7 +234,24 @@ fn set_mode(path: &Path, identity: (u64, u64)) -> io::Result<()> {
     }
     // A descriptor that opens nothing takes no fchmod(2).
     let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::set_permissions(opened, Permissions::from_mode(MODE))
+    fs::set_permissions(opened, Permissions::from_mode(MODE))?;
+    owner.map_or(Ok(()), |owner| give(&file, owner))
+}
+
+/// Gives a file to `owner`. Without CAP_CHOWN, as in a container that drops it, it is given to the group alone: its owner may
+/// do that who is in the group.
+fn give(file: &File, Account { user, group }: Account) -> io::Result<()> {
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    let give_to = |user| chownat(file, "", user, Some(group), AtFlags::EMPTY_PATH);
+    match give_to(Some(user)) {
+        Err(Errno::PERM) => {}
+        given => return Ok(given?),
+    }
+    let own = getegid();
+    set_thread_res_gid(getgid(), group, own)?;
+    let given = give_to(None);
+    set_thread_res_gid(getgid(), own, own)?;
+    Ok(given?)
 }
 
 /// Removes the file of a socket at which nobody listens.
@@ -276,7 +297,7 @@ mod tests {
     use super::*;
 
     fn bind(address: &str) -> Result<Listener> {
-        Listener::bind(address.parse()?)
+        Listener::bind(address.parse()?, None)
     }
 
     #[test]
@@ -307,14 +328,42 @@ mod tests {
         let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let found = fs::symlink_metadata(&socket).unwrap();
         let identity = (found.dev(), found.ino());
-        set_mode(&socket, identity).unwrap();
+        admit(&socket, identity, None).unwrap();
         assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, MODE);
         fs::remove_file(&socket).unwrap();
         std::os::unix::fs::symlink(&secret, &socket).unwrap();
-        assert!(set_mode(&socket, identity).is_err());
+        assert!(admit(&socket, identity, None).is_err());
         let of_secret = fs::metadata(&secret).unwrap();
-        assert!(set_mode(&secret, (of_secret.dev(), of_secret.ino())).is_err());
+        assert!(admit(&secret, (of_secret.dev(), of_secret.ino()), None).is_err());
         assert_eq!(of_secret.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_unix_socket_is_of_the_user_and_the_group_that_serve() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: giving a file away takes root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Account { user: 65_533, group: 65_532 };
+        let made = |name: &str, has_chown: bool| {
+            let path = folder.path().join(name);
+            // Capabilities are a thread's.
+            let bind = move || {
+                if !has_chown {
+                    let chown = caps::Capability::CAP_CHOWN;
+                    caps::drop(None, caps::CapSet::Effective, chown).unwrap();
+                }
+                let _socket = Listener::bind(Address::Unix(path.clone()), Some(owner)).unwrap();
+                let found = fs::metadata(&path).unwrap();
+                assert_eq!(rustix::process::getegid(), rustix::process::getgid());
+                (found.uid(), found.gid(), found.mode() & 0o777)
+            };
+            std::thread::spawn(bind).join().unwrap()
+        };
+        assert_eq!(made("one", true), (65_533, 65_532, MODE));
+        // A container may have no CAP_CHOWN: the group may ask all the same.
+        assert_eq!(made("other", false), (0, 65_532, MODE));
     }
 
     #[test]
@@ -322,16 +371,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ctmon.sock");
         let address = Address::Unix(path.clone());
-        let live = Listener::bind(address.clone()).unwrap();
+        let live = Listener::bind(address.clone(), None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
-        let error = format!("{:#}", Listener::bind(address.clone()).unwrap_err());
+        let error = format!("{:#}", Listener::bind(address.clone(), None).unwrap_err());
         assert!(error.contains("another process listens"), "{error}");
         UnixStream::connect(&path).unwrap();
         drop(live);
         assert!(!path.exists(), "a socket's file goes with it");
         // As a killed process leaves it.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let next = Listener::bind(address.clone()).unwrap();
+        let next = Listener::bind(address.clone(), None).unwrap();
         // Another one has taken its place: that stays.
         fs::remove_file(&path).unwrap();
         let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -340,7 +389,7 @@ mod tests {
         drop(other);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "kept").unwrap();
-        let error = format!("{:#}", Listener::bind(address).unwrap_err());
+        let error = format!("{:#}", Listener::bind(address, None).unwrap_err());
         assert!(error.contains("no socket") && path.exists(), "{error}");
     }
 

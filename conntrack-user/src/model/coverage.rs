@@ -120,7 +120,9 @@ impl BlindSpot {
             Self::Hidepid | Self::HiddenProcesses(_) => {
                 "run ctmon as root, or with CAP_SYS_PTRACE and CAP_SYS_ADMIN"
             }
-            Self::MountNamespaces(_) => "run ctmon for longer: it looks through more each time",
+            Self::MountNamespaces(_) => {
+                "run ctmon for longer: it looks through more each time; of who has thousands of mounts it keeps a part"
+            }
         }
     }
 }
@@ -140,7 +142,10 @@ impl fmt::Display for BlindSpot {
                 "{processes} processes hide theirs from who may not trace them (CAP_SYS_PTRACE)"
             ),
             Self::MountNamespaces(all) => {
-                write!(f, "the mounts of {all} mount namespaces were not looked through")
+                write!(
+                    f,
+                    "the mounts of {all} mount namespaces were not, or not all, looked through"
+                )
             }
         }
     }

@@ -129,11 +129,17 @@ impl Channel {
         Ok((received.bytes > 0).then_some(Message { bytes, descriptors }))
     }
 
-    /// Returns once the other end is closed.
-    pub(super) fn wait_until_closed(&self) {
-        while self.is_open() {
+    /// Returns once the other end is closed, or the process at it has ended, of which `peer` is a pidfd: a copy of that process
+    /// may hold the end open.
+    pub(super) fn wait_until_closed(&self, peer: Option<&OwnedFd>) {
+        loop {
+            let mut ends = vec![PollFd::new(&self.0, PollFlags::empty())];
+            ends.extend(peer.map(|peer| PollFd::new(peer, PollFlags::IN)));
+            let is_over = |end: &PollFd<'_>| !end.revents().is_empty();
             // An interruption is one more look.
-            let _ = poll(&mut [PollFd::new(&self.0, PollFlags::empty())], None);
+            if poll(&mut ends, None).is_ok() && ends.iter().any(is_over) {
+                return;
+            }
         }
     }
 

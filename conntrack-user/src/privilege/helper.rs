@@ -11,7 +11,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal, setsid,
+};
 
 use super::{
     capabilities,
@@ -66,7 +68,11 @@ pub fn start(options: Options) -> Result<Remote> {
     limits::raise(libc::RLIMIT_NOFILE);
     limits::raise(libc::RLIMIT_MEMLOCK);
     let (ours, theirs) = Channel::pair().context("cannot make a socket pair")?;
-    let client = getpid();
+    let client = Client {
+        process: getpid(),
+        // Where the kernel or a container refuses it, the end of the socket has to do.
+        pidfd: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
+    };
     // SAFETY: there is no other thread, so nothing that the child uses is held by one.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()).context("cannot start the privileged helper"),
@@ -87,8 +93,14 @@ pub fn start(options: Options) -> Result<Remote> {
     }
 }
 
+/// The process that the helper was started for.
+struct Client {
+    process: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
 /// The child's life.
-fn run(channel: &Arc<Channel>, options: &Options, client: Pid) -> Result<()> {
+fn run(channel: &Arc<Channel>, options: &Options, client: Client) -> Result<()> {
     rustix::thread::set_name(c"ctmon-helper")?;
     leave_terminal()?;
     capabilities::pass_none_on()?;
@@ -96,32 +108,36 @@ fn run(channel: &Arc<Channel>, options: &Options, client: Pid) -> Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     // After the capabilities, because a change of them takes it back.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid() != Some(client) {
+    if getppid() != Some(client.process) {
         return Ok(());
     }
     filter::install(&filter::helper(options.ebpf.pins.is_some(), options.uses_ctnetlink())?)?;
-    end_soon_after(channel, ORPHANED, || process::exit(1))?;
+    end_soon_after(channel, client.pidfd, ORPHANED, || process::exit(1))?;
     serve(channel, options, &Own::new(options.ebpf.procfs.clone()))
 }
 
-/// Calls `end` so long after the other end of `channel` was closed, whatever this process does meanwhile. The kernel's
-/// signal (`PR_SET_PDEATHSIG`) does not come from a process of another user.
+/// Calls `end` so long after the other end of `channel` was closed, or the process of `peer` (a pidfd) has ended, whatever this
+/// process does meanwhile. The kernel's signal (`PR_SET_PDEATHSIG`) comes neither from a process of another user nor out of
+/// landlock's scope.
 fn end_soon_after(
     channel: &Arc<Channel>,
+    peer: Option<OwnedFd>,
     grace: Duration,
     end: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let channel = Arc::clone(channel);
     let watch = move || {
-        channel.wait_until_closed();
+        channel.wait_until_closed(peer.as_ref());
         thread::sleep(grace);
         end();
     };
     thread::Builder::new().name("ctmon-orphan".into()).stack_size(64 << 10).spawn(watch).map(drop)
 }
 
-/// Signals of a terminal or of a service manager are for the client, whose end ends the helper.
+/// Signals of a terminal or of a service manager are for the client, whose end ends the helper. In a session of its own no
+/// process of the client's joins its group, and none gets SIGCONT to it without the right to send others.
 fn leave_terminal() -> Result<()> {
+    setsid()?;
     for signal in
         [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2]
     {

@@ -458,10 +458,25 @@ fn it_ends_with_the_other_half_whatever_it_does() {
     let (ours, theirs) = Channel::pair().unwrap();
     let theirs = Arc::new(theirs);
     let (ended, end) = std::sync::mpsc::channel();
-    end_soon_after(&theirs, Duration::ZERO, move || ended.send(()).unwrap()).unwrap();
+    end_soon_after(&theirs, None, Duration::ZERO, move || ended.send(()).unwrap()).unwrap();
     assert!(end.recv_timeout(Duration::from_millis(50)).is_err(), "the other end is open");
     // Nobody reads the end.
     drop(ours);
     end.recv_timeout(Duration::from_secs(60)).unwrap();
     drop(theirs);
+}
+
+#[test]
+fn a_copy_of_the_other_half_that_holds_the_socket_does_not_keep_it() {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let theirs = Arc::new(theirs);
+    let mut half = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let pidfd = pidfd_open(Pid::from_child(&half), PidfdFlags::empty()).unwrap();
+    let (ended, end) = std::sync::mpsc::channel();
+    let tell = move || ended.send(()).unwrap();
+    end_soon_after(&theirs, Some(pidfd), Duration::ZERO, tell).unwrap();
+    assert!(end.recv_timeout(Duration::from_millis(50)).is_err(), "it has not ended");
+    half.kill().and_then(|()| half.wait()).unwrap();
+    end.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(ours.is_open());
 }

@@ -10,6 +10,7 @@ pub mod dumps;
 mod ended;
 mod filter;
 pub mod helper;
+pub mod inherited;
 pub mod message;
 mod remote;
 pub mod sandbox;

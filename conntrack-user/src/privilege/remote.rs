@@ -53,6 +53,12 @@ impl Remote {
         Self(Arc::new(Inner { channel: Mutex::new(Some(channel)), options, process }))
     }
 
+    /// Number of the helper; none where it is a thread of a test.
+    #[must_use]
+    pub fn process(&self) -> Option<Pid> {
+        self.0.process
+    }
+
     fn channel(&self) -> MutexGuard<'_, Option<Channel>> {
         lock(&self.0.channel)
     }

@@ -10,7 +10,7 @@ use landlock::{
 };
 use rustix::{
     fs::{Gid, Uid},
-    process::{DumpableBehavior, geteuid, set_dumpable_behavior},
+    process::{DumpableBehavior, Pid, geteuid, set_dumpable_behavior},
     thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
@@ -31,6 +31,8 @@ pub struct Sandbox {
     pub connects: bool,
     /// The user that it becomes.
     pub user: User,
+    /// The helper, to which no command sends a signal.
+    pub helper: Option<Pid>,
 }
 
 /// The user that the serving half becomes. Another one takes `CAP_SETUID` and `CAP_SETGID`.
@@ -43,6 +45,15 @@ pub enum User {
     Required(Account),
     /// Root becomes this one, where it can. Others stay who they are.
     UnlessOther(Account),
+}
+
+impl User {
+    /// The account that a process which is root becomes; none where it stays who it is.
+    #[must_use]
+    pub fn becomes(self) -> Option<Account> {
+        let (Self::Required(account) | Self::UnlessOther(account)) = self else { return None };
+        (geteuid().is_root() && require_change_of_user().is_ok()).then_some(account)
+    }
 }
 
 /// State of a process that has given up what it could.
@@ -73,6 +84,8 @@ impl Entered {
 
 /// The newest restrictions that are asked for; a kernel that has not all of them enforces those that it has.
 const LANDLOCK: ABI = ABI::V9;
+/// Version of landlock's interface from which on no signal leaves the sandbox.
+const SIGNALS_SCOPED: i32 = 6;
 
 /// Gives up, for this thread and those that it starts, everything else: call it before there are others, and after
 /// [`super::start`].
@@ -82,6 +95,7 @@ const LANDLOCK: ABI = ABI::V9;
 pub fn enter(sandbox: &Sandbox) -> Result<Entered> {
     // For advice that is given later.
     crate::source::began_as_root();
+    let before = geteuid();
     let stays_root = change_user(sandbox.user)?;
     capabilities::pass_none_on()?;
     let kept: &[Capability] = match capabilities::bpf_is_refused()? {
@@ -93,7 +107,12 @@ pub fn enter(sandbox: &Sandbox) -> Result<Entered> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core dumps")?;
     set_no_new_privs(true).context("cannot set no_new_privs")?;
     let landlock_abi = restrict_files(sandbox)?;
-    filter::install(&filter::serving(sandbox.commands, sandbox.connects)?)?;
+    let signals = filter::Signals {
+        helper: sandbox.helper,
+        // Between two processes of one user there is nothing but the filter.
+        groups_alone: landlock_abi < SIGNALS_SCOPED && geteuid() == before,
+    };
+    filter::install(&filter::serving(sandbox.commands, sandbox.connects, signals)?)?;
     Ok(Entered { landlock_abi, stays_root })
 }
 
@@ -116,10 +135,7 @@ fn change_user(user: User) -> Result<Option<String>> {
 /// # Errors
 /// The capabilities that it takes are missing; or those of the kernel.
 pub fn become_user(account: Account) -> Result<()> {
-    for capability in [Capability::CAP_SETUID, Capability::CAP_SETGID] {
-        let has = caps::has_cap(None, CapSet::Effective, capability)?;
-        ensure!(has, "{capability} is missing");
-    }
+    require_change_of_user()?;
     // Until it is known which ones are needed.
     caps::securebits::set_keepcaps(true)?;
     let (user, group) = (Uid::from_raw(account.user), Gid::from_raw(account.group));
@@ -128,6 +144,14 @@ pub fn become_user(account: Account) -> Result<()> {
     set_thread_res_uid(user, user, user)?;
     ensure!(Account::own() == account, "the kernel made it user {}", Account::own());
     caps::set(None, CapSet::Effective, &caps::read(None, CapSet::Permitted)?)?;
+    Ok(())
+}
+
+fn require_change_of_user() -> Result<()> {
+    for capability in [Capability::CAP_SETUID, Capability::CAP_SETGID] {
+        let has = caps::has_cap(None, CapSet::Effective, capability)?;
+        ensure!(has, "{capability} is missing");
+    }
     Ok(())
 }
 

@@ -74,7 +74,7 @@ impl Running {
     }
 
     fn serve(address: &str, web: Web, limits: Limits, metrics: String, big: usize) -> Self {
-        let listener = Listener::bind(address.parse().unwrap()).unwrap();
+        let listener = Listener::bind(address.parse().unwrap(), None).unwrap();
         let address = listener.address().clone();
         let (counters, said) = (Arc::new(Counters::default()), Arc::new(Mutex::new(Vec::new())));
         let hears = said.clone();

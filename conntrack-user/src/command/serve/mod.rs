@@ -56,6 +56,7 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     if serve.check {
         return check::settings(serve);
     }
+    privilege::inherited::keep_from_programs().context("cannot keep descriptors from commands")?;
     if serve.test_notify {
         return check::notifications(serve);
     }
@@ -75,14 +76,16 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     })?;
     let web = access::web(serve)?;
     // Before programs are attached in vain.
-    let bound = Bound::listen(&serve.listen, web.clone(), serve.hosts())?;
+    let mut sandbox = serve.sandbox(&plan.options, &web)?;
+    sandbox.helper = helper.process();
+    let bound = Bound::listen(&serve.listen, sandbox.user.becomes(), web.clone(), serve.hosts())?;
     let logger = Logger::open(serve.log_format).context("--log-format")?;
     service::connect();
     // Its files may be for root alone.
     let revision = alerts::revision(serve, |_| true)?;
     // After the helper, which is none of a command's, and before the filter, which does not have it.
     orphans::adopt().context("cannot adopt what a command leaves")?;
-    let entered = privilege::sandbox::enter(&serve.sandbox(&plan.options, &web)?)?;
+    let entered = privilege::sandbox::enter(&sandbox)?;
     access::log(serve, &web, &entered, &logger)?;
     // With the threads that it starts they are in the sandbox, too.
     let alerts = alerts::open(revision, &logger)?;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use conntrack_user::{
     daemon::log::{Level, Logger},
     http::{Address, Counters, Handler, Hosts, Limits, Listener, Server, Web},
+    privilege::Account,
 };
 use http::{Response, request::Parts};
 use tokio::sync::oneshot;
@@ -33,12 +34,17 @@ pub(super) struct Answering {
 }
 
 impl Bound {
-    /// Listens at all of `addresses`, where requests ask for `hosts`.
+    /// Listens at all of `addresses`, where requests ask for `hosts`. `owner`: the user that this process is about to become.
     ///
     /// # Errors
     /// Names the address, and says what to do.
-    pub(super) fn listen(addresses: &[Address], web: Web, hosts: Hosts) -> Result<Self> {
-        let listeners = addresses.iter().cloned().map(Listener::bind);
+    pub(super) fn listen(
+        addresses: &[Address],
+        owner: Option<Account>,
+        web: Web,
+        hosts: Hosts,
+    ) -> Result<Self> {
+        let listeners = addresses.iter().cloned().map(|address| Listener::bind(address, owner));
         Ok(Self { listeners: listeners.collect::<Result<_>>()?, web, hosts })
     }
 

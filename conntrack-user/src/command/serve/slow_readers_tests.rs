@@ -47,7 +47,8 @@ fn a_scrape_waits_for_no_slow_reader() {
     let routes = routes(true);
     fill(&routes);
     let bound =
-        Bound::listen(&["127.0.0.1:0".parse().unwrap()], Web::none(), Hosts::default()).unwrap();
+        Bound::listen(&["127.0.0.1:0".parse().unwrap()], None, Web::none(), Hosts::default())
+            .unwrap();
     let address = bound.addresses()[0].to_string().parse().unwrap();
     let counters = Arc::new(Counters::default());
     let answering =

@@ -1,6 +1,7 @@
 //! A program that is started at each change: the only place of the daemon that executes one.
 
 use std::{
+    ffi::OsString,
     fs,
     io::Write as _,
     os::unix::{
@@ -28,9 +29,6 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What its variables begin with.
 const PREFIX: &str = "CTMON_CHANGE_";
-/// What the variables of the daemon itself begin with, which are not for it.
-const OWN: &str = "CTMON_";
-
 /// Folders in which a program is looked for where there is no `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
@@ -73,8 +71,7 @@ impl Command {
         let candidates: Vec<PathBuf> = if program.contains('/') {
             vec![program.into()]
         } else {
-            let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-            std::env::split_paths(&path).map(|folder| folder.join(program)).collect()
+            std::env::split_paths(&path()).map(|folder| folder.join(program)).collect()
         };
         let mut why = format!("{program} is in no folder of PATH");
         for candidate in candidates {
@@ -96,11 +93,9 @@ impl Command {
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.arguments).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        for (key, _) in std::env::vars_os() {
-            if key.to_string_lossy().starts_with(OWN) {
-                command.env_remove(key);
-            }
-        }
+        // Variables of the daemon may be anything, also secrets.
+        command.env_clear().env("PATH", path());
+        command.envs(std::env::var_os("LANG").map(|language| ("LANG", language)));
         for (key, value) in &message.fields {
             if let Some(value) = plain(value) {
                 command.env(format!("{PREFIX}{}", key.to_ascii_uppercase()), value);
@@ -164,6 +159,11 @@ impl Command {
     fn note(&self, line: String) {
         lock(&self.lines).push(line);
     }
+}
+
+/// Folders in which a program is looked for.
+fn path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into())
 }
 
 /// Kills it and what it started. It was not waited for, so its number is still its own.

@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use serde_json::json;
 
 use super::*;
-use crate::model::reading::NetnsId;
+use crate::{
+    model::reading::NetnsId,
+    privilege::sandbox::{self, Sandbox},
+};
 
 fn command(script: &str, arguments: &[&str], timeout_seconds: f64) -> Command {
     let words = ["/bin/sh", "-c", script, "sh"].into_iter().chain(arguments.iter().copied());
@@ -46,6 +49,21 @@ fn it_gets_the_change_in_variables_and_on_its_standard_input() {
     );
     let said: serde_json::Value = serde_json::from_str(&text(&stdin)).unwrap();
     assert_eq!((&said["entries"], &said["netns_name"]), (&json!(990), &json!(null)));
+}
+
+#[test]
+fn its_environment_is_small_and_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = folder.path().join("variables");
+    // What the shell adds itself is not there yet.
+    let script = "tr '\\0' '\\n' < /proc/$$/environ > \"$1\"";
+    assert_eq!(deliver(&command(script, &[variables.to_str().unwrap()], 10.0)), Ok(()));
+    let variables = text(&variables);
+    let names = variables.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+    let others: Vec<&str> = names.filter(|name| !name.starts_with("CTMON_CHANGE_")).collect();
+    // Cargo sets many for a test.
+    let is_known = |name: &&str| ["PATH", "LANG"].contains(name);
+    assert!(others.contains(&"PATH") && others.iter().all(is_known), "{others:?}");
 }
 
 #[test]
@@ -157,6 +175,45 @@ fn what_has_a_session_of_its_own_is_killed_too() {
     assert!(other.try_wait().unwrap().is_none());
     other.kill().unwrap();
     other.wait().unwrap();
+}
+
+#[test]
+fn what_others_left_to_process_1_is_none_of_its() {
+    apart("an_orphan_from_outside_the_filter_is_left_alone");
+}
+
+#[test]
+#[ignore = "adopts processes: run by `what_others_left_to_process_1_is_none_of_its`"]
+fn an_orphan_from_outside_the_filter_is_left_alone() {
+    orphans::adopt().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [other, own] = ["other", "own"].map(|name| folder.path().join(name));
+    // As what `kubectl exec` leaves to process 1 of a container: it is not under the filter of the half that serves.
+    let leave = "setsid sh -c 'echo $$ > \"$1\"; exec sleep 600' sh \"$1\" &
+                 until test -s \"$1\"; do sleep 0.01; done";
+    let shell = |path: &Path| {
+        let words = ["/bin/sh", "-c", leave, "sh", path.to_str().unwrap()].map(str::to_owned);
+        Command::new(&config::Command { run: words.into(), timeout_seconds: 3.0 }).unwrap()
+    };
+    let ended =
+        std::process::Command::new("/bin/sh").args(["-c", leave, "sh"]).arg(&other).status();
+    assert!(ended.unwrap().success());
+    let other = text(&other).trim().to_owned();
+    let sandbox =
+        Sandbox { commands: true, write: vec![folder.path().to_owned()], ..Sandbox::default() };
+    let in_the_sandbox = move || {
+        sandbox::enter(&sandbox).unwrap();
+        assert_eq!(deliver(&command("exit 0", &[], 3.0)), Ok(()));
+        // Those of a command are, also with a session of their own.
+        let leaves = shell(&own);
+        assert_eq!(deliver(&leaves), Ok(()));
+        assert_eq!(leaves.take_lines(), ["what it had started was killed after 3 s"]);
+        wait_for_end(text(&own).trim());
+    };
+    thread::spawn(in_the_sandbox).join().unwrap();
+    assert!(Path::new("/proc").join(&other).exists(), "process {other} was killed");
+    let other = Pid::from_raw(other.parse().unwrap()).unwrap();
+    rustix::process::kill_process(other, Signal::KILL).unwrap();
 }
 
 #[test]

@@ -1,15 +1,23 @@
 //! Processes that a command has started and left: those that have a session of their own, and those whose parents have
 //! ended. Once this process adopts them (`PR_SET_CHILD_SUBREAPER`) they become its children, by which it finds them.
+//!
+//! Process 1 of a container adopts others, too, such as those of `kubectl exec`. These are not under its filter of system calls,
+//! which all that a command starts inherits and nothing sheds.
 
 use std::{
     fs, io,
+    path::Path,
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid,
+use rustix::{
+    io::Errno,
+    process::{
+        Pid, Signal, WaitOptions, getpgid, getpgrp, getpid, kill_process, kill_process_group,
+        set_child_subreaper, waitpid,
+    },
 };
 
 /// Children that no command has started; none: nothing is adopted.
@@ -31,6 +39,12 @@ pub fn adopt() -> io::Result<()> {
     Ok(())
 }
 
+/// Number of filters of system calls that a process with this folder is under; none where that is not known.
+fn filters(process: &Path) -> Option<u32> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"))?.trim().parse().ok()
+}
+
 /// Children of this process, of all its threads; none where the kernel has no such list (`CONFIG_PROC_CHILDREN`), or
 /// procfs is not there.
 fn children() -> Vec<Pid> {
@@ -49,7 +63,24 @@ pub(super) fn left(command: Option<u32>) -> Vec<Pid> {
     left.retain(|pid| !others.contains(pid) && !is_command(*pid));
     // A child that has ended keeps its number until it is waited for, which is done here alone.
     left.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
+    let own = filters(Path::new("/proc/thread-self"));
+    let has_fewer = |pid: &Pid| {
+        let folder = format!("/proc/{}", pid.as_raw_nonzero());
+        filters(Path::new(&folder)).zip(own).is_some_and(|(filters, own)| filters < own)
+    };
+    left.retain(|pid| !has_fewer(pid));
     left
+}
+
+/// Kills a process: by its group where the filter leaves signals to groups alone, but not by that of this process.
+fn end(pid: Pid) {
+    if kill_process(pid, Signal::KILL) == Err(Errno::NOSYS)
+        && let Ok(group) = getpgid(Some(pid))
+        && group != getpgrp()
+    {
+        // It may have ended by itself meanwhile.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
 }
 
 /// Kills all that commands have left, and what those leave. Whether none is left.
@@ -61,8 +92,7 @@ pub(super) fn kill() -> bool {
             return true;
         }
         for pid in left {
-            // It may have ended by itself meanwhile.
-            let _ = kill_process(pid, Signal::KILL);
+            end(pid);
         }
         if Instant::now() >= until {
             return false;

@@ -70,6 +70,36 @@ const F_SETOWN_EX: libc::c_int = 15;
 /// Type of a socket without its flags (`SOCK_TYPE_MASK`, include/linux/net.h).
 const SOCKET_TYPE: u64 = 0xf;
 
+/// Buffers of the answers of a connection (`http::listener`).
+const ANSWERS: [SocketOption; 1] = [(libc::SOL_SOCKET, libc::SO_SNDBUF)];
+
+/// A connection to another machine (ureq), and what the C library sets to ask for its name: errors that ICMP tells of (glibc),
+/// no IPv4 by IPv6 (musl).
+const CONNECTIONS: [SocketOption; 6] = [
+    (libc::SOL_TCP, libc::TCP_NODELAY),
+    (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
+    (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
+    (libc::SOL_IP, libc::IP_RECVERR),
+    (libc::SOL_IPV6, libc::IPV6_RECVERR),
+    (libc::SOL_IPV6, libc::IPV6_V6ONLY),
+];
+
+/// Room for events of ctnetlink (`netlink::socket`).
+const EVENTS: [SocketOption; 2] =
+    [(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE), (libc::SOL_SOCKET, libc::SO_RCVBUF)];
+
+/// Options by which a program gets into the kernel, of [`libc::SOL_SOCKET`].
+const SOCKET_FILTERS: [libc::c_int; 5] = [
+    libc::SO_ATTACH_FILTER,
+    libc::SO_LOCK_FILTER,
+    libc::SO_ATTACH_BPF,
+    libc::SO_ATTACH_REUSEPORT_CBPF,
+    libc::SO_ATTACH_REUSEPORT_EBPF,
+];
+
+/// Level and name.
+type SocketOption = (libc::c_int, libc::c_int);
+
 /// Memory that is not executable. Programs that a command starts have executable memory.
 pub(super) fn not_executable(scope: &Scope) -> Result<Rules> {
     if scope.commands {
@@ -78,12 +108,28 @@ pub(super) fn not_executable(scope: &Scope) -> Result<Rules> {
     Ok(vec![rule(vec![condition(2, Length::Dword, Is::MaskedEq(libc::PROT_EXEC as u64), 0)?])?])
 }
 
-/// Signals to threads of this process. Programs that a command starts raise them on themselves.
+/// Signals to threads of this process. Programs that a command starts raise them on themselves, and never on the helper.
 pub(super) fn own_threads(scope: &Scope) -> Result<Rules> {
-    match scope.commands {
-        true => Ok(Rules::new()),
-        false => one_of(0, &[scope.process.into()]),
+    if !scope.commands {
+        return one_of(0, &[scope.process.into()]);
     }
+    let helper = scope.signals.helper.map(|helper| is_not(0, helper.as_raw_nonzero().get()));
+    helper.map_or_else(|| Ok(Rules::new()), |helper| Ok(vec![rule(vec![helper?])?]))
+}
+
+/// Signals of programs that a command starts: neither to all processes (-1), nor to the helper and its group. See
+/// [`Signals::groups_alone`](super::Signals).
+pub(super) fn signals(scope: &Scope) -> Result<Rules> {
+    /// Sign of an int.
+    const NEGATIVE: u64 = 1 << 31;
+    let helper = scope.signals.helper.map(|helper| helper.as_raw_nonzero().get());
+    let never = helper.into_iter().flat_map(|helper| [helper, -helper]).chain([-1]);
+    let mut others = never.map(|process| is_not(0, process)).collect::<Result<Vec<_>>>()?;
+    if !scope.signals.groups_alone {
+        return Ok(vec![rule(others)?]);
+    }
+    others.push(condition(0, Length::Dword, Is::MaskedEq(NEGATIVE), NEGATIVE)?);
+    Ok(vec![rule(others)?, rule(vec![condition(0, Length::Dword, Is::Eq, 0)?])?])
 }
 
 /// Threads of this process. What starts programs makes processes, too, in the namespaces of this one.
@@ -111,8 +157,9 @@ pub(super) fn no_signals(scope: &Scope) -> Result<Rules> {
     if !scope.commands {
         return one_of(1, &FCNTLS.map(|command| command as u64));
     }
-    let is_not = |command: &libc::c_int| condition(1, Length::Dword, Is::Ne, *command as u64);
-    Ok(vec![rule(SIGNALS_BY_FCNTL.iter().map(is_not).collect::<Result<_>>()?)?])
+    Ok(vec![rule(
+        SIGNALS_BY_FCNTL.map(|command| is_not(1, command)).into_iter().collect::<Result<_>>()?,
+    )?])
 }
 
 /// See [`BPF`] for the serving half; the helper loads and attaches.
@@ -185,6 +232,29 @@ pub(super) fn sockets(scope: &Scope) -> Result<Rules> {
     Ok(rules)
 }
 
+/// See [`ANSWERS`], [`CONNECTIONS`] and [`EVENTS`]. Programs that a command starts may all but [`SOCKET_FILTERS`].
+pub(super) fn socket_options(scope: &Scope) -> Result<Rules> {
+    if scope.commands {
+        let filters = SOCKET_FILTERS.map(|option| is_not(2, option));
+        return Ok(vec![
+            rule(vec![is_not(1, libc::SOL_SOCKET)?])?,
+            rule(filters.into_iter().collect::<Result<_>>()?)?,
+        ]);
+    }
+    let allowed: Vec<SocketOption> = match scope.half {
+        Half::Serving if scope.connects => ANSWERS.into_iter().chain(CONNECTIONS).collect(),
+        Half::Serving => ANSWERS.into(),
+        Half::Helper => EVENTS.into(),
+    };
+    let option = |(level, option): SocketOption| {
+        rule(vec![
+            condition(1, Length::Dword, Is::Eq, level as u64)?,
+            condition(2, Length::Dword, Is::Eq, option as u64)?,
+        ])
+    };
+    allowed.into_iter().map(option).collect()
+}
+
 fn netlink(protocol: libc::c_int) -> Result<SeccompRule> {
     socket_of(libc::AF_NETLINK, libc::SOCK_RAW, protocol)
 }
@@ -195,6 +265,11 @@ fn socket_of(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> R
         condition(1, Length::Dword, Is::MaskedEq(SOCKET_TYPE), kind as u64)?,
         condition(2, Length::Dword, Is::Eq, protocol as u64)?,
     ])
+}
+
+/// Condition that the argument with this number, an int, is not `value`.
+fn is_not(argument: u8, value: libc::c_int) -> Result<SeccompCondition> {
+    condition(argument, Length::Dword, Is::Ne, value.cast_unsigned().into())
 }
 
 /// Rules that require the argument with this number to be one of `values`.

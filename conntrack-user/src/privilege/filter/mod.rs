@@ -7,6 +7,7 @@ mod calls;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use rustix::process::Pid;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use calls::CALLS;
@@ -32,10 +33,21 @@ struct Scope {
     ctnetlink: bool,
     /// Number of the process.
     process: u32,
+    signals: Signals,
+}
+
+/// Bounds of the signals of configured commands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Signals {
+    /// Process that gets none.
+    pub(super) helper: Option<Pid>,
+    /// Whether kill(2) takes groups alone: a number of a process may be that of a thread of the helper, of which those that
+    /// enter namespaces are new each time.
+    pub(super) groups_alone: bool,
 }
 
 /// The serving half's, in this process. `commands`: whether it runs some; `connects`: whether it connects to other machines.
-pub(super) fn serving(commands: bool, connects: bool) -> Result<BpfProgram> {
+pub(super) fn serving(commands: bool, connects: bool, signals: Signals) -> Result<BpfProgram> {
     let process = std::process::id();
     compile(&Scope {
         half: Half::Serving,
@@ -44,6 +56,7 @@ pub(super) fn serving(commands: bool, connects: bool) -> Result<BpfProgram> {
         pins: false,
         ctnetlink: false,
         process,
+        signals,
     })
 }
 
@@ -57,6 +70,7 @@ pub(super) fn helper(pins: bool, ctnetlink: bool) -> Result<BpfProgram> {
         pins,
         ctnetlink,
         process,
+        signals: Signals::default(),
     })
 }
 

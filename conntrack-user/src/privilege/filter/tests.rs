@@ -9,7 +9,15 @@ use super::{
 
 const fn scope(half: Half) -> Scope {
     let (commands, connects, pins, ctnetlink) = (false, false, false, false);
-    Scope { half, commands, connects, pins, ctnetlink, process: 1 }
+    Scope {
+        half,
+        commands,
+        connects,
+        pins,
+        ctnetlink,
+        process: 1,
+        signals: Signals { helper: None, groups_alone: false },
+    }
 }
 
 /// An attempt: its name, the call, and its arguments.
@@ -31,6 +39,15 @@ fn refused(filter: BpfProgram, attempts: Vec<Attempt>) -> Vec<&'static str> {
 }
 
 const NOWHERE: u64 = 0x1000;
+
+/// `MCAST_JOIN_GROUP`, `TCP_ULP`, `TCP_REPAIR` (include/uapi/linux/in.h, tcp.h)
+const MCAST_JOIN_GROUP: i32 = 42;
+const TCP_ULP: i32 = 31;
+const TCP_REPAIR: i32 = 19;
+
+fn option(name: &'static str, level: i32, option: i32) -> Attempt {
+    (name, libc::SYS_setsockopt, [u64::MAX, level as u64, option as u64, 0])
+}
 
 fn socket(name: &'static str, family: i32, kind: i32, protocol: i32) -> Attempt {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -80,6 +97,12 @@ fn attacks() -> (Vec<Attempt>, Vec<Attempt>) {
         ("clone in a namespace", libc::SYS_clone, [libc::CLONE_NEWUSER as u64, 0, 0, 0]),
         ("unshare", libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0]),
         ("mount", libc::SYS_mount, [NOWHERE, NOWHERE, 0, 0]),
+        option("a filter of packets", libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
+        option("a program as a filter", libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
+        option("a filter of listeners", libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF),
+        option("a program for listeners", libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_EBPF),
+        option("a lock of a filter", libc::SOL_SOCKET, libc::SO_LOCK_FILTER),
+        ("pidfd_send_signal", libc::SYS_pidfd_send_signal, [none, 0, 0, 0]),
         socket("MPTCP", libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP),
         socket("a raw socket", libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
         socket("SCTP", libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP),
@@ -94,7 +117,13 @@ fn attacks() -> (Vec<Attempt>, Vec<Attempt>) {
     let by_commands = vec![
         ("tgkill of another", libc::SYS_tgkill, [parent, parent, 0, 0]),
         ("kill", libc::SYS_kill, [parent, 0, 0, 0]),
-        ("pidfd_send_signal", libc::SYS_pidfd_send_signal, [none, 0, 0, 0]),
+        option("a group of multicast", libc::SOL_IP, libc::IP_ADD_MEMBERSHIP),
+        option("a group of multicast, as well", libc::SOL_IP, MCAST_JOIN_GROUP),
+        option("SO_RCVBUFFORCE", libc::SOL_SOCKET, libc::SO_RCVBUFFORCE),
+        option("a mark", libc::SOL_SOCKET, libc::SO_MARK),
+        option("an upper protocol", libc::SOL_TCP, TCP_ULP),
+        option("TCP_REPAIR", libc::SOL_TCP, TCP_REPAIR),
+        option("an option of packets", libc::SOL_PACKET, libc::SO_SNDBUF),
         ("execve", libc::SYS_execve, [NOWHERE, 0, 0, 0]),
         // Shared handlers take shared memory: the kernel makes no process of it.
         ("a process", libc::SYS_clone, [libc::CLONE_SIGHAND as u64, 0, 0, 0]),
@@ -134,8 +163,10 @@ fn the_serving_half_gets_what_it_was_configured_for_and_no_more() {
     let (always, by_commands) = attacks();
     let all = || [always.clone(), by_commands.clone(), connections()].concat();
     let expected = [names(&always), names(&by_commands), names(&connections())];
-    let [none, webhooks, commands] = [(false, false), (false, true), (true, false)]
-        .map(|(commands, connects)| refused(serving(commands, connects).unwrap(), all()));
+    let [none, webhooks, commands] =
+        [(false, false), (false, true), (true, false)].map(|(commands, connects)| {
+            refused(serving(commands, connects, Signals::default()).unwrap(), all())
+        });
     assert_eq!(none, expected.concat());
     assert_eq!(webhooks, expected[..2].concat());
     assert_eq!(commands, expected[0]);
@@ -153,11 +184,80 @@ fn what_a_half_needs_is_not_refused() {
             socket("UDP", libc::AF_INET, libc::SOCK_DGRAM, 0),
         ]
     };
-    assert_eq!(refused(serving(false, false).unwrap(), attempts()), Vec::<&str>::new());
+    assert_eq!(
+        refused(serving(false, false, Signals::default()).unwrap(), attempts()),
+        Vec::<&str>::new()
+    );
     assert_eq!(refused(helper(false, false).unwrap(), attempts()), Vec::<&str>::new());
     let pair = [libc::AF_UNIX as u64, libc::SOCK_STREAM as u64, 0, NOWHERE];
     let pair = vec![("a pair", libc::SYS_socketpair, pair)];
-    assert_eq!(refused(serving(false, false).unwrap(), pair), Vec::<&str>::new());
+    assert_eq!(
+        refused(serving(false, false, Signals::default()).unwrap(), pair),
+        Vec::<&str>::new()
+    );
+}
+
+#[test]
+fn no_signal_of_a_command_reaches_the_helper() {
+    // It is there, and gets nothing but 0, which is no signal.
+    let helper = rustix::process::getppid().unwrap();
+    let number = i64::from(helper.as_raw_nonzero().get());
+    let own = i64::from(std::process::id());
+    let kill = |name, process: i64| (name, libc::SYS_kill, [process.cast_unsigned(), 0, 0, 0]);
+    let attempts = || {
+        vec![
+            kill("the helper", number),
+            // The kernel looks at the lower half.
+            kill("the helper by a long number", number | 1 << 32),
+            kill("its group", -number),
+            kill("its group by a short number", i64::from((-number as i32).cast_unsigned())),
+            kill("all", -1),
+            (
+                "its threads",
+                libc::SYS_tgkill,
+                [number.cast_unsigned(), number.cast_unsigned(), 0, 0],
+            ),
+            kill("another process", own),
+            kill("another group", -own),
+            kill("the own group", 0),
+            ("the own threads", libc::SYS_tgkill, [own.cast_unsigned(), own.cast_unsigned(), 0, 0]),
+        ]
+    };
+    let of = |groups_alone| {
+        let signals = Signals { helper: Some(helper), groups_alone };
+        refused(serving(true, false, signals).unwrap(), attempts())
+    };
+    let never = &names(&attempts())[..6];
+    assert_eq!(of(false), never);
+    // Each thread has a number, by which kill(2) finds its process.
+    assert_eq!(of(true), [never, &["another process"]].concat());
+    let unknown = refused(serving(true, false, Signals::default()).unwrap(), attempts());
+    assert_eq!(unknown, ["all"]);
+}
+
+#[test]
+fn options_of_sockets_that_are_set_are_not_refused() {
+    let all = |options: &[(i32, i32)]| {
+        options.iter().map(|(level, name)| option("one", *level, *name)).collect::<Vec<_>>()
+    };
+    let answers = all(&[(libc::SOL_SOCKET, libc::SO_SNDBUF)]);
+    let connections = all(&[
+        (libc::SOL_TCP, libc::TCP_NODELAY),
+        (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
+        (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
+        (libc::SOL_IP, libc::IP_RECVERR),
+        (libc::SOL_IPV6, libc::IPV6_RECVERR),
+        (libc::SOL_IPV6, libc::IPV6_V6ONLY),
+    ]);
+    let events =
+        all(&[(libc::SOL_SOCKET, libc::SO_RCVBUF), (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE)]);
+    let serving = |commands, connects| serving(commands, connects, Signals::default()).unwrap();
+    assert_eq!(refused(serving(false, false), answers.clone()), Vec::<&str>::new());
+    assert_eq!(refused(serving(false, false), connections.clone()).len(), connections.len());
+    let webhooks = [answers, connections].concat();
+    assert_eq!(refused(serving(false, true), webhooks.clone()), Vec::<&str>::new());
+    assert_eq!(refused(serving(true, false), webhooks), Vec::<&str>::new());
+    assert_eq!(refused(helper(false, true).unwrap(), events), Vec::<&str>::new());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Search for network namespaces: those of processes, and those that are mounted on a file.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -9,12 +9,16 @@ use std::{
 };
 
 use super::{
-    mounts::{Mounts, mount_namespace},
+    mounts::{Mount, Mounts, Place, mount_namespace},
     names::folders,
     nsfs::{OnFile, on_file},
     seen::{self, MARKS, STALE_CHARS, STALE_FILES, Seen, Unseen},
 };
-use crate::text::printable;
+use crate::{model::name::NameKind, text::printable};
+
+/// Files that are looked at in one scan for namespaces that no process leads to. Of one beyond, entering it shows whether its
+/// first file leads there.
+const LOOKS: usize = 4096;
 
 /// A network namespace that was found.
 #[derive(Debug)]
@@ -94,20 +98,16 @@ impl Scanner {
             self.mounts.take(std::mem::take(&mut processes.mount_namespaces), now);
         }
         self.mounts.look(&[procfs.join("self"), procfs.join("1")]);
-        let add = |found: &mut HashMap<u64, Found>, inode, file: &Path, path: PathBuf| {
-            let named = found.entry(inode).or_insert_with(|| new(inode, None, Some(path)));
-            // A better one than it has; of several files the same one each time.
-            let name = folders::of_file(&file.to_string_lossy());
-            if name.is_some() && (named.seen.name.is_none() || name < named.seen.name) {
-                named.seen.name = name;
-            }
-        };
+        let mut names = Names::default();
         let mut stale_files = Vec::new();
         for folder in folders::listed() {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 match on_file(&path) {
-                    Some(OnFile::Netns(inode)) => add(&mut found, inode, &path, path.clone()),
+                    Some(OnFile::Netns(inode)) => {
+                        names.take(inode, &path, true);
+                        found.entry(inode).or_insert_with(|| new(inode, None, Some(path)));
+                    }
                     Some(OnFile::None) if stale_files.len() < STALE_FILES => {
                         let file = path.to_string_lossy();
                         stale_files.push(printable(&file, STALE_CHARS).into_owned());
@@ -118,17 +118,25 @@ impl Scanner {
         }
         // Something may be mounted over a file, or its mount namespace be gone: then another file may lead there.
         let mut covered = Vec::new();
-        for (mount, path) in self.mounts.all() {
-            if found.contains_key(&mount.inode) || leads_to(&path, mount.inode) {
-                add(&mut found, mount.inode, &mount.file, path);
+        let mut looks = LOOKS;
+        for Place { mount: Mount { inode, file }, path, is_ours } in self.mounts.all() {
+            let inode = *inode;
+            names.take(inode, file, is_ours);
+            if found.contains_key(&inode) {
+                continue;
+            }
+            let may_look = looks > 0;
+            looks -= usize::from(may_look);
+            if may_look && leads_to(&path, inode) {
+                found.insert(inode, new(inode, None, Some(path)));
             } else {
-                covered.push((mount, path));
+                covered.push((inode, path));
             }
         }
-        for (mount, path) in covered {
-            add(&mut found, mount.inode, &mount.file, path);
+        for (inode, path) in covered {
+            found.entry(inode).or_insert_with(|| new(inode, None, Some(path)));
         }
-        self.found = found.into_values().collect();
+        self.found = found.into_values().map(|found| names.give(found)).collect();
         stale_files.sort();
         Unseen {
             // There always is a first process: not to see it is the mount option hidepid.
@@ -138,6 +146,34 @@ impl Scanner {
             mount_namespaces: self.mounts.left(),
             stale_files,
         }
+    }
+}
+
+/// Names of the files on which namespaces are mounted, by inode: whether it is a file of another mount namespace, the kind and
+/// the text.
+#[derive(Debug, Default)]
+struct Names(HashMap<u64, (bool, NameKind, String)>);
+
+impl Names {
+    /// Takes in a file. Of several names the best is kept, the same one each time.
+    fn take(&mut self, inode: u64, file: &Path, is_ours: bool) {
+        let file = file.to_string_lossy();
+        let name = match is_ours {
+            true => folders::of_file(&file),
+            false => folders::of_file_elsewhere(&file),
+        };
+        let Some((kind, text)) = name else { return };
+        let name = (!is_ours, kind, text);
+        match self.0.entry(inode) {
+            Entry::Occupied(mut best) if name < *best.get() => drop(best.insert(name)),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(none) => drop(none.insert(name)),
+        }
+    }
+
+    fn give(&mut self, mut found: Found) -> Found {
+        found.seen.name = self.0.remove(&found.seen.inode).map(|(_, kind, text)| (kind, text));
+        found
     }
 }
 
@@ -201,6 +237,11 @@ fn inode_of_link(link: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Child, Command, Stdio},
+    };
+
     use super::*;
 
     #[test]
@@ -213,6 +254,48 @@ mod tests {
             "",
         ] {
             assert!(!is_kernel_thread(other), "{other}");
+        }
+    }
+
+    /// A mount namespace of its own in which a network namespace of its own is mounted on `file`; and its inode.
+    fn mounted_elsewhere(file: &str) -> Option<(Child, u64)> {
+        // Nothing of it is seen from here: /run is another one in it.
+        let script = format!(
+            "mount -t tmpfs none /run && mkdir -p $(dirname {file}) && touch {file} && \
+             mount --bind /proc/self/ns/net {file} && readlink /proc/self/ns/net && exec sleep 600"
+        );
+        let mut child = Command::new("unshare")
+            .args(["-mn", "sh", "-c", &script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;
+        let inode = line.trim().strip_prefix("net:[").and_then(|rest| rest.strip_suffix(']'));
+        let Some(inode) = inode.and_then(|inode| inode.parse().ok()) else {
+            let _ = child.kill().and_then(|()| child.wait());
+            return None;
+        };
+        Some((child, inode))
+    }
+
+    #[test]
+    fn a_name_of_another_mount_namespace_is_marked() {
+        for (file, expected) in
+            [("/run/netns/host", "mnt:host"), ("/run/docker/netns/one", "mnt:one")]
+        {
+            let Some((mut child, inode)) = mounted_elsewhere(file) else {
+                println!("skipped: mounting takes root");
+                return;
+            };
+            let mut scanner = Scanner::new("/proc".into());
+            scanner.scan();
+            let _ = child.kill().and_then(|()| child.wait());
+            let found = scanner.found.iter().find(|found| found.seen.inode == inode).unwrap();
+            // Nor does it stand before what says a pod's or a container's processes.
+            let expected = Some((NameKind::Mounted, expected.to_owned()));
+            assert_eq!(found.seen.name, expected);
         }
     }
 

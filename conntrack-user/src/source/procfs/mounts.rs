@@ -7,7 +7,8 @@
 use std::{
     collections::{HashMap, VecDeque},
     ffi::OsString,
-    fs,
+    fs::{self, File},
+    io::{self, Read as _},
     os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -22,6 +23,14 @@ const NEW: usize = 4096;
 const NEW_TIME: Duration = Duration::from_millis(500);
 /// Mounts of namespaces that are kept of one mount namespace.
 const MOUNTS: usize = 4096;
+/// Mounts of namespaces that are kept of all mount namespaces but ours together: anybody makes as many as he likes, and each
+/// costs time in every scan.
+const SUM: usize = 32_768;
+/// Time after which no other mount namespace is looked through again in one scan.
+const AGAIN_TIME: Duration = Duration::from_millis(50);
+
+/// Bytes of one /proc/PID/mountinfo that are read, whole lines: some 40,000 mounts.
+const TEXT_BYTES: u64 = 4 << 20;
 
 /// A network namespace that is mounted on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +48,11 @@ pub(super) struct Mounts {
     looked: Option<Instant>,
     /// Inodes of mount namespaces, the one that is due next first.
     turn: VecDeque<u64>,
-    /// Mount namespaces that are known and were never looked through.
+    /// Mount namespaces of this process and of process 1.
+    ours: Vec<u64>,
+    /// Number of mounts that are kept of the others.
+    sum: usize,
+    /// Mount namespaces that are known and were not, or not wholly, looked through.
     left: u64,
 }
 
@@ -48,6 +61,18 @@ struct Known {
     /// The folder of a process that is in it.
     process: PathBuf,
     mounts: Option<Vec<Mount>>,
+    /// Set if it has more mounts than are kept.
+    is_cut: bool,
+}
+
+/// A mount, and how to get to it.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) mount: &'a Mount,
+    /// Path by which this process can open it.
+    pub(super) path: PathBuf,
+    /// Whether it is in the mount namespace of this process or of process 1.
+    pub(super) is_ours: bool,
 }
 
 impl Mounts {
@@ -56,7 +81,7 @@ impl Mounts {
         self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK_EVERY)
     }
 
-    /// Mount namespaces that were never looked through.
+    /// Mount namespaces that were not, or not wholly, looked through.
     pub(super) const fn left(&self) -> u64 {
         self.left
     }
@@ -69,7 +94,7 @@ impl Mounts {
             match self.known.get_mut(&inode) {
                 Some(known) => known.process = process,
                 None => {
-                    self.known.insert(inode, Known { process, mounts: None });
+                    self.known.insert(inode, Known { process, mounts: None, is_cut: false });
                     self.turn.push_back(inode);
                 }
             }
@@ -83,6 +108,13 @@ impl Mounts {
         let mut always: Vec<u64> =
             always.iter().filter_map(|process| mount_namespace(process)).collect();
         always.dedup();
+        self.ours.clone_from(&always);
+        self.sum = self
+            .known
+            .iter()
+            .filter(|(inode, _)| !always.contains(inode))
+            .map(|(_, known)| known.len())
+            .sum();
         let is_new = |known: &Known| known.mounts.is_none();
         let new = self.known.iter().filter(|(_, known)| is_new(known)).map(|(inode, _)| *inode);
         let mut new: Vec<u64> = new.take(NEW).collect();
@@ -96,35 +128,82 @@ impl Mounts {
             }
             self.look_through(inode);
         }
+        let again = Instant::now();
         for _ in 0..AGAIN.min(self.turn.len()) {
+            if again.elapsed() >= AGAIN_TIME {
+                break;
+            }
             let Some(inode) = self.turn.pop_front() else { break };
             if !always.contains(&inode) {
                 self.look_through(inode);
             }
             self.turn.push_back(inode);
         }
-        self.left = self.known.values().filter(|known| is_new(known)).count() as u64;
+        let is_left = |known: &&Known| is_new(known) || known.is_cut;
+        self.left = self.known.values().filter(is_left).count() as u64;
     }
 
     fn look_through(&mut self, inode: u64) {
-        if let Some(known) = self.known.get_mut(&inode) {
-            // Its process may have ended: another one is found at the next look.
-            if let Ok(text) = fs::read(known.process.join("mountinfo")) {
-                known.mounts = Some(parse(&text));
+        let Some(known) = self.known.get_mut(&inode) else { return };
+        // Its process may have ended: another one is found at the next look.
+        let Ok((text, is_whole)) = read(&known.process.join("mountinfo")) else { return };
+        let before = known.len();
+        let (mounts, is_all) = parse(&text);
+        known.is_cut = !is_whole || !is_all;
+        known.mounts = Some(mounts);
+        if !self.ours.contains(&inode) {
+            self.sum = self.sum - before + known.len();
+            self.cut();
+        }
+    }
+
+    /// Cuts the largest of the others until all together are few enough: who has many mounts takes no room from who has few.
+    fn cut(&mut self) {
+        while self.sum > SUM {
+            let others = self.known.iter_mut().filter(|(inode, _)| !self.ours.contains(inode));
+            let Some((_, largest)) = others.max_by_key(|(_, known)| known.len()) else { return };
+            let kept = largest.len() / 2;
+            self.sum -= largest.len() - kept;
+            largest.is_cut = true;
+            if let Some(mounts) = &mut largest.mounts {
+                mounts.truncate(kept);
+                mounts.shrink_to_fit();
             }
         }
     }
 
-    /// All mounts, each with the path by which this process can open it.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Mount, PathBuf)> {
-        self.known.values().flat_map(|known| {
+    /// All mounts: ours first, then those of the mount namespaces that have few.
+    pub(super) fn all(&self) -> impl Iterator<Item = Place<'_>> {
+        let is_ours = |inode: &u64| self.ours.contains(inode);
+        let mut known: Vec<(bool, &Known)> =
+            self.known.iter().map(|(inode, known)| (is_ours(inode), known)).collect();
+        known.sort_by_key(|(is_ours, known)| (!is_ours, known.len()));
+        known.into_iter().flat_map(|(is_ours, known)| {
             let root = known.process.join("root");
             known.mounts.iter().flatten().map(move |mount| {
                 let path = root.join(mount.file.strip_prefix("/").unwrap_or(&mount.file));
-                (mount, path)
+                Place { mount, path, is_ours }
             })
         })
     }
+}
+
+impl Known {
+    fn len(&self) -> usize {
+        self.mounts.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// The lines of a file, and whether these are all of them.
+fn read(path: &Path) -> io::Result<(Vec<u8>, bool)> {
+    let mut text = Vec::new();
+    let bytes = File::open(path)?.take(TEXT_BYTES).read_to_end(&mut text)?;
+    let is_whole = (bytes as u64) < TEXT_BYTES;
+    if !is_whole {
+        // Half a path would be another path.
+        text.truncate(text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0));
+    }
+    Ok((text, is_whole))
 }
 
 /// The inode of the mount namespace of the process with this folder.
@@ -133,9 +212,11 @@ pub(super) fn mount_namespace(process: &Path) -> Option<u64> {
 }
 
 /// The network namespaces among the mounts of /proc/PID/mountinfo (proc_pid_mountinfo(5)). Names of other mounts may be
-/// anything but white space.
-fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|byte| *byte == b'\n').filter_map(netns).take(MOUNTS).collect()
+/// anything but white space. And whether these are all.
+fn parse(text: &[u8]) -> (Vec<Mount>, bool) {
+    let mut mounts = text.split(|byte| *byte == b'\n').filter_map(netns);
+    let first = mounts.by_ref().take(MOUNTS).collect();
+    (first, mounts.next().is_none())
 }
 
 /// The network namespace that a line is of:
@@ -187,7 +268,10 @@ mod tests {
             mount(4_026_532_300, "/run/netns/with space"),
             mount(7, "/mnt/-"),
         ];
-        assert_eq!(parse(TEXT.as_bytes()), expected);
+        assert_eq!(parse(TEXT.as_bytes()), (expected.into(), true));
+        let many = TEXT.repeat(MOUNTS);
+        let (found, is_all) = parse(many.as_bytes());
+        assert_eq!((found.len(), is_all), (MOUNTS, false));
     }
 
     #[test]
@@ -195,7 +279,7 @@ mod tests {
         let mut text = b"600 25 8:1 / /media/\xff\xfe rw - ext4 /dev/sda1 rw\n".to_vec();
         text.extend_from_slice(b"601 25 0:4 net:[5] /run/netns/gr\xfcn rw - nsfs nsfs rw\n");
         text.extend_from_slice(TEXT.as_bytes());
-        let found = parse(&text);
+        let (found, _) = parse(&text);
         assert_eq!(found.len(), 4);
         let file = OsString::from_vec(b"/run/netns/gr\xfcn".to_vec());
         assert_eq!(found[0], Mount { inode: 5, file: file.into() });
@@ -251,6 +335,28 @@ mod tests {
         assert_eq!(mounts.all().count(), 0);
         mounts.take(HashMap::new(), now);
         assert!(mounts.known.is_empty() && mounts.turn.is_empty());
+    }
+
+    #[test]
+    fn all_mounts_together_are_bounded_and_those_of_the_largest_are_cut() {
+        let (_folder, processes) = procfs(40);
+        // As somebody makes them who wants looks to take long; one beside is small.
+        let line = |number| format!("1 2 0:4 net:[{number}] /run/x{number} rw - nsfs nsfs rw\n");
+        let text: String = (1000..5000).map(line).collect();
+        for (number, process) in &processes {
+            if *number != 7 {
+                fs::write(process.join("mountinfo"), &text).unwrap();
+            }
+        }
+        let mut mounts = Mounts::default();
+        mounts.take(processes, Instant::now());
+        while mounts.known.values().any(|known| known.mounts.is_none()) {
+            mounts.look(&[]);
+        }
+        assert!(mounts.all().count() <= SUM, "{}", mounts.all().count());
+        assert!(mounts.all().any(|place| place.mount.inode == 7), "the small one is whole");
+        // All but the small one, which is said.
+        assert_eq!(mounts.left(), 39);
     }
 
     #[test]

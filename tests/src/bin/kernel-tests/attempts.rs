@@ -14,7 +14,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use conntrack_user::{
     privilege::Remote,
     source::{
@@ -26,7 +26,7 @@ use rustix::{
     io::Errno,
     mount::{MountFlags, mount},
     net::{AddressFamily, SocketType, ipproto::ICMP, socket},
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group},
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 
@@ -75,8 +75,18 @@ pub(crate) fn outside() -> Result<[UnixListener; 2]> {
 pub(crate) fn at_others(helper: Pid) -> Vec<Outcome> {
     let address = SocketAddr::from_abstract_name(ABSTRACT);
     vec![
-        // The helper ignores it. SIGCONT the kernel allows within a session, whoever sends it.
+        // The helper ignores it.
         of("send a signal to the helper", kill_process(helper, Signal::USR1)),
+        // The kernel allows it within a session, whoever sends it.
+        of("have the helper continue", kill_process(helper, Signal::CONT)),
+        // By the number of any thread kill(2) finds the process.
+        of(
+            "send a signal to a thread of the helper",
+            thread(helper).and_then(|thread| Ok(kill_process(thread, Signal::USR1)?)),
+        ),
+        of("send a signal to the helper's group", kill_process_group(helper, Signal::USR1)),
+        // Of process 1 the group is -1: all processes.
+        of("send a signal to all", test_kill_process_group(Pid::INIT)),
         of("write the helper's memory", fs::OpenOptions::new().write(true).open(mem(helper))),
         of(CONNECT, UnixStream::connect(SOCKET)),
         of(CONNECT_ABSTRACT, address.and_then(|address| UnixStream::connect_addr(&address))),
@@ -117,6 +127,15 @@ pub(crate) fn all(remote: &Remote, helper: Pid, own: &File) -> Vec<Outcome> {
     tried
 }
 
+/// A thread of a process that is not its first.
+fn thread(process: Pid) -> Result<Pid> {
+    let first = process.as_raw_nonzero().get();
+    let threads = fs::read_dir(format!("/proc/{first}/task"))?.flatten();
+    let mut numbers = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    // Where there is none, its own number.
+    Pid::from_raw(numbers.find(|number| *number != first).unwrap_or(first)).context("no process")
+}
+
 fn mode(mode: u32) -> fs::Permissions {
     fs::Permissions::from_mode(mode)
 }
@@ -137,8 +156,13 @@ const MPTCP: i64 = 262;
 /// A system call that the filter refuses: its name and its arguments.
 type Call = (&'static str, libc::c_long, [i64; 4]);
 
+/// Arguments that set an option of no socket.
+const fn option(level: libc::c_int, option: libc::c_int) -> [i64; 4] {
+    [-1, level as i64, option as i64, 0]
+}
+
 /// Calls with arguments that are harmless if the kernel takes them.
-pub(crate) const CALLS: [Call; 38] = [
+pub(crate) const CALLS: [Call; 44] = [
     ("tgkill", libc::SYS_tgkill, [HELPER, HELPER, 0, 0]),
     ("tkill", libc::SYS_tkill, [HELPER, 0, 0, 0]),
     ("kill", libc::SYS_kill, [HELPER, 0, 0, 0]),
@@ -174,13 +198,19 @@ pub(crate) const CALLS: [Call; 38] = [
     ("netlink routes", libc::SYS_socket, [libc::AF_NETLINK as i64, libc::SOCK_RAW as i64, 0, 0]),
     ("netlink audit", libc::SYS_socket, [libc::AF_NETLINK as i64, libc::SOCK_RAW as i64, 9, 0]),
     ("netlink generic", libc::SYS_socket, [libc::AF_NETLINK as i64, libc::SOCK_RAW as i64, 16, 0]),
+    ("SO_ATTACH_FILTER", libc::SYS_setsockopt, option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER)),
+    ("SO_ATTACH_BPF", libc::SYS_setsockopt, option(libc::SOL_SOCKET, libc::SO_ATTACH_BPF)),
+    ("SO_RCVBUF", libc::SYS_setsockopt, option(libc::SOL_SOCKET, libc::SO_RCVBUF)),
+    ("IP_ADD_MEMBERSHIP", libc::SYS_setsockopt, option(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP)),
+    ("TCP_NODELAY", libc::SYS_setsockopt, option(libc::SOL_TCP, libc::TCP_NODELAY)),
+    ("an option of packets", libc::SYS_setsockopt, option(libc::SOL_PACKET, libc::SO_SNDBUF)),
     ("io_uring_setup", libc::SYS_io_uring_setup, [1, NOWHERE, 0, 0]),
     ("setuid", libc::SYS_setuid, [-1, 0, 0, 0]),
     ("setpriority", libc::SYS_setpriority, [0, HELPER, 0, 0]),
 ];
 
 /// Number of [`all`] attempts.
-pub(crate) const ATTEMPTS: usize = 24 + CALLS.len();
+pub(crate) const ATTEMPTS: usize = 28 + CALLS.len();
 
 /// Makes a call; it has failed only where it is the filter that refuses it.
 fn refused((name, number, arguments): &Call, helper: Pid) -> Outcome {

@@ -43,6 +43,10 @@ pub(crate) enum Half {
     Nobody,
     /// Become another user that may run commands, and try what these may not.
     Commands,
+    /// The same without becoming another user.
+    CommandsAsOneUser,
+    /// Leave a copy of itself that holds all it has, as it could where it may run commands.
+    Copied,
     /// Send the helper what is no request, and read the tables until it is killed.
     Garbage,
 }
@@ -53,6 +57,8 @@ pub(crate) enum Half {
 pub(crate) enum Said {
     /// The process number of the helper, and the version of landlock's interface; 0: there is none.
     Begun(i32, i32),
+    /// The process number of its copy.
+    Copied(i32),
     /// What was tried, and what it failed with; none: it did not fail.
     Tried(String, Option<String>),
     /// What was read.
@@ -76,13 +82,23 @@ pub(crate) fn run(half: Half) -> Result<()> {
     let helper = only_child(getpid())?;
     let user = match half {
         Half::Nobody | Half::Commands => User::Required(Account { user: 65_534, group: 65_534 }),
-        Half::Same | Half::Garbage => User::Same,
+        Half::Same | Half::CommandsAsOneUser | Half::Copied | Half::Garbage => User::Same,
     };
     let read = ["/proc", "/sys"].map(Into::into).to_vec();
     let (own, channel, address) = (File::open("/proc/self/ns/net")?, sockets()?, text_of_kernel()?);
-    let commands = half == Half::Commands;
-    let entered = sandbox::enter(&Sandbox { read, commands, user, ..Sandbox::default() })?;
+    let commands = matches!(half, Half::Commands | Half::CommandsAsOneUser | Half::Copied);
+    let sandbox = Sandbox { read, commands, user, helper: Some(helper), ..Sandbox::default() };
+    let entered = sandbox::enter(&sandbox)?;
     say(&Said::Begun(helper.as_raw_nonzero().get(), entered.landlock_abi))?;
+    if half == Half::Copied {
+        // SAFETY: there is no other thread, so nothing that the copy uses is held by one.
+        match unsafe { libc::fork() } {
+            0 => loop {
+                thread::park();
+            },
+            copy => say(&Said::Copied(copy))?,
+        }
+    }
     let options = live::Options {
         choice: Choice::Ebpf,
         selection: Selection::All,
@@ -106,7 +122,8 @@ pub(crate) fn run(half: Half) -> Result<()> {
             }
             vec![]
         }
-        Half::Commands => attempts::at_others(helper),
+        Half::Commands | Half::CommandsAsOneUser => attempts::at_others(helper),
+        Half::Copied => vec![],
         Half::Same | Half::Nobody => attempts::all(&remote, helper, &own),
     };
     for (what, outcome) in tried {

@@ -71,7 +71,7 @@ pub(super) struct Served {
 impl Served {
     /// Answers from now on.
     pub(super) fn start(shared: Shared) -> Self {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let url = format!("http://{}/", listener.address());
         let server = Server {
             listeners: vec![listener],

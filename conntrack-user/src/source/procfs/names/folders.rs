@@ -34,6 +34,9 @@ enum Form {
     Hex(usize),
 }
 
+/// Mark of names of other mount namespaces. It comes first, because the end of a long name is cut off.
+const ELSEWHERE: &str = "mnt:";
+
 const FOLDERS: &[Folder] = &[
     // `ip netns`; `cni-UUID` of containerd (pkg/netns, `newNS`), `netns-UUID` of Podman (containers/common, pkg/netns,
     // `NewNS`), the bare UUID of CRI-O.
@@ -94,6 +97,14 @@ pub(in crate::source) fn of_file(path: &str) -> Option<(NameKind, String)> {
         folder.map_or(NameKind::Mounted, |folder| folder.kind)
     };
     (!name.is_empty()).then(|| (kind, name.to_owned()))
+}
+
+/// The name of a file as [`of_file`], where it is seen only in a mount namespace other than those of this process and of
+/// process 1. Anybody makes such a one, and mounts there what he likes on any path: the name is marked, and none stands before
+/// that of a pod, a container or a service.
+pub(in crate::source) fn of_file_elsewhere(path: &str) -> Option<(NameKind, String)> {
+    let (kind, name) = of_file(path)?;
+    Some((kind.max(NameKind::Mounted), format!("{ELSEWHERE}{name}")))
 }
 
 /// Reports whether `path` is one of `pattern`.

@@ -25,6 +25,9 @@ use crate::{
     text::printable,
 };
 
+/// Name of the namespace that the machine's process 1 is in, and of no other.
+const HOST: &str = "host";
+
 /// Bytes of `/proc/PID/cgroup`: a path has at most 4096 (`PATH_MAX`), and v1 has some 14 of them.
 const CGROUP_LIMIT: u64 = 64 * 1024;
 /// Bytes of `/proc/PID/comm`: 16 for most (`TASK_COMM_LEN`), 64 for workers of the kernel.
@@ -33,7 +36,11 @@ const COMM_LIMIT: u64 = 64;
 impl Name {
     /// None where nothing is left to print.
     fn new(kind: NameKind, text: &str) -> Option<Self> {
-        let text = printable(text.trim(), LONGEST).into_owned();
+        let mut text = printable(text.trim(), LONGEST).into_owned();
+        // Whoever makes a process, a cgroup or a mount chooses its name.
+        if text == HOST {
+            text.push('?');
+        }
         (!text.is_empty()).then_some(Self { text, kind })
     }
 
@@ -97,7 +104,7 @@ pub(in crate::source) fn best(
 /// The name of the namespace that the machine's process 1 is in.
 #[must_use]
 pub(in crate::source) fn host() -> Name {
-    Name { text: "host".into(), kind: NameKind::Host }
+    Name { text: HOST.into(), kind: NameKind::Host }
 }
 
 /// How many hexadecimal digits `text` has, if it has nothing else.

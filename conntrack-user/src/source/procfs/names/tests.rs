@@ -159,6 +159,19 @@ fn the_better_name_is_taken() {
 }
 
 #[test]
+fn nothing_but_the_hosts_namespace_is_called_host() {
+    let of_process = |text| of_process(&Folder::with(&[("comm", text)]).0, &Pods::default());
+    for named in [b"host\n".as_slice(), b" host\n", b"\thost \n"] {
+        assert_ne!(of_process(named).unwrap().text, "host", "{}", named.escape_ascii());
+    }
+    let of_file = best(Some(&(NameKind::IpNetns, "host".to_owned())), None);
+    assert_eq!(of_file, Some(name(NameKind::IpNetns, "host?")));
+    let container = named_by(b"0::/lxc.payload.host\n", &Pods::default());
+    assert_eq!(container, Some(name(NameKind::Container, "host?")));
+    assert_eq!(super::host(), name(NameKind::Host, "host"));
+}
+
+#[test]
 fn a_name_is_fit_for_a_terminal() {
     let longest = "\u{e4}".repeat(LONGEST);
     let too_long = "\u{e4}".repeat(LONGEST + 1);

@@ -44,7 +44,21 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new(
             "halves-with-commands",
             "What a command inherits keeps signals from the helper and, by landlock's scopes, abstract sockets of others",
-            |_, checks| with_commands(checks),
+            |_, checks| with_commands(|| Half::start("commands"), checks),
+        ),
+        Test::new(
+            "halves-with-commands-as-one-user",
+            "The same where both halves are one user: no number of a process, thread or group sends the helper a signal",
+            |_, checks| {
+                let start =
+                    || Half::start_by("commands-as-one-user", |command| as_user(command, HELPER));
+                with_commands(start, checks)
+            },
+        ),
+        Test::new(
+            "halves-copied",
+            "After kill -9 of the serving half the helper ends, also where a copy of that half holds the socket",
+            |_, checks| copied(checks),
         ),
         Test::new(
             "halves-garbage-ends-the-helper",
@@ -256,9 +270,9 @@ fn halves(
 /// Versions of landlock's interface from which on it has scopes, and the rule for unix sockets by their path.
 const SCOPES: i32 = 6;
 
-fn with_commands(checks: &mut Checks) -> Result<()> {
+fn with_commands(start: impl FnOnce() -> Result<Half>, checks: &mut Checks) -> Result<()> {
     stage::prepare(TRACK)?;
-    let half = Half::start("commands")?;
+    let half = start()?;
     checks.note(format!("landlock: version {}", half.landlock));
     let mut worked = Vec::new();
     loop {
@@ -277,6 +291,28 @@ fn with_commands(checks: &mut Checks) -> Result<()> {
     let ended = half.process.end_by(Signal::KILL)?;
     expect_no_panic(checks, "the halves", &ended.stderr);
     none_loaded()
+}
+
+fn copied(checks: &mut Checks) -> Result<()> {
+    stage::prepare(TRACK)?;
+    let half = Half::start("copied")?;
+    let Said::Copied(copy) = said(&half.process)? else { bail!("it has left no copy") };
+    let copy = Pid::from_raw(copy).context("the copy has no number")?;
+    half.process.signal(Signal::KILL)?;
+    let ended = helper_ends(half.helper);
+    checks.that("the copy is there", status(copy).is_ok(), copy);
+    kill_process(copy, Signal::KILL)?;
+    ended?;
+    expect_no_panic(checks, "the halves", &half.process.stderr());
+    none_loaded()
+}
+
+fn helper_ends(helper: Pid) -> Result<()> {
+    wait::until("the helper's end", wait::SHORT, || {
+        let state = status(helper).ok().and_then(|mut status| status.remove("State"));
+        // Whoever adopted it may leave a zombie.
+        Ok(state.is_none_or(|state| state.starts_with('Z')).then_some(()))
+    })
 }
 
 fn garbage(checks: &mut Checks) -> Result<()> {
@@ -323,11 +359,7 @@ fn serve(env: &Env, checks: &mut Checks) -> Result<()> {
 fn kill_serving(env: &Env, checks: &mut Checks) -> Result<()> {
     let (mut served, helper) = start(env)?;
     served.process().signal(Signal::KILL)?;
-    wait::until("the helper's end", wait::SHORT, || {
-        let state = status(helper).ok().and_then(|mut status| status.remove("State"));
-        // Whoever adopted it may leave a zombie.
-        Ok(state.is_none_or(|state| state.starts_with('Z')).then_some(()))
-    })?;
+    helper_ends(helper)?;
     expect_no_panic(checks, "serve", &served.process().stderr());
     none_loaded()
 }
