@@ -12,6 +12,8 @@ use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid,
 };
 
+use crate::file;
+
 /// Children that no command has started; none: nothing is adopted.
 static OTHERS: OnceLock<Vec<Pid>> = OnceLock::new();
 
@@ -35,7 +37,8 @@ pub fn adopt() -> io::Result<()> {
 /// procfs is not there.
 fn children() -> Vec<Pid> {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let lists =
+        tasks.filter_map(|task| file::read_text(&task.path().join("children"), file::KERNEL).ok());
     let number = |word: &str| word.parse().ok().and_then(Pid::from_raw);
     lists.flat_map(|list| list.split_whitespace().filter_map(number).collect::<Vec<_>>()).collect()
 }

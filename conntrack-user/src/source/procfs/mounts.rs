@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::file;
+
 /// Between two looks for new mount namespaces, each of which costs a readlink(2) a process.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Mount namespaces that are looked through again in one scan.
@@ -109,7 +111,7 @@ impl Mounts {
     fn look_through(&mut self, inode: u64) {
         if let Some(known) = self.known.get_mut(&inode) {
             // Its process may have ended: another one is found at the next look.
-            if let Ok(text) = fs::read(known.process.join("mountinfo")) {
+            if let Ok(text) = file::read(&known.process.join("mountinfo"), file::KERNEL) {
                 known.mounts = Some(parse(&text));
             }
         }
