@@ -230,7 +230,13 @@ fn set_mode(path: &Path, identity: (u64, u64)) -> io::Result<()> {
     }
     // A descriptor that opens nothing takes no fchmod(2).
     let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::set_permissions(opened, Permissions::from_mode(MODE))
+    match fs::set_permissions(opened, Permissions::from_mode(MODE)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(io::Error::new(
+            ErrorKind::NotFound,
+            "its mode is set through /proc, which is not mounted: mount -t proc proc /proc",
+        )),
+        other => other,
+    }
 }
 
 /// Removes the file of a socket at which nobody listens.
