@@ -203,7 +203,7 @@ fn settings_that_become_a_pipe_stop_nothing() -> Result<()> {
     let config = folder.path().join("config.toml");
     fs::write(&config, "")?;
     // Also where the half that serves is another user than this one.
-    let shared = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    let shared = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(folder.path(), shared)?;
     let (mut service, mut log) =
         service(folder.path(), &["--config", &config.display().to_string()])?;
