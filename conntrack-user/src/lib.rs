@@ -7,6 +7,7 @@ pub mod backtest;
 mod corpus;
 pub mod daemon;
 pub mod doctor;
+pub mod file;
 pub mod forecast;
 pub mod http;
 pub mod lock;

@@ -125,6 +125,20 @@ fn a_umask_takes_nothing_from_a_socket() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn without_procfs_nothing_is_left_and_procfs_is_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("socket");
+    let listen = format!("unix:{}", path.display());
+    let arguments = ["serve", "--path.procfs", "/nowhere", "--listen", &listen];
+    let output = shell("true", &arguments).stdin(Stdio::null()).output()?;
+    let said = text(&output);
+    ensure!(output.status.code() == Some(3), "{said}");
+    ensure!(said.contains("no procfs is mounted at /nowhere"), "{said}");
+    ensure!(!said.contains("socket") && !path.exists(), "{said}");
+    Ok(())
+}
+
 /// Commands with the least arguments that each takes.
 const COMMANDS: [&[&str]; 10] = [
     &["status"],

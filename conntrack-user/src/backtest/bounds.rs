@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::{
     law::Law,
+    memory,
     scenario::{Arrivals, Scenario, What},
     simulator::AFTER,
 };
@@ -12,8 +13,6 @@ use super::{
 const ARRIVALS: usize = 32;
 const EVENTS: usize = 200;
 const LAWS: usize = 64;
-/// Ticks of all `[[arrivals]]` together: some 100 bytes each.
-const TICKS: f64 = 1e6;
 /// Entries that come and go: some 20 ns each.
 const ENTRIES: f64 = 1e9;
 
@@ -26,10 +25,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
         let laws = arrivals.active.as_ref().map_or(0, laws);
         ensure!(laws <= LAWS, "a mixture of {laws} laws is of more than {LAWS}");
     }
-    let ticks = scenario.seconds / scenario.tick * arrivals as f64;
+    let (bytes, most) = (memory::of_scenario(scenario) / 1_000_000, memory::RUN / 1_000_000);
     ensure!(
-        ticks <= TICKS,
-        "{ticks:.0} ticks of all [[arrivals]] together are more than {TICKS}: shorten it or its ticks"
+        bytes <= most,
+        "it takes {bytes} MB of memory, more than {most}: shorten it, make its ticks longer, or have fewer [[arrivals]]"
     );
     let entries = entries(scenario);
     ensure!(entries <= ENTRIES, "{entries:.0} entries in all are more than {ENTRIES}");
@@ -57,7 +56,7 @@ fn at_start(scenario: &Scenario, arrivals: &Arrivals) -> f64 {
 }
 
 /// As if each line of the rate were at its higher end.
-fn come(arrivals: &Arrivals, seconds: f64) -> f64 {
+pub(super) fn come(arrivals: &Arrivals, seconds: f64) -> f64 {
     let ends = |pair: &[(f64, f64)]| {
         let width = pair[1].0.min(seconds) - pair[0].0.max(0.0);
         width.max(0.0) * pair[0].1.max(pair[1].1)
@@ -115,7 +114,7 @@ mod tests {
             format!("{{ mixture = [{{ share = 1, law = {law} }}] }}")
         });
         let cases = [
-            (format!("{head}80000\narrivals = [{}]", [one; 20].join(",")), "ticks of all"),
+            (format!("{head}80000\narrivals = [{}]", [one; 20].join(",")), "MB of memory"),
             (format!("{head}60\narrivals = [{}]", [one; 33].join(",")), "more than 32"),
             (
                 format!(

@@ -17,6 +17,7 @@ pub mod law;
 #[cfg(test)]
 mod laws_tests;
 pub mod measured;
+mod memory;
 pub mod recorded;
 pub mod registry;
 pub mod said;

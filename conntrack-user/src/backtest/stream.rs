@@ -10,7 +10,9 @@ use super::{
     collector::Left,
     draw::{self, Source},
     law::{Law, Life},
+    memory,
     scenario::{Arrivals, Scenario},
+    simulator::AFTER,
 };
 
 /// What is the same for every seed.
@@ -26,6 +28,8 @@ pub(super) struct Plan {
     /// The life of a closed connection.
     closed: WeightedAliasIndex<f64>,
     tick: f64,
+    /// Watched entries of a tick.
+    watched: u64,
     /// Seconds that an entry has left after its last packet, and before it.
     timeouts: (f64, f64),
 }
@@ -46,6 +50,7 @@ impl Plan {
             closed: deaths(&closed)?,
             life,
             tick: scenario.tick,
+            watched: watched(scenario).1,
             timeouts: (timeout, open),
             arrivals: arrivals.clone(),
         })
@@ -66,8 +71,21 @@ fn deaths(life: &Life) -> Result<WeightedAliasIndex<f64>> {
     WeightedAliasIndex::new(deaths).context("no law of lives")
 }
 
-/// Of what comes in a tick, so many are watched.
+/// Of what comes in a tick, so many are watched at the most.
 const WATCHED: u64 = 40;
+/// Watched entries of a whole scenario, in the mean and at the most.
+const WATCHED_IN_ALL: u64 = 2_000_000;
+
+/// Watched entries of a whole scenario, from above, and those of a tick and `[[arrivals]]`: fewer where there would be too many.
+pub(super) fn watched(scenario: &Scenario) -> (u64, u64) {
+    let all = memory::come(scenario, WATCHED) as u64;
+    if all <= WATCHED_IN_ALL {
+        return (all, WATCHED);
+    }
+    let ticks = (scenario.seconds + AFTER) / scenario.tick * scenario.arrivals.len() as f64;
+    let each = (WATCHED_IN_ALL as f64 / ticks.max(1.0)) as u64;
+    (WATCHED_IN_ALL, each.clamp(1, WATCHED))
+}
 
 /// The entries of one seed.
 #[derive(Debug)]
@@ -161,7 +179,7 @@ impl<'a> Stream<'a> {
         source: &mut Source,
     ) {
         let last = self.due.len() - 1;
-        let every = entries.div_ceil(WATCHED).max(1);
+        let every = entries.div_ceil(self.plan.watched).max(1);
         for entry in 0..entries {
             let due = (now + 1 + law.sample(source)).min(last);
             self.due[due] += 1;

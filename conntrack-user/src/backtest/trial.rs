@@ -14,6 +14,7 @@ use anyhow::Result;
 use super::{
     alarm::Rule,
     estimate::{Estimate, estimate},
+    memory,
     recorded::Recorded,
     registry::{CLAIRVOYANT, Entry},
     said::Said,
@@ -22,7 +23,7 @@ use super::{
     simulator::{Run, Simulator},
     truth::Truth,
 };
-use crate::forecast::outlook::Quantiles;
+use crate::{forecast::outlook::Quantiles, lock::lock};
 
 /// Something that forecasters are tried on.
 #[derive(Debug, Clone)]
@@ -100,7 +101,8 @@ pub struct Outcome {
     pub case: Case,
     /// Each forecaster's scores; the clairvoyant first, but of recordings, which have none.
     pub forecasters: Vec<Judged>,
-    /// What happened with the first seed, and what each forecaster said; of the first [`TRACES`] cases.
+    /// What happened with the first seed, and what each forecaster said; of the first [`TRACES`] cases,
+    /// but of very long ones.
     pub first: Option<Trace>,
 }
 
@@ -126,7 +128,7 @@ pub struct Trace {
     pub alarms: Vec<Vec<bool>>,
 }
 
-/// Cases whose first run is kept: a few megabytes each.
+/// Cases whose first run is kept, as far as there is room for them.
 pub const TRACES: usize = 60;
 
 /// What a forecaster says at each tick of a run.
@@ -153,15 +155,17 @@ pub fn listen(run: &Run, entry: &Entry) -> Vec<Said> {
     all
 }
 
-/// Tries the `entries` on all `cases` with `seeds` seeds each; `progress` is told how many runs are done and of how
+/// Tries the `entries` on all `cases` with `seeds` seeds each, so many at a time as take `bytes` of memory; `progress` is told how many runs are done and of how
 /// many.
 pub fn run(
     cases: Vec<Case>,
     entries: &[Entry],
     seeds: u64,
+    bytes: u64,
     progress: impl Fn(usize, usize) + Sync,
 ) -> Result<Vec<Outcome>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = cores.min(memory::runs(&cases, bytes));
     let all = cases.iter().map(|case| case.seeds(seeds) as usize).sum();
     // Each core its part of a scenario's seeds; of few seeds, each a scenario of its own.
     let parts = |(place, case): (usize, &Case)| {
@@ -177,10 +181,13 @@ pub fn run(
         while let Some((case, range)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let runs = Runs::new(&cases[*case].input)?;
             for seed in range.clone() {
-                let (scores, trace) = judge(runs.get(seed), entries);
-                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                let run = runs.get(seed);
+                let size = memory::of_trace(run.truth.level.len(), entries.len() + 1);
+                let is_kept = seed == 0 && *case < TRACES && lock(&done).keep(size);
+                let (scores, trace) = judge(run, entries, is_kept);
+                let mut done = lock(&done);
                 done.scores[*case].push((seed, scores));
-                if seed == 0 && *case < TRACES {
+                if is_kept {
                     done.first[*case] = Some(trace);
                 }
                 done.runs += 1;
@@ -226,6 +233,8 @@ impl<'a> Runs<'a> {
 /// What is done, by case.
 struct Done {
     runs: usize,
+    /// Bytes that traces may still take.
+    room: u64,
     /// By seed and forecaster.
     scores: Vec<Vec<(u64, Vec<Scores>)>>,
     first: Vec<Option<Trace>>,
@@ -233,7 +242,19 @@ struct Done {
 
 impl Done {
     fn new(cases: usize) -> Self {
-        Self { runs: 0, scores: vec![vec![]; cases], first: (0..cases).map(|_| None).collect() }
+        Self {
+            runs: 0,
+            room: memory::TRACES,
+            scores: vec![vec![]; cases],
+            first: (0..cases).map(|_| None).collect(),
+        }
+    }
+
+    /// Takes the room for a trace of `size` bytes, where there is enough.
+    fn keep(&mut self, size: u64) -> bool {
+        let left = self.room.checked_sub(size);
+        self.room = left.unwrap_or(self.room);
+        left.is_some()
     }
 }
 
@@ -255,23 +276,32 @@ fn outcome(
     Outcome { case, forecasters: forecasters.collect(), first }
 }
 
-fn judge(run: Cow<'_, Run>, entries: &[Entry]) -> (Vec<Scores>, Trace) {
-    let clairvoyant = run.truth.clairvoyant.get(..run.snapshots.len());
-    let clairvoyant = clairvoyant.map(|said| (said.to_vec(), Rule::Median));
-    let listened = entries.iter().map(|entry| (listen(&run, entry), entry.rule));
-    let all: Vec<(Vec<Said>, Rule)> = clairvoyant.into_iter().chain(listened).collect();
-    let alarms: Vec<Vec<bool>> =
-        all.iter().map(|(said, rule)| rule.alarms(said, &run.truth)).collect();
+/// Judges one forecaster after the other: what one says takes as much memory as a run. An empty trace unless it `is_kept`.
+fn judge(run: Cow<'_, Run>, entries: &[Entry], is_kept: bool) -> (Vec<Scores>, Trace) {
+    let mut scores = Vec::with_capacity(entries.len() + 1);
+    let (mut ahead, mut all) = (vec![], vec![]);
     let judge = Judge::new(&run);
-    let scores =
-        all.iter().zip(&alarms).map(|((said, _), alarms)| judge.score(said, alarms)).collect();
-    let ahead = all.iter().map(|(said, _)| said.iter().map(|said| said.ahead).collect()).collect();
+    let mut take = |said: &[Said], rule: Rule| {
+        let alarms = rule.alarms(said, &run.truth);
+        scores.push(judge.score(said, &alarms));
+        if is_kept {
+            ahead.push(said.iter().map(|said| said.ahead).collect());
+            all.push(alarms);
+        }
+    };
+    if let Some(said) = run.truth.clairvoyant.get(..run.snapshots.len()) {
+        take(said, Rule::Median);
+    }
+    for entry in entries {
+        take(&listen(&run, entry), entry.rule);
+    }
     drop(judge);
     let truth = match run {
+        _ if !is_kept => Truth::default(),
         Cow::Owned(run) => run.truth,
         Cow::Borrowed(run) => run.truth.clone(),
     };
-    (scores, Trace { truth, ahead, alarms })
+    (scores, Trace { truth, ahead, alarms: all })
 }
 
 #[cfg(test)]
@@ -306,7 +336,7 @@ mod tests {
         cases.retain(|case| case.name == "cold-start");
         let entries = crate::backtest::registry::named(&["holt".into()]).unwrap();
         let scores = |cases: Vec<Case>| {
-            let outcomes = run(cases, &entries, 2, |_, _| ()).unwrap();
+            let outcomes = run(cases, &entries, 2, 160 << 20, |_, _| ()).unwrap();
             assert!(outcomes[0].first.is_some());
             outcomes[0].forecasters.iter().map(|judged| judged.metrics).collect::<Vec<_>>()
         };

@@ -27,7 +27,7 @@ pub(crate) struct Backtest {
     /// Of recordings only the network namespace with this inode number
     #[arg(long, value_name = "INODE")]
     pub(crate) netns: Option<u64>,
-    /// Memory for what is read of recordings, written like 20M or 1G; up to three times as much is used
+    /// Memory for what is read of recordings and for runs at a time, written like 20M or 1G; up to three times as much is used
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
     pub(crate) memory: u64,
     /// Besides, scenarios that are drawn from written ranges

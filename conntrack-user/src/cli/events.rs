@@ -17,7 +17,8 @@ happened: unreplied, replied, assured (not evicted early), offload; zone, where 
 not a packet or the kernel's time-out: ctnetlink, user, netns_exit, early_drop; inode of the network namespace, as
 `ctmon watch` shows it, ? where the namespace has ended.
 
-Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors.";
+Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors. A second signal
+ends it at once, with exit code 130 or 143.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Events {

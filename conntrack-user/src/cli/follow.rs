@@ -33,11 +33,13 @@ full: the forecast, with the interval that holds the time in eight of ten cases,
 
 SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second one, or
 loading it again, attaches them.
-Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors.";
+Ends with exit code 0 on SIGINT, SIGTERM, --count and a closed pipe; 3 on errors. A second signal
+ends it at once, with exit code 130 or 143.";
 
 pub(super) const RECORD_ENDS: &str = "\
 Ends with exit code 0 on SIGINT, SIGTERM, --for, --count and --max-size, the file complete;
-3 on errors. However it ends, all but about the last second can be read.";
+3 on errors. However it ends, all but about the last second can be read. A second signal ends it at
+once, with exit code 130 or 143.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -57,14 +59,14 @@ pub(crate) struct Watch {
     /// Also record it, as `ctmon record` does
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
-    /// Overwrite the file of --record
+    /// Replace the file of --record, but no symbolic link
     #[arg(long, requires = "record")]
     pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Record {
-    /// Where to; -: standard output
+    /// Where to, as a new file that its owner alone reads (mode 0600): it has addresses; -: standard output
     pub(crate) file: PathBuf,
     /// End after this time, counted from when the programs are attached
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
@@ -72,7 +74,7 @@ pub(crate) struct Record {
     /// End before the file is larger: bytes, or with K, M or G (10^3, 10^6, 10^9)
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_size: Option<u64>,
-    /// Overwrite an existing file
+    /// Replace an existing file, but no symbolic link
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]

@@ -33,7 +33,8 @@ SIGUSR1 writes the last minutes into a file in --flight-dir, which `ctmon replay
 --check tries a settings file before SIGHUP or a restart, --test-notify a command and a webhook.
 SIGHUP reads the settings again, and says which of those that changed take a restart.
 SIGUSR2 detaches the programs, so that nf_conntrack can be unloaded; a second one, or loading it again, attaches them.
-Ends with exit code 0 on SIGINT and SIGTERM; 3 on errors.";
+Ends with exit code 0 on SIGINT and SIGTERM; 3 on errors. A second signal ends it at once, and after 10 s it ends whatever it
+waits for: with exit code 130 or 143.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {

@@ -3,11 +3,12 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fmt::Write as _, path::Path};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use clap::{
     Arg, ArgAction, ArgMatches, Command,
     parser::ValueSource::{CommandLine, EnvVariable},
 };
+use conntrack_user::file;
 use toml::de::{DeTable, DeValue};
 
 use super::{environment::variable, in_force::Settings};
@@ -16,8 +17,6 @@ use super::{environment::variable, in_force::Settings};
 pub(super) const SERVE: &str = "serve";
 /// Options that are no settings: they are about the settings.
 const ABOUT: [&str; 5] = ["help", "config", "print_config", "check", "test_notify"];
-/// Bytes of a settings file, at most.
-const MAX_BYTES: usize = 1 << 20;
 
 /// `cli` with a variable of the environment for each option of `serve`.
 pub(super) fn with_environment(cli: Command) -> Command {
@@ -50,15 +49,10 @@ impl File {
     ///
     /// # Errors
     /// Names file, line, key, and what was expected.
-    pub(super) fn read(cli: &Command, matches: &ArgMatches, file: &Path) -> Result<Self> {
-        let shown = file.display();
-        let text =
-            std::fs::read(file).with_context(|| format!("cannot read the settings in {shown}"))?;
-        ensure!(
-            text.len() <= MAX_BYTES,
-            "{shown} is no settings file: it has {} bytes",
-            text.len()
-        );
+    pub(super) fn read(cli: &Command, matches: &ArgMatches, path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let text = file::read(path, file::WRITTEN)
+            .with_context(|| format!("cannot read the settings in {shown}"))?;
         let text = String::from_utf8(text)
             .map_err(|error| anyhow!("{shown}: {error}; settings are TOML, in UTF-8"))?;
         let serve = cli.find_subcommand(SERVE).context("there is no such command")?;

@@ -41,7 +41,8 @@ pub(crate) fn run(options: &Backtest) -> Result<u8> {
         Case { name, input: Input::Drawn(scenario) }
     }));
     ensure!(!cases.is_empty(), "nothing to try: give a scenario or a recording, or --drawn");
-    let outcomes = trial::run(cases, &entries, options.seeds, progress)?;
+    let bytes = options.memory / 2 * 5;
+    let outcomes = trial::run(cases, &entries, options.seeds, bytes, progress)?;
     // Whether somebody reads it or not.
     let _ = match options.output {
         Form::Text => {

@@ -9,13 +9,13 @@ use conntrack_user::{
     view::export::{EVENTS, Format, TICKS, Table},
 };
 
-use super::{output, record, replay};
+use super::{create, output, replay};
 use crate::cli::{Export, What};
 
 pub(crate) fn run(export: &Export) -> Result<u8> {
     let mut recording = replay::open(&export.file)?;
     let out: Box<dyn Write + Send> = match &export.to {
-        Some(path) => Box::new(BufWriter::new(record::open(path, export.force)?)),
+        Some(path) => Box::new(BufWriter::new(create::open(path, export.force)?)),
         None if export.format == Format::Parquet && io::stdout().is_terminal() => {
             bail!("Parquet is nothing for a terminal: name a file by --to, or send it into a pipe")
         }

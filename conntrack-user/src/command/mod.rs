@@ -2,6 +2,7 @@
 
 pub(crate) mod backtest;
 mod busy;
+mod create;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod export;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use conntrack_user::{
+    file,
     model::reading::Reading,
     source::{
         Unavailable, clean,
@@ -79,5 +81,6 @@ fn now_ns() -> u64 {
 /// Release of the running kernel.
 fn kernel_release(procfs: &std::path::Path) -> String {
     let path = procfs.join("sys/kernel/osrelease");
-    std::fs::read_to_string(path).map_or_else(|_| "unknown".into(), |text| text.trim().into())
+    file::read_text(&path, file::KERNEL)
+        .map_or_else(|_| "unknown".into(), |text| text.trim().into())
 }

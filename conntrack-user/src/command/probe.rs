@@ -4,15 +4,17 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::output;
 use crate::cli::Probe;
 
-/// Longest time for an answer.
+/// Longest time until the whole answer is there.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read: its first line, and a reason.
 const MOST_BYTES: u64 = 4096;
@@ -20,17 +22,30 @@ const MOST_BYTES: u64 = 4096;
 const NOT_OK: u8 = 1;
 
 pub(crate) fn run(probe: &Probe) -> Result<u8> {
-    let (status, text) = ask(&probe.socket, &probe.path)
+    let (status, text) = ask_within(ANSWER, &probe.socket, &probe.path)
         .with_context(|| format!("no answer at unix:{}", probe.socket.display()))?;
     let _ = output::text(&format!("{status} {}\n", text.trim_end()))?;
     Ok(if status == 200 { 0 } else { NOT_OK })
 }
 
+/// Status and body of the answer, all of which has to come within `time`: somebody who sends a byte now and then does not
+/// keep a health check waiting, nor does one who takes no connections.
+fn ask_within(time: Duration, socket: &Path, path: &str) -> Result<(u16, String)> {
+    let (answered, answer) = mpsc::channel();
+    let (socket, path) = (socket.to_owned(), path.to_owned());
+    // Its thread ends with this process.
+    thread::Builder::new().spawn(move || answered.send(ask(&socket, &path)))?;
+    answer.recv_timeout(time).map_err(|_| {
+        anyhow!(
+            "the whole answer was not there within {} s; is the service stuck?",
+            time.as_secs_f64()
+        )
+    })?
+}
+
 /// Status and body of the answer.
 fn ask(socket: &Path, path: &str) -> Result<(u16, String)> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.set_write_timeout(Some(ANSWER))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.take(MOST_BYTES).read_to_end(&mut bytes)?;
@@ -61,6 +76,20 @@ mod tests {
         (folder, path)
     }
 
+    /// A socket at which somebody sends a byte every so often, and no end.
+    fn dripping() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        (folder, path)
+    }
+
     #[test]
     fn the_status_of_the_answer_is_that_of_the_service() {
         let (_folder, path) =
@@ -71,5 +100,11 @@ mod tests {
         let nobody = Probe { socket: "/nowhere/socket".into(), path: "/healthz".into() };
         let error = format!("{:#}", run(&nobody).unwrap_err());
         assert!(error.starts_with("no answer at unix:/nowhere/socket: No such file"), "{error}");
+    }
+    #[test]
+    fn an_answer_without_an_end_is_given_up() {
+        let (_folder, path) = dripping();
+        let error = ask_within(Duration::from_millis(300), &path, "/readyz").unwrap_err();
+        assert!(error.to_string().contains("within 0.3 s"), "{error}");
     }
 }

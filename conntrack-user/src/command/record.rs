@@ -1,7 +1,7 @@
 //! `ctmon record`, and `watch --record`
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use conntrack_user::{
 };
 
 use super::{
+    create,
     follow::{self, Plan, Sink},
     kernel_release,
     output::{self, Reader},
@@ -105,7 +106,7 @@ impl Recorder {
             }
             Target::Stdout(io::stdout())
         } else {
-            Target::File(open(path, force)?)
+            Target::File(create::open(path, force)?)
         };
         let writer = Writer::new(target, &kernel_release(procfs), max_size)
             .inspect_err(|_| remove(path))
@@ -177,24 +178,6 @@ fn remove(path: &Path) {
 /// What cannot be synchronised, such as a pipe or a device, is not on a disk.
 fn no_disk(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
-}
-
-/// Opens a file to write to, a new one unless `force`.
-pub(super) fn open(path: &Path, force: bool) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    options.open(path).map_err(|error| {
-        let path = path.display();
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            return anyhow::anyhow!("{path} is there already; --force overwrites it");
-        }
-        anyhow::Error::new(error).context(format!("cannot write {path}"))
-    })
 }
 
 fn explain(path: &Path, safe: u64, error: WriteError) -> anyhow::Error {

@@ -24,13 +24,12 @@ use super::{
     follow::Sink as _,
     output::{self, Reader},
     show::Show,
-    shutdown::{self, Shutdown},
+    shutdown::Shutdown,
 };
 use crate::cli::{Replay, Speed};
 
 pub(crate) async fn run(replay: &Replay) -> Result<u8> {
     let mut shutdown = Shutdown::listen()?;
-    shutdown::end_in_time()?;
     let mut recording = open(&replay.file)?;
     let mut show = Show::new(None, replay.causes, replay.flows);
     let outcome = tokio::select! {

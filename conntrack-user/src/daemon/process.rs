@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::Path};
 
+use crate::file;
+
 /// What a process costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Process {
@@ -23,8 +25,8 @@ impl Process {
     /// Those of reading it.
     pub fn read(folder: &Path) -> io::Result<Self> {
         let malformed = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-        let stat = fs::read_to_string(folder.join("stat"))?;
-        let status = fs::read_to_string(folder.join("status"))?;
+        let stat = file::read_text(&folder.join("stat"), file::KERNEL)?;
+        let status = file::read_text(&folder.join("status"), file::KERNEL)?;
         Ok(Self {
             cpu_seconds: cpu_seconds(&stat).ok_or_else(|| malformed("stat"))?,
             resident_bytes: resident_bytes(&status).ok_or_else(|| malformed("status"))?,

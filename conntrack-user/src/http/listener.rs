@@ -234,7 +234,14 @@ fn admit(path: &Path, identity: (u64, u64), owner: Option<Account>) -> io::Resul
     }
     // A descriptor that opens nothing takes no fchmod(2).
     let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::set_permissions(opened, Permissions::from_mode(MODE))?;
+    let result = fs::set_permissions(opened, Permissions::from_mode(MODE));
+    result.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => io::Error::new(
+            ErrorKind::NotFound,
+            "its mode is set through /proc, which is not mounted: mount -t proc proc /proc",
+        ),
+        _ => error,
+    })?;
     owner.map_or(Ok(()), |owner| give(&file, owner))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,8 @@ use rustix::{
     io::Errno,
     process::{getegid, geteuid},
 };
+
+use crate::file;
 
 /// Name of the user that a package makes for ctmon.
 const NAME: &str = "ctmon";
@@ -23,6 +25,8 @@ const NO_CHANGE: u32 = u32::MAX;
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
+/// Limit in bytes of such a list: some hundred thousand users.
+const LIST_BYTES: u64 = 32 << 20;
 
 /// A user and a group, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +43,18 @@ impl fmt::Display for Account {
     }
 }
 
+/// The content of a list of users or groups; empty where it cannot be read.
+fn users(path: &str) -> String {
+    file::read_text(Path::new(path), LIST_BYTES).unwrap_or_default()
+}
+
 impl Account {
     /// Reads `UID:GID`, `USER`, or `USER:GROUP`. Names are those of /etc/passwd and /etc/group.
     ///
     /// # Errors
     /// Names what is unknown; and user 0, which is root.
     pub fn parse(text: &str) -> Result<Self> {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        Self::find(text, &read(PASSWD), &read(GROUP))
+        Self::find(text, &users(PASSWD), &users(GROUP))
     }
 
     fn find(text: &str, passwd: &str, groups: &str) -> Result<Self> {
@@ -78,7 +86,7 @@ impl Account {
     /// The user `ctmon` if there is one, else 65534:65534.
     #[must_use]
     pub fn unprivileged() -> Self {
-        Self::unprivileged_of(&fs::read_to_string(PASSWD).unwrap_or_default())
+        Self::unprivileged_of(&users(PASSWD))
     }
 
     fn unprivileged_of(passwd: &str) -> Self {
@@ -156,7 +164,7 @@ fn advice(paths: &[PathBuf], wanted: Access, help: impl Fn(&Path) -> String) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 

@@ -13,8 +13,8 @@ use rustix::{
     io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-        send, sendmsg, socketpair,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
+        recvmsg, send, sendmsg, shutdown, socketpair,
         sockopt::{Timeout, set_socket_timeout},
     },
 };
@@ -127,6 +127,12 @@ impl Channel {
         let descriptors = Descriptors { all, is_cut };
         // No half sends an empty message.
         Ok((received.bytes > 0).then_some(Message { bytes, descriptors }))
+    }
+
+    /// Ends the connection, for both ends and whoever waits at them.
+    pub(super) fn shut_down(&self) {
+        // It is ended already where it cannot be.
+        let _ = shutdown(&self.0, Shutdown::Both);
     }
 
     /// Returns once the other end is closed, or the process at it has ended, of which `peer` is a pidfd: a copy of that process

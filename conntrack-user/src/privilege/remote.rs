@@ -30,8 +30,10 @@ use crate::{lock::lock, model::reading::KernelStat};
 pub struct Remote(Arc<Inner>);
 
 struct Inner {
+    /// The same for those who do not wait for their turn.
+    line: Arc<Channel>,
     /// None: it did not answer as it should, and is not asked any more.
-    channel: Mutex<Option<Channel>>,
+    channel: Mutex<Option<Arc<Channel>>>,
     options: Options,
     process: Option<Pid>,
 }
@@ -50,7 +52,9 @@ impl Guard {
 
 impl Remote {
     pub(super) fn new(channel: Channel, options: Options, process: Option<Pid>) -> Self {
-        Self(Arc::new(Inner { channel: Mutex::new(Some(channel)), options, process }))
+        let line = Arc::new(channel);
+        let channel = Mutex::new(Some(Arc::clone(&line)));
+        Self(Arc::new(Inner { line, channel, options, process }))
     }
 
     /// Number of the helper; none where it is a thread of a test.
@@ -59,7 +63,13 @@ impl Remote {
         self.0.process
     }
 
-    fn channel(&self) -> MutexGuard<'_, Option<Channel>> {
+    /// Ends the connection with the helper, which then ends, also while an answer is waited for: a helper that is stopped
+    /// gives none. The programs are detached with it.
+    pub fn cut(&self) {
+        self.0.line.shut_down();
+    }
+
+    fn channel(&self) -> MutexGuard<'_, Option<Arc<Channel>>> {
         lock(&self.0.channel)
     }
 
@@ -101,6 +111,7 @@ impl Remote {
             Err(error) => {
                 // An answer that comes late must not be taken for that of the next request. The helper ends with it.
                 *channel = None;
+                self.cut();
                 Err(anyhow::Error::context(error, "the privileged helper does not answer"))
             }
         }

@@ -35,7 +35,10 @@ use conntrack_user::{
     },
     http::Counters,
     privilege,
-    source::{live::Choice, procfs::statistics::takes_ctnetlink},
+    source::{
+        live::{self, Choice},
+        procfs::statistics::takes_ctnetlink,
+    },
     view::metrics::Metrics,
 };
 
@@ -66,6 +69,8 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
         Shared::new(Latest::new(serve.metrics_netns), serve.flight.limits().map(Flight::new));
     let folder = serve.flight.folder()?;
     let mut plan = serve.plan();
+    // Before a socket is made: without procfs its mode cannot be set, and nothing is to be seen.
+    live::require_sysctls(&plan.options.procfs)?;
     // Before there is anything that the helper would hold, too.
     let helper = privilege::start(privilege::helper::Options {
         ebpf: plan.options.ebpf.clone(),
@@ -94,13 +99,13 @@ pub(crate) fn run(serve: &Serve, arguments: &[OsString]) -> Result<u8> {
     for warning in &serve.warnings {
         logger.log(Level::Warning, warning, &[]);
     }
-    plan.options.access = Arc::new(helper);
+    plan.options.access = Arc::new(helper.clone());
     let counters = Arc::new(Counters::default());
     let metrics = Metrics::new(shared.clone(), counters.clone());
     let routes = Routes::new(shared.clone(), metrics, stale_ns(plan.interval));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        let mut shutdown = Shutdown::listen()?;
+        let mut shutdown = Shutdown::listen_with(move || helper.cut())?;
         let reload = Reload::listen(arguments, serve, web, alerts.clone(), logger.clone())?;
         let answering = bound.answer(routes, counters, logger.clone())?;
         let mut files = Files::new(shared.clone(), folder, logger.clone())?;

@@ -20,6 +20,8 @@ use rustix::{
     },
 };
 
+use crate::file;
+
 /// Children that no command has started; none: nothing is adopted.
 static OTHERS: OnceLock<Vec<Pid>> = OnceLock::new();
 
@@ -41,7 +43,7 @@ pub fn adopt() -> io::Result<()> {
 
 /// Number of filters of system calls that a process with this folder is under; none where that is not known.
 fn filters(process: &Path) -> Option<u32> {
-    let status = fs::read_to_string(process.join("status")).ok()?;
+    let status = file::read_text(&process.join("status"), file::KERNEL).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"))?.trim().parse().ok()
 }
 
@@ -49,7 +51,8 @@ fn filters(process: &Path) -> Option<u32> {
 /// procfs is not there.
 fn children() -> Vec<Pid> {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let lists =
+        tasks.filter_map(|task| file::read_text(&task.path().join("children"), file::KERNEL).ok());
     let number = |word: &str| word.parse().ok().and_then(Pid::from_raw);
     lists.flat_map(|list| list.split_whitespace().filter_map(number).collect::<Vec<_>>()).collect()
 }

@@ -1,6 +1,6 @@
 //! An HTTP server that is sent each change.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use ureq::{
     Agent,
@@ -9,7 +9,7 @@ use ureq::{
 };
 
 use super::{Failure, Message, Target, config};
-use crate::view::warning::object;
+use crate::{file, view::warning::object};
 
 /// What the requests say they come from.
 const USER_AGENT: &str = concat!("ctmon/", env!("CARGO_PKG_VERSION"));
@@ -144,7 +144,8 @@ fn trusted(config: &config::Webhook) -> Result<Vec<Certificate<'static>>, Invali
         return Ok(certificates);
     };
     let why = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let pem = fs::read(path).map_err(|error| unreadable("notify.webhook-ca", path, &error))?;
+    let pem = file::read(path, file::WRITTEN)
+        .map_err(|error| unreadable("notify.webhook-ca", path, &error))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
         if let PemItem::Certificate(one) =
@@ -165,7 +166,8 @@ fn trusted(config: &config::Webhook) -> Result<Vec<Certificate<'static>>, Invali
 fn authorization(config: &config::Webhook) -> Result<Option<HeaderValue>, Invalid> {
     let Some(path) = &config.authorization_file else { return Ok(None) };
     let key = "notify.webhook-authorization";
-    let text = fs::read_to_string(path).map_err(|error| unreadable(key, path, &error))?;
+    let text =
+        file::read_text(path, file::WRITTEN).map_err(|error| unreadable(key, path, &error))?;
     let line = text.lines().next().unwrap_or_default().trim();
     let mut value = HeaderValue::from_str(line)
         .map_err(|_| invalid(key, format!("{}: its first line is no header", path.display())))?;

@@ -2,15 +2,11 @@
 
 use std::{fmt::Display, io, path::Path, str::FromStr};
 
-use crate::doctor::facts::Fact;
+use crate::{doctor::facts::Fact, file};
 
-/// What is in a file. Only regular files, as those of procfs and sysfs are: opening a pipe that
-/// somebody has put there would wait for ever.
+/// What is in a file, which may be as large as the types of a kernel.
 pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    std::fs::read(path)
+    file::read(path, file::TYPES)
 }
 
 /// The text of a file, without white space around it.

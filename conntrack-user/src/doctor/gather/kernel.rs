@@ -1,6 +1,6 @@
 //! What the kernel was built with.
 
-use std::{collections::BTreeMap, io::Read as _, path::Path};
+use std::{collections::BTreeMap, io::Read, path::Path};
 
 use flate2::read::GzDecoder;
 
@@ -48,7 +48,7 @@ pub(super) fn config(roots: &Roots, release: &Fact<String>) -> Fact<BTreeMap<Str
     let mut text = String::new();
     let packed = roots.procfs.join("config.gz");
     if let Ok(bytes) = file::bytes(&packed)
-        && GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).is_ok()
+        && unpacked(&bytes).read_to_string(&mut text).is_ok()
     {
         return Fact::Known(options(&text));
     }
@@ -63,6 +63,11 @@ pub(super) fn config(roots: &Roots, release: &Fact<String>) -> Fact<BTreeMap<Str
             Fact::Unavailable(format!("neither {} nor {} is there", packed.display(), plain[0]))
         }
     }
+}
+
+/// The unpacked bytes, as many as a configuration may have: a few make gigabytes otherwise.
+fn unpacked(bytes: &[u8]) -> impl Read {
+    GzDecoder::new(bytes).take(crate::file::KERNEL)
 }
 
 fn options(text: &str) -> BTreeMap<String, String> {

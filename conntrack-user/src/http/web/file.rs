@@ -2,15 +2,13 @@
 
 use std::{
     fs::{self, Metadata},
-    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
-/// More than any certificate with its chain has.
-const MOST: u64 = 1 << 20;
+use crate::file;
 
 /// The files, and what each was when it was read.
 #[derive(Debug, Default)]
@@ -50,14 +48,7 @@ impl Files {
     }
 }
 
-/// The content of a regular file; others could make the server wait.
+/// The content of a file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    let context = || format!("cannot read {}", path.display());
-    let found = fs::metadata(path).with_context(context)?;
-    ensure!(found.is_file(), "{} is no regular file", path.display());
-    let mut content = Vec::new();
-    let file = fs::File::open(path).with_context(context)?;
-    file.take(MOST + 1).read_to_end(&mut content).with_context(context)?;
-    ensure!(content.len() as u64 <= MOST, "{} has more than {MOST} bytes", path.display());
-    Ok(content)
+    file::read(path, file::WRITTEN).with_context(|| format!("cannot read {}", path.display()))
 }

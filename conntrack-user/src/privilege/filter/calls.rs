@@ -163,7 +163,7 @@ pub(super) const CALLS: &[Call] = calls! {
     Serving SYS_setsockopt [socket_options "`SO_SNDBUF`. With a webhook also `TCP_NODELAY`, `SO_RCVTIMEO`, `SO_SNDTIMEO`, `IP_RECVERR`, `IPV6_RECVERR`, `IPV6_V6ONLY`; with a command all but filters of packets (`SO_ATTACH_FILTER` and its like)"] "buffers of answers (`http::listener`); time-outs of webhooks (ureq); the C library asks for names"
     Serving SYS_sendto [connected "no address; any with a webhook or a command"] "requests to the helper (`Channel::send`), answers, journal, service manager (`send`)"
     Serving SYS_recvfrom "requests (`recv`)"
-    Serving SYS_shutdown "end of a connection (hyper)"
+    Serving SYS_shutdown "end of a connection (hyper), and of that with the helper (`Remote::cut`)"
     Serving SYS_fchmod [private "0600; any with `notify.command`"] "flight files, whatever the umask (`flight::files`); programs"
     Serving SYS_wait4 "the helper's end (`Remote::bury`)"
     Serving SYS_bpf [bpf "elements of maps, `BPF_PROG_TEST_RUN`, `BPF_OBJ_GET_INFO_BY_FD`"] "counters, rings and programs that the helper hands over (`ebpf`)"

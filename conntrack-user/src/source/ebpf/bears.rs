@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{Options, btf::Btf, preemption, symbols::Symbols};
+use crate::file;
 
 /// What a task that exits holds until its parent has heard of it, and the end of a trampoline waits for
 /// (`exit_tasks_rcu_start`, kernel/rcu/tasks.h; gone in 6.9). Process 1 of a PID namespace that is killed holds it while it
@@ -47,7 +48,7 @@ fn no_end(options: &Options, symbols: &Symbols) -> Option<String> {
         return None;
     }
     let has_trap = symbols.data(TRAP).unwrap_or_else(|| {
-        let release = fs::read_to_string(options.procfs.join("sys/kernel/osrelease"));
+        let release = file::read_text(&options.procfs.join("sys/kernel/osrelease"), file::KERNEL);
         is_before(&release.unwrap_or_default(), WITHOUT_TRAP)
     });
     has_trap.then(|| {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs::File,
     hash::{BuildHasher as _, RandomState},
     io::{self, BufReader},
     path::Path,
@@ -21,7 +21,7 @@ use super::{
     symbols::Symbols,
     windows,
 };
-use crate::model::failed_inserts::FailedInserts;
+use crate::{file, model::failed_inserts::FailedInserts};
 
 /// The module, where conntrack is one.
 pub(super) const MODULE: &str = "nf_conntrack";
@@ -59,7 +59,8 @@ impl Kernel {
         let mut symbols = symbols.unwrap_or_default();
         let inlined = options.fault.inlined.iter().flat_map(|hook| hook.rungs()[0].parts);
         inlined.flat_map(|part| part.functions).for_each(|name| symbols.forget(name));
-        let stat = fs::read_to_string(options.procfs.join("self/net/stat/nf_conntrack"));
+        let stat =
+            file::read_text(&options.procfs.join("self/net/stat/nf_conntrack"), file::KERNEL);
         let stat = stat.ok().as_deref().and_then(stat::parse);
         let has_reasons = stat.is_some_and(|stat| FailedInserts::of(&stat).is_some());
         let has_reasons = has_reasons && !options.fault.all_hooks;
@@ -109,7 +110,7 @@ fn read_btf(sysfs: &Path, file: Option<&Path>) -> Result<(Arc<Btf>, Option<Arc<B
     let folder = sysfs.join("kernel/btf");
     let path = file.map_or_else(|| folder.join("vmlinux"), Path::to_owned);
     let why = "it says where this kernel keeps its data";
-    let bytes = fs::read(&path).with_context(|| {
+    let bytes = file::read(&path, file::TYPES).with_context(|| {
         format!(
             "cannot read {}: {why} (a kernel built with CONFIG_DEBUG_INFO_BTF, or a file of its types by --btf)",
             path.display()
@@ -120,7 +121,7 @@ fn read_btf(sysfs: &Path, file: Option<&Path>) -> Result<(Arc<Btf>, Option<Arc<B
     let vmlinux = Arc::new(vmlinux);
 
     let path = folder.join(MODULE);
-    let module = match fs::read(&path) {
+    let module = match file::read(&path, file::TYPES) {
         // Built in, or a kernel without BTF of modules; what is missing shows at the hooks.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         bytes => {
@@ -136,7 +137,7 @@ fn read_btf(sysfs: &Path, file: Option<&Path>) -> Result<(Arc<Btf>, Option<Arc<B
 /// One more than the highest number of a CPU that can ever be there: `nr_cpu_ids`.
 pub(super) fn possible_cpus(sysfs: &Path) -> Result<u32> {
     let path = sysfs.join("devices/system/cpu/possible");
-    let text = fs::read_to_string(&path)
+    let text = file::read_text(&path, file::KERNEL)
         .with_context(|| format!("cannot read {}: it sizes the counters", path.display()))?;
     last_cpu(&text)
         .map(|last| last + 1)
@@ -151,6 +152,15 @@ fn last_cpu(list: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn types_are_read_from_a_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let why = "it is a device, no regular file";
+        let error = read_btf(folder.path(), Some(Path::new("/dev/zero"))).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("/dev/zero") && error.contains(why), "{error}");
+    }
 
     #[test]
     fn the_last_cpu_of_a_list() {

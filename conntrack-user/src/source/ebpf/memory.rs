@@ -1,7 +1,6 @@
 //! What the maps weigh, as the kernel accounts it: all of them have their size from the start.
 
 use std::{
-    fs,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
@@ -9,6 +8,7 @@ use std::{
 use aya::{Ebpf, maps::Map};
 
 use super::maps::map_data;
+use crate::file;
 
 /// Bytes of memory that the maps of `object` take (`bpf_map_show_fdinfo`, kernel/bpf/syscall.c). None where that cannot
 /// be read.
@@ -18,7 +18,8 @@ pub(super) fn of_maps(object: &Ebpf, procfs: &Path) -> Option<u64> {
 
 fn of_map(map: &Map, procfs: &Path) -> Option<u64> {
     let descriptor = map_data(map).ok()?.fd().as_fd().as_raw_fd();
-    let text = fs::read_to_string(procfs.join(format!("self/fdinfo/{descriptor}"))).ok()?;
+    let text =
+        file::read_text(&procfs.join(format!("self/fdinfo/{descriptor}")), file::KERNEL).ok()?;
     charged(&text, matches!(map, Map::RingBuf(_)))
 }
 

@@ -3,11 +3,10 @@
 //! Where a task in the kernel is not pre-empted, two are enough for every call to be counted: one that the task
 //! is in, and one for the soft interrupt that interrupts it. Else other tasks may come in between.
 
-use std::fs;
-
 use conntrack_ebpf::COPIES;
 
 use super::Options;
+use crate::file;
 
 /// Copies that never are all busy where tasks in the kernel are not pre-empted.
 const WITHOUT_PREEMPTION: u32 = 2;
@@ -15,7 +14,8 @@ const WITHOUT_PREEMPTION: u32 = 2;
 /// Copies to be attached of each program that runs where it can be interrupted.
 pub(super) fn copies(options: &Options) -> u32 {
     // None where the mode cannot be chosen at boot time, or debugfs cannot be read.
-    let mode = fs::read_to_string(options.sysfs.join("kernel/debug/sched/preempt")).ok();
+    let mode =
+        file::read_text(&options.sysfs.join("kernel/debug/sched/preempt"), file::KERNEL).ok();
     match is_preemptible(mode.as_deref(), &version(options)) {
         Some(false) => WITHOUT_PREEMPTION,
         Some(true) | None => COPIES as u32,
@@ -24,7 +24,7 @@ pub(super) fn copies(options: &Options) -> u32 {
 
 /// The kernel's version, as uname(2) gives it; empty where it cannot be read.
 pub(super) fn version(options: &Options) -> String {
-    fs::read_to_string(options.procfs.join("sys/kernel/version")).unwrap_or_default()
+    file::read_text(&options.procfs.join("sys/kernel/version"), file::KERNEL).unwrap_or_default()
 }
 
 /// Whether the kernel is a real-time one, by its version.

@@ -1,7 +1,7 @@
 //! A socket on which the ctnetlink events of a network namespace arrive.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -15,6 +15,8 @@ use rustix::{
         recvfrom, sendto, socket_with, sockopt,
     },
 };
+
+use crate::file;
 
 /// `NFNLGRP_CONNTRACK_NEW` and `NFNLGRP_CONNTRACK_DESTROY` (enum nfnetlink_groups), a bit each.
 const GROUPS: u32 = 1 | 1 << 2;
@@ -61,9 +63,9 @@ pub(super) fn unbound() -> io::Result<OwnedFd> {
 
 /// `nf_conntrack_events` of the namespace: not there without `CONFIG_NF_CONNTRACK_EVENTS`.
 fn require_events(procfs: &Path) -> io::Result<()> {
-    let file = procfs.join("sys/net/netfilter/nf_conntrack_events");
+    let path = procfs.join("sys/net/netfilter/nf_conntrack_events");
     let no_events = |why| Err(io::Error::new(io::ErrorKind::Unsupported, why));
-    match fs::read_to_string(file) {
+    match file::read_text(&path, file::KERNEL) {
         Ok(text) if text.trim() == "0" => no_events(
             "nf_conntrack_events is 0 in it, so the kernel sends no events of it; `sysctl -w \
              net.netfilter.nf_conntrack_events=2`, in it, lets it",

@@ -14,7 +14,7 @@ use super::{
     nsfs::{OnFile, on_file},
     seen::{self, MARKS, STALE_CHARS, STALE_FILES, Seen, Unseen},
 };
-use crate::{model::name::NameKind, text::printable};
+use crate::{file, model::name::NameKind, text::printable};
 
 /// Files that are looked at in one scan for namespaces that no process leads to. Of one beyond, entering it shows whether its
 /// first file leads there.
@@ -208,7 +208,7 @@ pub(crate) fn is_in_pid_namespace(procfs: &Path) -> bool {
     /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h)
     const INITIAL: &str = "pid:[4026531836]";
     // procfs of the node may be mounted into a container.
-    if let Ok(stat) = fs::read_to_string(procfs.join("2/stat")) {
+    if let Ok(stat) = file::read_text(&procfs.join("2/stat"), file::KERNEL) {
         return !is_kernel_thread(&stat);
     }
     fs::read_link(procfs.join("self/ns/pid")).is_ok_and(|link| link.as_os_str() != INITIAL)

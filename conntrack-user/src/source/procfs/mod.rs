@@ -26,6 +26,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::access::Access;
 use crate::{
+    file,
     forecast::snapshot::Timeouts,
     model::{
         coverage::Coverage,
@@ -348,7 +349,7 @@ impl Namespace {
         if self.mark.is_none() || seen::mark(process) != self.mark {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        std::fs::read_to_string(process.join(path))
+        file::read_text(&process.join(path), file::KERNEL)
     }
 }
 

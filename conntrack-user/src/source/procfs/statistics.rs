@@ -1,13 +1,13 @@
 //! The kernel's own counters of a network namespace where its processes do not show them: by entering it.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
 use super::{super::netlink::statistics, stat};
-use crate::model::reading::KernelStat;
+use crate::{file, model::reading::KernelStat};
 
 /// Reads the counters of the namespace that a thread is in.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Reader {
     /// # Errors
     /// The kernel has neither, or asking is not permitted.
     pub(in crate::source) fn read(&self) -> io::Result<KernelStat> {
-        match fs::read_to_string(self.procfs.join("thread-self").join(stat::FILE)) {
+        match file::read_text(&self.procfs.join("thread-self").join(stat::FILE), file::KERNEL) {
             Ok(text) => stat::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Err(_) if self.has_ctnetlink() => statistics::ask(),
@@ -56,18 +56,20 @@ pub fn takes_ctnetlink(procfs: &Path) -> bool {
 }
 
 fn has_ctnetlink_loaded(procfs: &Path) -> bool {
-    let modules = fs::read_to_string(procfs.join("modules")).unwrap_or_default();
+    let modules = file::read_text(&procfs.join("modules"), file::KERNEL).unwrap_or_default();
     modules.lines().any(|line| line.starts_with("nf_conntrack_netlink "))
 }
 
 fn has_ctnetlink_symbols(procfs: &Path) -> bool {
-    let symbols = fs::read(procfs.join("kallsyms")).unwrap_or_default();
+    let symbols = file::read(&procfs.join("kallsyms"), file::KERNEL).unwrap_or_default();
     let name = b" ctnetlink_";
     symbols.windows(name.len()).any(|part| part == name)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A folder that stands for procfs.

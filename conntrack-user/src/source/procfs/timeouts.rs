@@ -14,6 +14,9 @@ use std::{
 
 use crate::forecast::snapshot::Timeouts;
 
+/// More bytes than a number and the end of its line take.
+const NUMBER_BYTES: u64 = 64;
+
 /// Between two reads: they are set when a machine is set up, and 9 files are opened each time.
 const READ_EVERY: Duration = Duration::from_secs(10);
 
@@ -52,9 +55,9 @@ impl Folder {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: it was just opened, and nobody else has it.
-        let mut file = unsafe { File::from_raw_fd(file) };
+        let file = unsafe { File::from_raw_fd(file) };
         let mut text = String::new();
-        file.read_to_string(&mut text)?;
+        file.take(NUMBER_BYTES).read_to_string(&mut text)?;
         super::parse_number(&text)
     }
 }

@@ -32,7 +32,7 @@ mod tests {
         let case = |name: &str, input| Case { name: name.into(), input };
         let cases = vec![case("leak", Input::Written(written)), case("x", drawn)];
         let entries = registry::named(&["holt".into(), "static-80".into()]).unwrap();
-        trial::run(cases, &entries, 2, |_, _| ()).unwrap()
+        trial::run(cases, &entries, 2, 160 << 20, |_, _| ()).unwrap()
     }
 
     #[test]
@@ -68,7 +68,8 @@ mod tests {
     fn recordings_have_no_clairvoyant_no_seeds_and_no_verdict() {
         let entries = registry::named(&["ctmon".into(), "static-80".into()]).unwrap();
         let cases = vec![recorded("calm", false), recorded("fill", true)];
-        let outcomes = trial::run(cases, &entries, 30, |_, all| assert_eq!(all, 2)).unwrap();
+        let outcomes =
+            trial::run(cases, &entries, 30, 160 << 20, |_, all| assert_eq!(all, 2)).unwrap();
         let table = anstream::adapter::strip_str(&text::table(&outcomes)).to_string();
         assert!(table.contains("calm: 0.0 fills\nnothing in it can be judged"), "{table}");
         assert!(table.contains("fill: 1.0 fills\n") && table.contains("all 2 recorded"), "{table}");
