@@ -11,6 +11,7 @@ mod ended;
 mod filter;
 pub mod helper;
 pub mod message;
+mod pace;
 mod remote;
 pub mod sandbox;
 

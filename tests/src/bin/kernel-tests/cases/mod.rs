@@ -39,6 +39,7 @@ mod sleepers;
 mod soak;
 mod status;
 mod survival;
+mod system_calls;
 mod victims;
 mod warnings;
 mod ways;
@@ -110,6 +111,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
         exit_paths::tests(),
         soak::tests(),
         sleepers::tests(),
+        system_calls::tests(),
     ];
     let service = service.into_iter().flatten();
     tests.extend(service.map(|test| Test { of_service: true, ..test }));
