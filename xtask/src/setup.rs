@@ -57,6 +57,7 @@ fn needs(arch: &Arch) -> Vec<Need> {
             "conntrack-tools",
             "conntrack-tools",
         ),
+        ("strace", "to list system calls in VMs", "strace", "strace", "strace"),
         ("depmod", "to index kernel modules", "kmod", "kmod", "kmod"),
         ("xz", "to decompress kernel modules", "xz-utils", "xz", "xz"),
         ("zstd", "to decompress kernel modules", "zstd", "zstd", "zstd"),

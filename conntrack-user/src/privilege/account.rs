@@ -136,7 +136,17 @@ pub fn unwritable(folders: &[PathBuf]) -> Option<String> {
         let folder = folder.display();
         format!("user {own} cannot write into {folder}: chown -R {own} {folder}")
     };
-    advice(folders, Access::WRITE_OK | Access::EXEC_OK, folder)
+    let refused = advice(folders, Access::WRITE_OK | Access::EXEC_OK, folder);
+    let read_only =
+        |folder: &&PathBuf| access(folder.as_path(), Access::WRITE_OK) == Err(Errno::ROFS);
+    let mounted = folders.iter().filter(read_only).map(|folder| {
+        let folder = folder.display();
+        format!(
+            "{folder} is mounted read-only: remount it, or add it to ReadWritePaths= of the unit"
+        )
+    });
+    let all: Vec<String> = refused.into_iter().chain(mounted).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// Advice of `help` for each path that is refused `wanted`, or for the folder that is in its way.

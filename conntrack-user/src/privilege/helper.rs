@@ -7,7 +7,7 @@ use std::{
     process,
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -20,6 +20,7 @@ use super::{
     channel::Channel,
     filter,
     message::{ANSWER_BYTES, Answer, Known, NETNS, REQUEST_BYTES, Request, Visited},
+    pace::Pace,
     remote::Remote,
 };
 use crate::source::{
@@ -113,7 +114,7 @@ fn run(channel: &Arc<Channel>, options: &Options, client: Client) -> Result<()> 
     }
     filter::install(&filter::helper(options.ebpf.pins.is_some(), options.uses_ctnetlink())?)?;
     end_soon_after(channel, client.pidfd, ORPHANED, || process::exit(1))?;
-    serve(channel, options, &Own::new(options.ebpf.procfs.clone()))
+    serve(channel, options, &Own::new(options.ebpf.procfs.clone()), Pace::new(), thread::sleep)
 }
 
 /// Calls `end` so long after the other end of `channel` was closed, or the process of `peer` (a pidfd) has ended, whatever this
@@ -152,18 +153,28 @@ fn leave_terminal() -> Result<()> {
     Ok(())
 }
 
-/// Answers until the other end is closed.
+/// Answers until the other end is closed; `rest`: lets a time pass, after work that is too much ([`Pace`]).
 ///
 /// # Errors
 /// What came was no request.
-pub(super) fn serve(channel: &Channel, options: &Options, access: &dyn Access) -> Result<()> {
+pub(super) fn serve(
+    channel: &Channel,
+    options: &Options,
+    access: &dyn Access,
+    mut pace: Pace,
+    rest: impl Fn(Duration),
+) -> Result<()> {
     let mut helper = Helper { options, access, attachment: None };
+    let mut rested = Instant::now();
     while let Some(message) =
         channel.receive(REQUEST_BYTES, false).context("cannot receive a request")?
     {
         let request: Request = serde_json::from_slice(&message.bytes)
             .context("the serving half has sent what is no request")?;
-        for (answer, descriptors) in helper.answer(&request) {
+        let begun = Instant::now();
+        let answers = helper.answer(&request);
+        let worked = begun.elapsed();
+        for (answer, descriptors) in answers {
             let descriptors: Vec<BorrowedFd<'_>> =
                 descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
             let bytes = encode(&answer)?;
@@ -173,6 +184,11 @@ pub(super) fn serve(channel: &Channel, options: &Options, access: &dyn Access) -
                 sent => sent.context("cannot send an answer")?,
             }
         }
+        let pause = pace.pause(begun.saturating_duration_since(rested), worked);
+        if !pause.is_zero() {
+            rest(pause);
+        }
+        rested = Instant::now();
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 
 use rand::{Rng as _, SeedableRng as _};
 
-use super::*;
+use super::{super::message::DESCRIPTORS_OF_NETNS, *};
 use crate::{
     model::{name::NameKind, reading::KernelStat},
     source::{
@@ -150,7 +150,7 @@ fn options(all: bool) -> Options {
 /// A helper in a thread, and the other end.
 fn raw(fake: Fake, all: bool) -> (Channel, JoinHandle<Result<()>>) {
     let (ours, theirs) = Channel::pair().unwrap();
-    let helper = thread::spawn(move || serve(&theirs, &options(all), &fake));
+    let helper = thread::spawn(move || serve(&theirs, &options(all), &fake, Pace::new(), |_| ()));
     (ours, helper)
 }
 
@@ -258,6 +258,41 @@ fn a_client_that_does_not_wait_for_its_answers_ends_the_helper_quietly() {
     channel.send(b"\"discover\"", &[]).unwrap();
     drop(channel);
     helper.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_flood_of_requests_waits_for_who_reads_the_answers() {
+    let (channel, helper) = raw(Fake { netns: 2, ..Fake::default() }, true);
+    channel.wait_at_most(Duration::from_secs(1)).unwrap();
+    let request = serde_json::to_vec(&Request::Enter(vec![0, 1])).unwrap();
+    let mut sent = 0;
+    // Room for messages in the kernel is all that it takes.
+    while channel.send(&request, &[]).is_ok() {
+        sent += 1;
+        assert!(sent < 10_000, "requests wait for nobody");
+    }
+    // Nothing of it is lost.
+    for _ in 0..sent {
+        let message = channel.receive(ANSWER_BYTES, true).unwrap().unwrap();
+        assert_eq!(message.descriptors.all.len(), 2 * DESCRIPTORS_OF_NETNS);
+    }
+    drop(channel);
+    helper.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_helper_that_has_worked_much_rests_before_the_next_request() {
+    for (pace, expected) in [(Pace::new(), 0), (Pace::spent(), 3)] {
+        let (ours, theirs) = Channel::pair().unwrap();
+        for _ in 0..3 {
+            ours.send(b"\"discover\"", &[]).unwrap();
+        }
+        rustix::net::shutdown(&ours, rustix::net::Shutdown::Write).unwrap();
+        let rests = std::cell::Cell::new(0);
+        let fake = Fake { netns: 3, ..Fake::default() };
+        serve(&theirs, &options(true), &fake, pace, |_| rests.set(rests.get() + 1)).unwrap();
+        assert_eq!(rests.get(), expected);
+    }
 }
 
 #[test]
@@ -422,7 +457,8 @@ fn a_refusal_is_known_for_one_on_the_other_side() {
         }
     }
     let (ours, theirs) = Channel::pair().unwrap();
-    let helper = thread::spawn(move || serve(&theirs, &options(true), &Refusing));
+    let helper =
+        thread::spawn(move || serve(&theirs, &options(true), &Refusing, Pace::new(), |_| ()));
     let remote = Remote::new(ours, options(true), None);
     let error = remote.attach(&ebpf::Options::default()).err().unwrap();
     assert!(ebpf::is_refused(&error), "{error:#}");

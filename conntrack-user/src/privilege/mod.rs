@@ -12,6 +12,7 @@ mod filter;
 pub mod helper;
 pub mod inherited;
 pub mod message;
+mod pace;
 mod remote;
 pub mod sandbox;
 

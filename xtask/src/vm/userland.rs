@@ -18,8 +18,12 @@ use crate::{
 };
 
 /// The programs, and the packages of Debian that have them.
-const PROGRAMS: [(&str, &str); 3] =
-    [("busybox", "busybox-static"), ("nft", "nftables"), ("conntrack", "conntrack")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("busybox", "busybox-static"),
+    ("nft", "nftables"),
+    ("conntrack", "conntrack"),
+    ("strace", "strace"),
+];
 
 /// Where packages put programs.
 const PROGRAM_PLACES: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
@@ -32,7 +36,7 @@ pub(crate) fn files(arch: &Arch) -> Result<Files> {
     if arch.is_host() {
         of_host()
     } else {
-        of_tree(&fetched(arch, "userland", &PROGRAMS)?, &PROGRAMS)
+        of_tree(&fetched(arch, "programs", &PROGRAMS)?, &PROGRAMS)
     }
 }
 

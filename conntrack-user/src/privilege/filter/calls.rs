@@ -63,6 +63,9 @@ pub(super) struct Call {
     /// Function or library that makes the call.
     #[cfg_attr(not(test), allow(dead_code, reason = "for the document"))]
     pub(super) reason: &'static str,
+    /// Case in which alone it is made, where a run of all features may be without it; else empty.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the document"))]
+    pub(super) rare: &'static str,
 }
 
 impl Call {
@@ -73,47 +76,49 @@ impl Call {
 }
 
 macro_rules! calls {
-    ($($(#[$gate:meta])* $part:ident $call:ident $([$rules:ident $text:literal])? $reason:literal)*) => {
+    ($($(#[$gate:meta])* $part:ident $call:ident $([$rules:ident $text:literal])? $reason:literal $(/ $rare:literal)?)*) => {
         &[$($(#[$gate])* Call {
             part: Part::$part,
             number: libc::$call,
             name: stringify!($call),
             only: calls!(@only $($rules $text)?),
             reason: $reason,
+            rare: concat!($($rare)?),
         }),*]
     };
     (@only) => { None };
     (@only $rules:ident $text:literal) => { Some(Only { text: $text, rules: by::$rules }) };
 }
 
-/// System calls that are allowed. If two parts need the same call, its arguments are the same.
+/// System calls that are allowed. If two parts need the same call, its arguments are the same. Behind a slash: the case in which
+/// alone it is made; kernel test `serve-makes-its-system-calls` expects all others.
 #[rustfmt::skip]
 pub(super) const CALLS: &[Call] = calls! {
     // Memory.
     Both SYS_brk "malloc of the C library"
     Both SYS_mmap [not_executable "not executable; any with `notify.command`"] "malloc; stacks of threads; maps and rings of the kernel programs (`ebpf::open::map`)"
     Both SYS_mprotect [not_executable "not executable; any with `notify.command`"] "malloc; the page below the stack of a thread"
-    Both SYS_mremap "realloc of large blocks"
+    Both SYS_mremap "realloc of large blocks" / "when a large block grows"
     Both SYS_munmap "free; the end of a thread; maps that are closed"
     Both SYS_madvise "free; the stack of a thread that ends"
     // Threads and time.
     Both SYS_clone [threads "threads; processes in the same namespaces with `notify.command`"] "threads (`std::thread::spawn`, tokio); `posix_spawn`"
     Both SYS_futex "locks, channels, the end of a thread"
-    Both SYS_set_robust_list "start of a thread (glibc)"
-    Both SYS_rseq "start of a thread (glibc)"
+    Both SYS_set_robust_list "start of a thread (glibc)" / "glibc"
+    Both SYS_rseq "start of a thread (glibc)" / "glibc"
     Both SYS_exit "end of a thread"
     Both SYS_exit_group "end of the process"
-    Both SYS_sched_yield "locks of the standard library that spin"
+    Both SYS_sched_yield "locks of the standard library that spin" / "while two threads want the same lock"
     Both SYS_sched_getaffinity "`available_parallelism`; bounds of the stack (glibc)"
     Both SYS_gettid "`abort`; names of threads"
-    Both SYS_getpid "`abort`; numbers of this process (`std::process::id`)"
-    Both SYS_tgkill [own_threads "this process; any but the helper with `notify.command`"] "`abort` (a panic within a panic, no memory)"
+    Both SYS_getpid "`abort`; numbers of this process (`std::process::id`)" / "at `abort`; musl"
+    Both SYS_tgkill [own_threads "this process; any but the helper with `notify.command`"] "`abort` (a panic within a panic, no memory)" / "at `abort`"
     Both SYS_prctl [names "`PR_SET_NAME`, `PR_GET_NAME`, `PR_SET_VMA`"] "names of threads; names of memory (malloc of glibc)"
     Both SYS_prlimit64 [own_limits "this process"] "size of a stack (`pthread_getattr_np`); the limit of descriptors, for metrics"
-    Both SYS_clock_gettime "clocks where the kernel has none in user space"
-    Both SYS_clock_nanosleep "`thread::sleep`"
-    Both SYS_nanosleep "`thread::sleep` (musl)"
-    Both SYS_restart_syscall "a sleep or a wait that a stop has interrupted"
+    Both SYS_clock_gettime "clocks where the kernel has none in user space" / "clocks without the vDSO"
+    Both SYS_clock_nanosleep "`thread::sleep`" / "glibc"
+    Both SYS_nanosleep "`thread::sleep` (musl)" / "musl"
+    Both SYS_restart_syscall "a sleep or a wait that a stop has interrupted" / "after a stop, or a sleep that is traced"
     Both SYS_getrandom "keys of hash maps, names of temporary files, TLS"
     Both SYS_uname "release of the kernel; the name of this machine (`Serve::node`)"
     // Signals.
@@ -125,17 +130,17 @@ pub(super) const CALLS: &[Call] = calls! {
     Both SYS_openat "files of procfs and sysfs; settings; files of the flight recorder"
     Both SYS_close "descriptors"
     Both SYS_read "files"
-    Both SYS_readv "files and sockets of tokio that read into several buffers"
+    Both SYS_readv "files and sockets of tokio that read into several buffers" / "where bytes are read into several buffers"
     Both SYS_pread64 "numbers of procfs that stay open (`procfs::read`)"
     Both SYS_write "log lines; files; wakers of tokio"
     Both SYS_writev "answers of several parts (hyper); log lines"
     Both SYS_lseek "files that are read again; the length of a file"
-    Both SYS_fstat "files that are read whole (`std::fs::read`)"
+    Both SYS_fstat "files that are read whole (`std::fs::read`)" / "musl"
     Both SYS_newfstatat "inodes of namespaces and files (rustix)"
     Both SYS_statx "inodes of namespaces and files (`std::fs::metadata`)"
     Both SYS_statfs "whether a file is a namespace (`procfs::discover`)"
-    Both SYS_faccessat "whether a file can be read (`account::unreadable`)"
-    Both SYS_readlinkat "links to namespaces (`/proc/PID/ns/net`)"
+    Both SYS_faccessat "whether a file can be read (`account::unreadable`)" / "where a file cannot be read"
+    Both SYS_readlinkat "links to namespaces (`/proc/PID/ns/net`)" / "arm64"
     Both SYS_getdents64 "lists of processes, threads, pods, flight files"
     Both SYS_fcntl [no_signals "flags and copies of descriptors; all but `F_SETOWN`, `F_SETOWN_EX`, `F_SETSIG` with `notify.command`"] "`try_clone`; `O_NONBLOCK`; whether a descriptor is open"
     Both SYS_ppoll "whether the other half is there (`Channel::is_open`)"
@@ -147,15 +152,15 @@ pub(super) const CALLS: &[Call] = calls! {
     Both SYS_getsockname "address at which it listens"
     // Files that are written.
     Serving SYS_fsync "files of the flight recorder and their folder (`flight::files`)"
-    Serving SYS_unlinkat "old files of the flight recorder (rustix)"
+    Serving SYS_unlinkat "old files of the flight recorder (rustix)" / "arm64; rustix"
     Serving SYS_renameat2 "a finished file gets its name (`persist_noclobber`)"
-    Serving SYS_linkat "the same, where the file system has no `RENAME_NOREPLACE`"
+    Serving SYS_linkat "the same, where the file system has no `RENAME_NOREPLACE`" / "file systems without `RENAME_NOREPLACE`"
     Serving SYS_geteuid "advice about files that cannot be read (`Account::own`)"
     Serving SYS_getegid "advice about files that cannot be read (`Account::own`)"
     // HTTP.
     Serving SYS_epoll_create1 "tokio"
     Serving SYS_epoll_ctl "tokio"
-    Serving SYS_epoll_pwait "tokio"
+    Serving SYS_epoll_pwait "tokio" / "arm64"
     Serving SYS_eventfd2 "wakers of tokio"
     Serving SYS_socketpair [pair "unix, stream; unix with `notify.command`"] "signals (tokio)"
     Serving SYS_accept4 "connections (tokio)"
@@ -170,13 +175,13 @@ pub(super) const CALLS: &[Call] = calls! {
     Serving SYS_ioctl [ioctl "`TCGETS`, `TCGETS2`, `TIOCGWINSZ`, `FIONBIO`, `FIONREAD`, `FIOCLEX`, `FIONCLEX`"] "whether standard error is a terminal; sockets that do not block"
     // Webhooks.
     Webhooks SYS_connect "webhooks; the C library asks for names"
-    Webhooks SYS_sendmmsg "the C library asks for names (glibc)"
-    Webhooks SYS_sendmsg "the C library asks for names by TCP (musl)"
+    Webhooks SYS_sendmmsg "the C library asks for names (glibc)" / "where a name is not in /etc/hosts"
+    Webhooks SYS_sendmsg "the C library asks for names by TCP (musl)" / "musl, where an answer of DNS does not fit"
     // Loading and attaching. Unloading is closing descriptors.
     Helper SYS_bpf [bpf "any"] "maps, programs and links (aya)"
     Helper SYS_sendmsg "descriptors for the serving half (`Channel::send`)"
     Helper SYS_sendto [connected "no address; any with `--source netlink`"] "answers without descriptors (`Channel::send`); with `--source netlink` `netlink::socket`"
-    Helper SYS_perf_event_open "kprobes (aya)"
+    Helper SYS_perf_event_open "kprobes (aya)" / "where kprobes are used"
     Helper SYS_ioctl [ioctl "as the serving half; `PERF_EVENT_IOC_ENABLE`, `PERF_EVENT_IOC_DISABLE`, `PERF_EVENT_IOC_SET_BPF`, `NS_GET_NSTYPE`"] "kprobes (aya); type of a namespace (`procfs::nsfs`); whether standard error is a terminal"
     Helper SYS_setns "numbers of another namespace (`procfs::enter`)"
     Pins SYS_flock "one ctmon a folder of pins (`ebpf::pins`)"
@@ -251,15 +256,15 @@ pub(super) const CALLS: &[Call] = calls! {
     Commands SYS_recvmmsg "programs"
     Commands SYS_sendfile "programs"
     // What x86-64 has besides.
-    #[cfg(target_arch = "x86_64")] Both SYS_open "as openat (musl)"
-    #[cfg(target_arch = "x86_64")] Both SYS_stat "as statx (musl)"
-    #[cfg(target_arch = "x86_64")] Both SYS_lstat "as statx (musl)"
-    #[cfg(target_arch = "x86_64")] Both SYS_access "as faccessat (rustix)"
-    #[cfg(target_arch = "x86_64")] Both SYS_readlink "as readlinkat"
-    #[cfg(target_arch = "x86_64")] Both SYS_poll "as ppoll"
-    #[cfg(target_arch = "x86_64")] Serving SYS_unlink "as unlinkat (`std::fs::remove_file`)"
-    #[cfg(target_arch = "x86_64")] Serving SYS_link "as linkat"
-    #[cfg(target_arch = "x86_64")] Serving SYS_epoll_wait "as epoll_pwait"
+    #[cfg(target_arch = "x86_64")] Both SYS_open "as openat (musl)" / "musl"
+    #[cfg(target_arch = "x86_64")] Both SYS_stat "as statx (musl)" / "musl"
+    #[cfg(target_arch = "x86_64")] Both SYS_lstat "as statx (musl)" / "musl"
+    #[cfg(target_arch = "x86_64")] Both SYS_access "as faccessat (rustix)" / "x86-64"
+    #[cfg(target_arch = "x86_64")] Both SYS_readlink "as readlinkat" / "x86-64"
+    #[cfg(target_arch = "x86_64")] Both SYS_poll "as ppoll" / "x86-64"
+    #[cfg(target_arch = "x86_64")] Serving SYS_unlink "as unlinkat (`std::fs::remove_file`)" / "x86-64"
+    #[cfg(target_arch = "x86_64")] Serving SYS_link "as linkat" / "file systems without `RENAME_NOREPLACE`"
+    #[cfg(target_arch = "x86_64")] Serving SYS_epoll_wait "as epoll_pwait" / "x86-64"
     #[cfg(target_arch = "x86_64")] Pins SYS_mkdir "as mkdirat"
     #[cfg(target_arch = "x86_64")] Pins SYS_rmdir "as unlinkat"
     #[cfg(target_arch = "x86_64")] Pins SYS_unlink "as unlinkat"

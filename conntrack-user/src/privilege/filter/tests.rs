@@ -318,11 +318,14 @@ fn table() -> String {
     let mut text = String::new();
     for (part, title) in parts {
         let of_part: Vec<&Call> = CALLS.iter().filter(|call| call.part == part).collect();
-        let _ = write!(text, "\n## {title}\n\n| call | arguments | needed for |\n|---|---|---|\n");
+        let _ = write!(
+            text,
+            "\n## {title}\n\n| call | arguments | needed for | only |\n|---|---|---|---|\n"
+        );
         for call in of_part {
             let only = call.only.map_or("any", |only| only.text);
             let name = call.name.trim_start_matches("SYS_");
-            let _ = writeln!(text, "| `{name}` | {only} | {} |", call.reason);
+            let _ = writeln!(text, "| `{name}` | {only} | {} | {} |", call.reason, call.rare);
         }
     }
     text

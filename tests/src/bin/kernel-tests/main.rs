@@ -21,6 +21,7 @@ mod runner;
 mod scenario;
 mod served;
 mod stage;
+mod traced;
 mod values;
 mod wait;
 
@@ -123,7 +124,7 @@ fn run(cli: &Cli) -> Result<bool> {
     }
 
     let env = Env {
-        init: Netns::own().context("no network namespace to start from")?,
+        init: Netns::own().context("no network namespace to start from")?.into(),
         ctmon: runner::find_ctmon()?,
         fault_without: cli.fault_without.clone(),
         fault_inlined: cli.fault_inlined.clone(),

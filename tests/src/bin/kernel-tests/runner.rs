@@ -27,10 +27,10 @@ use crate::{
 const ATTEMPTS: usize = 3;
 
 /// What all tests share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Env {
     /// The network namespace that the machine started with.
-    pub(crate) init: Netns,
+    pub(crate) init: Arc<Netns>,
     pub(crate) ctmon: PathBuf,
     /// A hook that every ctmon leaves out.
     pub(crate) fault_without: Option<String>,
@@ -45,6 +45,11 @@ pub(crate) struct Env {
 }
 
 impl Env {
+    /// The same with another ctmon.
+    pub(crate) fn with_ctmon(&self, ctmon: PathBuf) -> Self {
+        Self { ctmon, ..self.clone() }
+    }
+
     /// What every `ctmon watch` gets besides `own`, the test's.
     pub(crate) fn arguments(&self, own: &[&str]) -> Vec<&str> {
         let fault = self.fault_without.iter().flat_map(|hook| ["--fault-without", hook]);

@@ -39,6 +39,7 @@ mod sleepers;
 mod soak;
 mod status;
 mod survival;
+mod system_calls;
 mod victims;
 mod warnings;
 mod ways;
@@ -110,6 +111,7 @@ pub(crate) fn all() -> Result<Vec<Test>> {
         exit_paths::tests(),
         soak::tests(),
         sleepers::tests(),
+        system_calls::tests(),
         arguments::tests(),
     ];
     let of_ctmon = of_ctmon.into_iter().flatten();
