@@ -1,7 +1,7 @@
 //! Settings of `serve` from the environment and from a file: each key is an option of the command line, so what it
 //! means, what it takes and what it is without being set is written once.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fmt::Write as _, io::Read as _, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{
@@ -52,12 +52,13 @@ impl File {
     /// Names file, line, key, and what was expected.
     pub(super) fn read(cli: &Command, matches: &ArgMatches, file: &Path) -> Result<Self> {
         let shown = file.display();
-        let text =
-            std::fs::read(file).with_context(|| format!("cannot read the settings in {shown}"))?;
+        let mut text = Vec::new();
+        std::fs::File::open(file)
+            .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut text))
+            .with_context(|| format!("cannot read the settings in {shown}"))?;
         ensure!(
             text.len() <= MAX_BYTES,
-            "{shown} is no settings file: it has {} bytes",
-            text.len()
+            "{shown} is no settings file: it has more than {MAX_BYTES} bytes"
         );
         let text = String::from_utf8(text)
             .map_err(|error| anyhow!("{shown}: {error}; settings are TOML, in UTF-8"))?;

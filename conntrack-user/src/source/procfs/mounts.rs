@@ -134,7 +134,7 @@ pub(super) fn mount_namespace(process: &Path) -> Option<u64> {
 
 /// The network namespaces among the mounts of /proc/PID/mountinfo (proc_pid_mountinfo(5)). Names of other mounts may be
 /// anything but white space.
-fn parse(text: &[u8]) -> Vec<Mount> {
+pub(super) fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|byte| *byte == b'\n').filter_map(netns).take(MOUNTS).collect()
 }
 
