@@ -3,12 +3,12 @@
 //! it, [`severity`] says how bad it is, [`view`] writes it down, [`http`] hands it out.
 
 pub mod backtest;
-#[cfg(test)]
-mod corpus;
 pub mod daemon;
 pub mod doctor;
 pub mod file;
 pub mod forecast;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod http;
 pub mod lock;
 pub mod model;

@@ -7,6 +7,7 @@ mod check;
 mod corpus;
 mod emulator;
 mod files;
+mod fuzz;
 mod incident;
 mod ordered;
 mod page;
@@ -44,6 +45,8 @@ enum Task {
     Check,
     /// Check, then run the kernel tests in VMs, then print one line with the sum.
     Test(test::Args),
+    /// Give the parsers of bytes from outside inputs by libFuzzer, with limits of memory and time; ten minutes each.
+    Fuzz(fuzz::Args),
     /// Look at the page of `ctmon serve` in a browser without a screen.
     Page(page::Args),
     /// Try the rules and dashboards with Debian's Prometheus, on what a running ctmon answers.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Incident(args) => incident::run(&args),
         Task::Corpus(args) => corpus::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Page(args) => page::run(&args),
         Task::Vm(task) => vm::run(task),
     };

@@ -88,22 +88,6 @@ pub fn shortened(mut scenario: Scenario) -> Option<Scenario> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backtest::simulator::Simulator;
-
-    #[test]
-    fn what_the_fuzzer_found_is_refused_or_simulated() {
-        let (mut files, mut runs) = (0, 0);
-        for text in crate::corpus::inputs("scenario") {
-            files += 1;
-            let scenario = Scenario::parse(&String::from_utf8_lossy(&text)).ok();
-            if let Some(scenario) = scenario.and_then(shortened) {
-                let simulator = Simulator::new(scenario).unwrap();
-                assert_eq!(simulator.run(1).snapshots.len(), simulator.ticks + 1);
-                runs += 1;
-            }
-        }
-        assert!(files > 300 && runs > 5, "{files} {runs}");
-    }
 
     #[test]
     fn what_would_take_for_ever_is_refused() {

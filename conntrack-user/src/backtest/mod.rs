@@ -13,6 +13,8 @@ pub mod drawn;
 pub mod estimate;
 #[cfg(test)]
 mod fixtures_tests;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod law;
 #[cfg(test)]
 mod laws_tests;

@@ -6,11 +6,10 @@ use clap::Args;
 use conntrack_user::{model::flow::threshold, source::live};
 
 use super::{
-    Output,
+    Output, Plan, Wanted,
     source::{Common, Ring},
     values::{parse_duration, parse_interval, parse_ratio, parse_size},
 };
-use crate::command::{follow::Plan, steering::Wanted};
 
 pub(super) const WATCH_COLUMNS: &str = "\
 Columns:

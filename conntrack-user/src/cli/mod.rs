@@ -7,7 +7,10 @@ mod environment;
 mod events;
 mod flight;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod in_force;
+mod plan;
 mod probe;
 mod recording;
 mod report;
@@ -30,6 +33,7 @@ pub(crate) use doctor::Doctor;
 pub(crate) use events::Events;
 pub(crate) use follow::{Record, Watch};
 pub(crate) use in_force::Settings;
+pub(crate) use plan::{Plan, Wanted};
 pub(crate) use probe::Probe;
 pub(crate) use recording::{Export, Replay, Speed, What};
 pub(crate) use report::Report;

@@ -22,8 +22,7 @@ use conntrack_user::{
     view::metrics::NETNS_APART,
 };
 
-use super::{docs::page, flight::Flight, follow::Observe, in_force::Settings, warn::Warn};
-use crate::command::follow::Plan;
+use super::{Plan, docs::page, flight::Flight, follow::Observe, in_force::Settings, warn::Warn};
 
 pub(super) const SERVE_SIGNALS: &str = "\
 Each setting is also a key of the file that --config names, and a variable of the environment: --event-budget is

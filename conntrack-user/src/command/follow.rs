@@ -23,8 +23,9 @@ use super::{
     settle,
     shutdown::Release,
     start,
-    steering::{Steering, Wanted},
+    steering::Steering,
 };
+use crate::cli::Plan;
 
 /// Events taken out of the ring before others get their turn.
 const DRAIN: u64 = 8192;
@@ -38,25 +39,6 @@ const REOPEN: Duration = Duration::from_secs(5);
 const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(600)];
 /// Longest time between two looks into the ring.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
-
-/// What is followed, and for how long.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// How the source is opened.
-    pub(crate) options: live::Options,
-    /// Time between two ticks.
-    pub(crate) interval: Duration,
-    /// How many events are wanted.
-    pub(crate) wanted: Wanted,
-    /// Ticks until the end.
-    pub(crate) count: Option<u64>,
-    /// Time until the end, counted from the first source.
-    pub(crate) for_at_most: Option<Duration>,
-    /// Whether the module nf_conntrack is waited for.
-    pub(crate) wait: bool,
-    /// Whether programs that the kernel does not take are tried again and again.
-    pub(crate) tries_again: bool,
-}
 
 /// Who wants to know what a source tells.
 pub(crate) trait Sink {

@@ -19,13 +19,13 @@ use conntrack_user::{
 
 use super::{
     create,
-    follow::{self, Plan, Sink},
+    follow::{self, Sink},
     kernel_release,
     output::{self, Reader},
     show::Show,
     shutdown::Shutdown,
 };
-use crate::cli::Record;
+use crate::cli::{Plan, Record};
 
 /// Age at which a chunk is written though nothing comes that would say how late it is.
 const FLUSH_AFTER: Duration = Duration::from_millis(1500);

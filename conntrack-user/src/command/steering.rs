@@ -1,7 +1,5 @@
 //! What is done to the source between ticks: how many events it sends, and which live entries it reads again.
 
-use std::num::NonZeroU32;
-
 use conntrack_user::{
     model::{
         flows::{DEFAULT_CAP, Flows},
@@ -11,17 +9,10 @@ use conntrack_user::{
     source::{ebpf::monotonic_ns, item::Threshold, live::Live},
 };
 
+use crate::cli::Wanted;
+
 /// Between two reads of live entries.
 const REREAD_NS: u64 = 1_000_000_000;
-
-/// How many events are wanted.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Wanted {
-    /// So many a second.
-    Budget(NonZeroU32),
-    /// Those of flows below this threshold.
-    Threshold(u32),
-}
 
 /// Steers a source.
 pub(crate) struct Steering {

@@ -36,14 +36,14 @@ impl Process {
 }
 
 /// `utime` and `stime`, the 14th and the 15th field; the second is a name in parentheses that may hold anything.
-fn cpu_seconds(stat: &str) -> Option<f64> {
+pub(crate) fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    Some((ticks()? + ticks()?) as f64 / TICKS)
+    let mut ticks = || fields.next()?.parse::<u64>().ok().map(|ticks| ticks as f64);
+    Some((ticks()? + ticks()?) / TICKS)
 }
 
-fn resident_bytes(status: &str) -> Option<u64> {
+pub(crate) fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
@@ -64,6 +64,8 @@ mod tests {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 150 0 0 20";
         assert_eq!(cpu_seconds(stat), Some(4.0));
         assert_eq!(cpu_seconds("7 (a) S 1"), None);
+        let largest = format!("7 (a) S 1 2 3 4 5 6 7 8 9 10 {0} {0} 0", u64::MAX);
+        assert!(cpu_seconds(&largest).is_some_and(|seconds| seconds > 1e17));
         assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
         assert_eq!(resident_bytes("Name:\tx\n"), None);
     }

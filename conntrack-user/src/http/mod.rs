@@ -8,6 +8,8 @@ mod answer;
 mod connection;
 mod connections;
 mod counters;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gzip;
 mod host;
 mod limits;

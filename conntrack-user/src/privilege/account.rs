@@ -57,7 +57,7 @@ impl Account {
         Self::find(text, &users(PASSWD), &users(GROUP))
     }
 
-    fn find(text: &str, passwd: &str, groups: &str) -> Result<Self> {
+    pub(super) fn find(text: &str, passwd: &str, groups: &str) -> Result<Self> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
@@ -89,7 +89,7 @@ impl Account {
         Self::unprivileged_of(&users(PASSWD))
     }
 
-    fn unprivileged_of(passwd: &str) -> Self {
+    pub(super) fn unprivileged_of(passwd: &str) -> Self {
         let is_other =
             |named: &Self| named.user != 0 && ![named.user, named.group].contains(&NO_CHANGE);
         let named = Self::named(passwd, NAME).filter(is_other);

@@ -194,19 +194,6 @@ fn what_is_no_request_ends_the_helper() {
     }
 }
 
-/// Seeds of the fuzzer (docs/testing.md).
-#[test]
-fn the_fuzzers_corpus_is_refused_or_written_as_it_was_read() {
-    let (mut requests, inputs) = (0, crate::corpus::inputs("request"));
-    for input in &inputs {
-        let Ok(request) = serde_json::from_slice::<Request>(input) else { continue };
-        let written = serde_json::to_vec(&request).unwrap();
-        assert_eq!(serde_json::from_slice::<Request>(&written).unwrap(), request);
-        requests += 1;
-    }
-    assert!((8..inputs.len()).contains(&requests), "{requests} of {}", inputs.len());
-}
-
 #[test]
 fn descriptors_beside_a_request_are_not_taken() {
     let (channel, helper) = raw(Fake::default(), true);

@@ -9,6 +9,8 @@ mod channel;
 pub mod dumps;
 mod ended;
 mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod helper;
 pub mod inherited;
 pub mod message;

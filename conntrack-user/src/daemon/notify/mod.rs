@@ -4,6 +4,8 @@
 
 pub mod command;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod orphans;
 mod output;
 mod queue;

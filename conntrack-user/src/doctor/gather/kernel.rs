@@ -43,13 +43,13 @@ const OPTIONS: [&str; 32] = [
     "SECURITY_LOCKDOWN_LSM",
 ];
 
+/// Bytes of a configuration that are looked at, of which distributions write up to 300,000.
+const MAX_BYTES: u64 = 4 << 20;
+
 /// Those of [`OPTIONS`] that are set, from where kernels and distributions keep them.
 pub(super) fn config(roots: &Roots, release: &Fact<String>) -> Fact<BTreeMap<String, String>> {
-    let mut text = String::new();
     let packed = roots.procfs.join("config.gz");
-    if let Ok(bytes) = file::bytes(&packed)
-        && unpacked(&bytes).read_to_string(&mut text).is_ok()
-    {
+    if let Some(text) = file::bytes(&packed).ok().and_then(|bytes| unpacked(&bytes)) {
         return Fact::Known(options(&text));
     }
     let Fact::Known(release) = release else {
@@ -65,12 +65,14 @@ pub(super) fn config(roots: &Roots, release: &Fact<String>) -> Fact<BTreeMap<Str
     }
 }
 
-/// The unpacked bytes, as many as a configuration may have: a few make gigabytes otherwise.
-fn unpacked(bytes: &[u8]) -> impl Read {
-    GzDecoder::new(bytes).take(crate::file::KERNEL)
+/// Text of a packed configuration, up to [`MAX_BYTES`] of it.
+pub(super) fn unpacked(packed: &[u8]) -> Option<String> {
+    let mut text = String::new();
+    GzDecoder::new(packed).take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
-fn options(text: &str) -> BTreeMap<String, String> {
+pub(super) fn options(text: &str) -> BTreeMap<String, String> {
     let set = text.lines().filter_map(|line| line.strip_prefix("CONFIG_")?.split_once('='));
     let wanted = set.filter(|(name, _)| OPTIONS.contains(name));
     wanted.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned())).collect()
@@ -96,6 +98,20 @@ mod tests {
         let options = options(text);
         let expected = [("HZ", "250"), ("NFT_CT", "m")];
         assert!(options.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected), "{options:?}");
+    }
+
+    #[test]
+    fn a_packed_configuration_is_unpacked_up_to_a_bound() {
+        use std::io::Write as _;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(b"CONFIG_HZ=250\n").unwrap();
+        let zeros = vec![b'\n'; 1 << 20];
+        for _ in 0..32 {
+            encoder.write_all(&zeros).unwrap();
+        }
+        let text = unpacked(&encoder.finish().unwrap()).unwrap();
+        assert_eq!((options(&text)["HZ"].as_str(), text.len()), ("250", MAX_BYTES as usize));
+        assert_eq!(unpacked(b"CONFIG_HZ=250\n"), None);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod btf;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod hooks;
 mod kernel;
 mod modules;

@@ -25,7 +25,7 @@ pub(super) fn loaded(procfs: &Path) -> Fact<BTreeMap<String, Module>> {
     file::text(&procfs.join("modules")).map(|text| parse(&text))
 }
 
-fn parse(text: &str) -> BTreeMap<String, Module> {
+pub(super) fn parse(text: &str) -> BTreeMap<String, Module> {
     let lines = text.lines().filter_map(|line| {
         // Name, size, references (`-` where modules cannot be unloaded), users.
         let mut words = line.split_whitespace();

@@ -38,7 +38,7 @@ pub(super) fn read(roots: &Roots) -> Process {
 }
 
 /// A line `NAME:  value` of /proc/self/status.
-fn field(status: &Fact<String>, name: &str) -> Fact<String> {
+pub(super) fn field(status: &Fact<String>, name: &str) -> Fact<String> {
     let missing = || Fact::Unavailable(format!("/proc/self/status has no line {name}"));
     let find = |text: &String| {
         let mut lines = text.lines().filter_map(|line| line.split_once(':'));
@@ -47,7 +47,7 @@ fn field(status: &Fact<String>, name: &str) -> Fact<String> {
     status.as_ref().and_then(|text| find(text).map_or_else(missing, Fact::Known))
 }
 
-fn parse(name: &str, text: &str, radix: u32) -> Fact<u64> {
+pub(super) fn parse(name: &str, text: &str, radix: u32) -> Fact<u64> {
     match u64::from_str_radix(text, radix) {
         Ok(number) => Fact::Known(number),
         Err(error) => Fact::Unavailable(format!("{name} in /proc/self/status: {error}")),
@@ -55,7 +55,7 @@ fn parse(name: &str, text: &str, radix: u32) -> Fact<u64> {
 }
 
 /// A line of /proc/self/limits: name, soft limit, hard limit, unit.
-fn limit(limits: &Fact<String>, name: &str) -> Fact<Limit> {
+pub(super) fn limit(limits: &Fact<String>, name: &str) -> Fact<Limit> {
     let find = |text: &String| {
         let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
         let mut words = rest.split_whitespace();

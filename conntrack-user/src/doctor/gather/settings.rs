@@ -106,7 +106,7 @@ impl Files {
 
 /// A line that sets the size of the table, or keeps it from being set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
+pub(super) struct Line {
     /// Key of the setting, as [`Setting::key`].
     key: &'static str,
     /// Path or pattern on the left of the line.
@@ -124,7 +124,7 @@ const SYSCTLS: [(&str, &str); 3] = [
 ];
 
 /// `net.netfilter.nf_conntrack_max = N` in each of its spellings, and patterns that match it (sysctl.d(5)).
-fn sysctls(text: &str) -> Vec<Line> {
+pub(super) fn sysctls(text: &str) -> Vec<Line> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
     let lines = lines.filter_map(|line| match line.split_once('=') {
         // An error is none where it begins with this.
@@ -150,23 +150,38 @@ fn sysctls(text: &str) -> Vec<Line> {
     lines.flat_map(of).collect()
 }
 
-/// Reports whether `path` is one of `pattern`, in which `*` and `?` stand for any characters but `/` (glob(7)).
-fn matches(path: &[u8], pattern: &[u8]) -> bool {
-    match (path.split_first(), pattern.split_first()) {
-        (None, None) => true,
-        (_, Some((b'*', pattern))) => {
-            let skipped = path.iter().take_while(|byte| **byte != b'/').count();
-            (0..=skipped).any(|at| matches(path.get(at..).unwrap_or_default(), pattern))
+/// Reports whether `path` is one of `pattern`, in which `*` and `?` stand for any characters but `/` (glob(7)). Takes at most as many
+/// steps as `path` has bytes for each of `pattern`.
+fn matches(mut path: &[u8], mut pattern: &[u8]) -> bool {
+    // The pattern after the last `*`, and the path after the characters that this one stands for.
+    let mut last: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (path.split_first(), pattern.split_first()) {
+            (_, Some((b'*', after))) => {
+                pattern = after;
+                last = Some((after, path));
+            }
+            (Some((byte, rest)), Some((wanted, after)))
+                if byte == wanted || (*wanted == b'?' && *byte != b'/') =>
+            {
+                (path, pattern) = (rest, after);
+            }
+            (None, None) => return true,
+            // The last `*` stands for one character more. No earlier one needs to: each stands for as few as are enough.
+            _ => {
+                let Some((after, from)) = last else { return false };
+                let Some((_, rest)) = from.split_first().filter(|(byte, _)| **byte != b'/') else {
+                    return false;
+                };
+                last = Some((after, rest));
+                (path, pattern) = (rest, after);
+            }
         }
-        (Some((byte, path)), Some((wanted, pattern))) => {
-            (byte == wanted || (*wanted == b'?' && *byte != b'/')) && matches(path, pattern)
-        }
-        (None, Some(_)) | (Some(_), None) => false,
     }
 }
 
 /// `options nf_conntrack hashsize=N`
-fn options(text: &str) -> Vec<Line> {
+pub(super) fn options(text: &str) -> Vec<Line> {
     let lines = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         (words.next() == Some("options") && words.next() == Some(super::super::MODULE))
@@ -210,6 +225,18 @@ mod tests {
             let found = sysctls(line);
             let found = found.first().map(|line| (line.key, line.value.as_deref().unwrap_or("-")));
             assert_eq!(found, expected, "{line:?}");
+        }
+        // A pattern of any length takes no time to speak of, and crosses no slash.
+        for (key, expected) in [
+            (format!("net/netfilter/{}z", "*".repeat(1000)), None),
+            (format!("net/netfilter/{}*x", "*n".repeat(100)), None),
+            (format!("net/netfilter/{}x", "nf*".repeat(6)), None),
+            ("net/n*f*r/*_conn*_m*x".to_owned(), Some("nf_conntrack_max")),
+            ("net/netfilter/*?x*".to_owned(), Some("nf_conntrack_max")),
+            ("*/*/*/*".to_owned(), None),
+        ] {
+            let found = sysctls(&format!("{key} = 1"));
+            assert_eq!(found.first().map(|line| line.key), expected, "{key}");
         }
         let text = "options nf_conntrack acct=1 hashsize=65536\noptions other hashsize=1\n";
         let sizes = options(text);

@@ -60,7 +60,7 @@ fn programs(procfs: &Path) -> Fact<BTreeSet<String>> {
 }
 
 /// Sockets in /proc/net/netlink that receive events of entries: address, protocol, port id, groups.
-fn listeners(text: &str) -> Fact<u32> {
+pub(super) fn listeners(text: &str) -> Fact<u32> {
     let mut lines = text.lines();
     if lines.next().and_then(|line| line.split_whitespace().nth(3)) != Some("Groups") {
         return Fact::Unavailable("/proc/net/netlink is not understood".into());

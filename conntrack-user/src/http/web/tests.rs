@@ -178,6 +178,11 @@ fn what_is_wrong_is_named_with_line_and_key() {
             ":4: prefer_server_cipher_suites: ",
             "bool",
         ),
+        (
+            format!("{pair}  curve_preferences: [\"a\\nb\\e[2J\"]\n"),
+            ":4: curve_preferences: ",
+            "`a?b?[2J` is not supported",
+        ),
         ("http_server_config:\n  http2: true\n".to_owned(), ":2: http2: ", "HTTP/1.1 only"),
         (
             "http_server_config: { headers: { X-Frame-Options: a } }\n".to_owned(),

@@ -24,6 +24,7 @@ use super::{
     config::Source,
     file::{self, Files},
 };
+use crate::{model::name, text::printable};
 
 /// `tls_server_config`
 #[derive(Deserialize)]
@@ -321,9 +322,6 @@ fn unknown(
     key: &str,
     known: &[&str],
 ) -> anyhow::Error {
-    source.wrong(
-        value,
-        key,
-        format_args!("`{}` is not supported: expected one of {known:?}", value.value),
-    )
+    let shown = printable(&value.value, name::LONGEST);
+    source.wrong(value, key, format_args!("`{shown}` is not supported: expected one of {known:?}"))
 }

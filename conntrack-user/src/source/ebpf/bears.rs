@@ -69,7 +69,7 @@ pub(super) fn no_events_by_kprobe(options: &Options, vmlinux: &Btf) -> Option<St
 }
 
 /// Whether a release, such as `6.1.0-57-amd64`, is before that one; one that cannot be told is.
-fn is_before(release: &str, other: (u32, u32)) -> bool {
+pub(super) fn is_before(release: &str, other: (u32, u32)) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < other,

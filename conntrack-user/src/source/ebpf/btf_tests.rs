@@ -133,3 +133,19 @@ fn other_data_is_refused_with_what_it_is() {
     let error = Btf::parse(f.bytes()).unwrap_err().to_string();
     assert!(error.ends_with("is of the unknown kind 30"), "{error}");
 }
+
+#[test]
+#[ignore = "writes the seeds of the fuzzer's corpus anew"]
+fn seeds() {
+    let corpus =
+        std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/kernel_files"));
+    let base = vmlinux().bytes();
+    std::fs::write(corpus.join("btf"), &base).unwrap();
+    let mut module = Fixture::on(&Btf::parse(base.clone()).unwrap());
+    let count = module.int("int", 4);
+    module.composite(kind::STRUCT, "nf_conntrack_net", 8, &[("count", count, 4)]);
+    module.function("nf_conntrack_free", 1);
+    let length = (base.len() as u16).to_le_bytes();
+    std::fs::write(corpus.join("btf-module"), [&length, &base[..], &module.bytes()].concat())
+        .unwrap();
+}

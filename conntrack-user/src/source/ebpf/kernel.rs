@@ -139,14 +139,12 @@ pub(super) fn possible_cpus(sysfs: &Path) -> Result<u32> {
     let path = sysfs.join("devices/system/cpu/possible");
     let text = file::read_text(&path, file::KERNEL)
         .with_context(|| format!("cannot read {}: it sizes the counters", path.display()))?;
-    last_cpu(&text)
-        .map(|last| last + 1)
-        .with_context(|| format!("{} is not a list of CPUs: {text:?}", path.display()))
+    cpus(&text).with_context(|| format!("{} is not a list of CPUs: {text:?}", path.display()))
 }
 
-/// The highest number in a list such as `0-3,8`.
-fn last_cpu(list: &str) -> Option<u32> {
-    list.trim().rsplit([',', '-']).next()?.parse().ok()
+/// One more than the highest number in a list such as `0-3,8`.
+pub(super) fn cpus(list: &str) -> Option<u32> {
+    list.trim().rsplit([',', '-']).next()?.parse::<u32>().ok()?.checked_add(1)
 }
 
 #[cfg(test)]
@@ -163,9 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_cpu_of_a_list() {
-        for (list, last) in [("0\n", Some(0)), ("0-3", Some(3)), ("0,2-5,9", Some(9)), ("", None)] {
-            assert_eq!(last_cpu(list), last, "{list:?}");
+    fn a_list_of_cpus_ends_with_the_highest_number() {
+        for (list, number) in [
+            ("0\n", Some(1)),
+            ("0-3", Some(4)),
+            ("0,2-5,9", Some(10)),
+            ("", None),
+            ("0-4294967295", None),
+        ] {
+            assert_eq!(cpus(list), number, "{list:?}");
         }
     }
 }

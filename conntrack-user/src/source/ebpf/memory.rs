@@ -25,7 +25,7 @@ fn of_map(map: &Map, procfs: &Path) -> Option<u64> {
 
 /// Kernels from 5.11 to 6.3 estimate it from keys and values, which a ring buffer has none of: that is as large as it was
 /// asked to be.
-fn charged(fdinfo: &str, is_ring: bool) -> Option<u64> {
+pub(super) fn charged(fdinfo: &str, is_ring: bool) -> Option<u64> {
     let number = |name: &str| {
         let rest = fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         rest?.trim().parse::<u64>().ok()

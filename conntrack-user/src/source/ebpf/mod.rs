@@ -14,6 +14,8 @@ pub mod bench;
 pub mod bpf;
 pub mod btf;
 pub mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod hook;
 mod kernel;
 pub mod layout;

@@ -35,7 +35,7 @@ pub(super) fn is_real_time(version: &str) -> bool {
 /// Whether tasks in the kernel are pre-empted; none where that is not told. `mode`: debugfs'
 /// `sched/preempt`, the mode in force in brackets (`sched_dynamic_show`, kernel/sched/debug.c); `version`: as
 /// uname(2) has it, with the model that the kernel was built for (`UTS_VERSION`, init/Makefile).
-fn is_preemptible(mode: Option<&str>, version: &str) -> Option<bool> {
+pub(super) fn is_preemptible(mode: Option<&str>, version: &str) -> Option<bool> {
     if is_real_time(version) || version.split_whitespace().any(|word| word == "PREEMPT") {
         return Some(true);
     }

@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result};
 use conntrack_ebpf::{EVERY_FLOW, FlowHash, is_sampled};
 use rustix::event::epoll;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod listener;
 pub mod message;
 pub mod socket;

@@ -17,7 +17,7 @@ const MOST_DATAGRAMS: usize = 1024;
 
 /// Counters to ask for; the kernel answers with a message for each possible CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Question {
+pub(super) enum Question {
     /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS_CPU`
     Entries = 0x104,
     /// `NFNL_SUBSYS_CTNETLINK_EXP << 8 | IPCTNL_MSG_EXP_GET_STATS_CPU`
@@ -77,7 +77,7 @@ fn nonsense() -> io::Error {
 }
 
 /// Adds the CPUs of a datagram to `stat`. Whether it was the last one.
-fn add(question: Question, datagram: &[u8], stat: &mut KernelStat) -> io::Result<bool> {
+pub(super) fn add(question: Question, datagram: &[u8], stat: &mut KernelStat) -> io::Result<bool> {
     let mut rest = datagram;
     while !rest.is_empty() {
         let message = NetlinkBuffer::new_checked(rest).map_err(|_| nonsense())?;

@@ -216,7 +216,7 @@ pub(crate) fn is_in_pid_namespace(procfs: &Path) -> bool {
 
 /// Reports whether a line of /proc/PID/stat is of a thread of the kernel (`PF_KTHREAD`), which other PID namespaces than the
 /// machine's do not show. Process 2 is one on every machine (`kthreadd`).
-fn is_kernel_thread(stat: &str) -> bool {
+pub(super) fn is_kernel_thread(stat: &str) -> bool {
     const PF_KTHREAD: u64 = 0x0020_0000;
     // The name may have anything in it. State, parent, group, session, terminal, its group, flags.
     let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);

@@ -3,6 +3,8 @@
 mod coverage;
 pub(crate) mod discover;
 pub mod enter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod mounts;
 pub mod names;
 mod nsfs;

@@ -213,7 +213,7 @@ pub(super) fn mount_namespace(process: &Path) -> Option<u64> {
 
 /// The network namespaces among the mounts of /proc/PID/mountinfo (proc_pid_mountinfo(5)). Names of other mounts may be
 /// anything but white space. And whether these are all.
-fn parse(text: &[u8]) -> (Vec<Mount>, bool) {
+pub(super) fn parse(text: &[u8]) -> (Vec<Mount>, bool) {
     let mut mounts = text.split(|byte| *byte == b'\n').filter_map(netns);
     let first = mounts.by_ref().take(MOUNTS).collect();
     (first, mounts.next().is_none())

@@ -4,6 +4,8 @@ mod batch;
 mod bounds;
 mod chunk;
 pub mod encoder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod known;
 pub mod part;
 pub mod reader;
