@@ -52,12 +52,6 @@ sysfs = "/host/sys"
 }
 
 #[test]
-fn a_file_without_an_end_is_not_read_to_its_end() {
-    let error = read(&["--config", "/dev/zero"]).unwrap_err();
-    assert!(error.contains("more than 1048576 bytes"), "{error}");
-}
-
-#[test]
 fn the_command_line_comes_first() {
     let text = "interval = \"250ms\"\nlisten = \"[::1]:1\"";
     let serve = read_file(text, &["--interval", "2s"]).unwrap();
