@@ -68,11 +68,15 @@ pub const fn window_slots(cpus: u32) -> u32 {
 /// Bytes in which user space keeps what it knows of the programs: see the map `FACTS`.
 pub const FACTS_BYTES: usize = 16_384;
 
-/// Live entries that are read again in one call.
+/// Live entries that are read again each second, at the most.
 pub const REREADS: u32 = 256;
 
-/// Network namespaces that one call of the program which lists them tells.
-pub const LISTED_NETNS: u32 = 128;
+/// Live entries that one call reads again. Before a program is loaded the kernel follows each turn of its loop
+/// (`do_check`, kernel/bpf/verifier.c): with 256 that was two thirds of the time in which ctmon starts.
+pub const REREADS_A_CALL: u32 = 32;
+
+/// Network namespaces that one call of the program which lists them tells: as few for the same reason.
+pub const LISTED_NETNS: u32 = 32;
 
 /// An offset in [`Config`] whose member the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;

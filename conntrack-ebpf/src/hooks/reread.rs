@@ -7,7 +7,9 @@ use aya_ebpf::{
     maps::Array,
     programs::RawTracePointContext,
 };
-use conntrack_ebpf::{ABSENT, Clock, IPS_CONFIRMED, IPS_DYING, Misses, REREADS, Reread, reread};
+use conntrack_ebpf::{
+    ABSENT, Clock, IPS_CONFIRMED, IPS_DYING, Misses, REREADS_A_CALL, Reread, reread,
+};
 
 use crate::{
     config,
@@ -23,7 +25,7 @@ static CLOCK: Array<Clock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Mapped by user space.
 #[map]
-static REREAD: Array<Reread> = Array::with_max_entries(REREADS, BPF_F_MMAPABLE);
+static REREAD: Array<Reread> = Array::with_max_entries(REREADS_A_CALL, BPF_F_MMAPABLE);
 
 /// Reads the clocks.
 #[raw_tracepoint]
@@ -55,7 +57,7 @@ fn ctmon_reread(_ctx: RawTracePointContext) -> i32 {
     let (now, second) =
         unsafe { (bpf_jiffies64() as u32, bpf_ktime_get_ns() / NANOSECONDS_PER_SECOND) };
     let mut index = 0;
-    while index < REREADS {
+    while index < REREADS_A_CALL {
         let Some(reread) = REREAD.get_ptr_mut(index) else {
             break;
         };

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{Ebpf, programs::RawTracePoint};
-use conntrack_ebpf::{Clock, LISTED_NETNS, ListedNetns, REREADS, Reread, listed};
+use conntrack_ebpf::{Clock, LISTED_NETNS, ListedNetns, REREADS, REREADS_A_CALL, Reread, listed};
 
 use super::{bpf, mapped::Mapped, maps::Maps};
 
@@ -59,7 +59,7 @@ impl Asked {
         Ok(Self {
             programs,
             clock_map: Mapped::new(maps, "CLOCK", 1)?,
-            reread_map: Mapped::new(maps, "REREAD", REREADS as usize)?,
+            reread_map: Mapped::new(maps, "REREAD", REREADS_A_CALL as usize)?,
             list_map: Mapped::new(maps, "NETNS_LIST", LISTED_NETNS as usize)?,
         })
     }
@@ -73,23 +73,24 @@ impl Asked {
         Ok(self.clock_map.read(0))
     }
 
-    /// Reads live entries again, [`REREADS`] at most; one system call.
+    /// Reads live entries again, [`REREADS`] at most; a system call for each [`REREADS_A_CALL`] of them.
     ///
     /// # Errors
     /// The kernel's.
     pub(super) fn reread(&self, entries: &mut [Reread]) -> Result<()> {
-        let entries = &mut entries[..];
         let count = entries.len().min(REREADS as usize);
-        for (index, entry) in entries.iter().take(count).enumerate() {
-            self.reread_map.write(index, *entry);
-        }
-        if count < REREADS as usize {
-            self.reread_map.write(count, Reread::default());
-        }
-        bpf::test_run(self.programs.reread.as_fd())
-            .context("cannot run the program ctmon_reread")?;
-        for (index, entry) in entries.iter_mut().take(count).enumerate() {
-            *entry = self.reread_map.read(index);
+        for part in entries[..count].chunks_mut(REREADS_A_CALL as usize) {
+            for (index, entry) in part.iter().enumerate() {
+                self.reread_map.write(index, *entry);
+            }
+            if part.len() < REREADS_A_CALL as usize {
+                self.reread_map.write(part.len(), Reread::default());
+            }
+            bpf::test_run(self.programs.reread.as_fd())
+                .context("cannot run the program ctmon_reread")?;
+            for (index, entry) in part.iter_mut().enumerate() {
+                *entry = self.reread_map.read(index);
+            }
         }
         Ok(())
     }
@@ -124,7 +125,7 @@ impl Asked {
 
 /// Readings of the list from its beginning where it changes meanwhile, and calls for each, at most.
 const ATTEMPTS: u32 = 5;
-const CALLS: u32 = 256;
+const CALLS: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
