@@ -1,8 +1,7 @@
 //! `ctmon probe`: asks a running `ctmon serve` over its unix socket.
 
 use std::{
-    io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
+    io::{ErrorKind, Read as _, Write as _},
     path::Path,
     sync::mpsc,
     thread,
@@ -10,6 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use conntrack_user::{
+    http::connect_unix,
+    text::{one_line, path},
+};
 
 use super::output;
 use crate::cli::Probe;
@@ -23,9 +26,14 @@ const NOT_OK: u8 = 1;
 
 pub(crate) fn run(probe: &Probe) -> Result<u8> {
     let (status, text) = ask_within(ANSWER, &probe.socket, &probe.path)
-        .with_context(|| format!("no answer at unix:{}", probe.socket.display()))?;
-    let _ = output::text(&format!("{status} {}\n", text.trim_end()))?;
+        .with_context(|| format!("no answer at unix:{}", path(&probe.socket)))?;
+    let _ = output::text(&line(status, &text))?;
     Ok(if status == 200 { 0 } else { NOT_OK })
+}
+
+/// The answer on a line, fit for a terminal: anybody may listen at the socket.
+fn line(status: u16, text: &str) -> String {
+    format!("{status} {}\n", one_line(text))
 }
 
 /// Status and body of the answer, all of which has to come within `time`: somebody who sends a byte now and then does not
@@ -45,7 +53,12 @@ fn ask_within(time: Duration, socket: &Path, path: &str) -> Result<(u16, String)
 
 /// Status and body of the answer.
 fn ask(socket: &Path, path: &str) -> Result<(u16, String)> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = connect_unix(socket).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => anyhow!(
+            "busy: its queue of connections is full, and nobody takes them; is the service stuck?"
+        ),
+        _ => error.into(),
+    })?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.take(MOST_BYTES).read_to_end(&mut bytes)?;
@@ -101,6 +114,27 @@ mod tests {
         let error = format!("{:#}", run(&nobody).unwrap_err());
         assert!(error.starts_with("no answer at unix:/nowhere/socket: No such file"), "{error}");
     }
+
+    #[test]
+    fn an_answer_commands_no_terminal_and_is_one_line() {
+        let (_folder, path) =
+            answering("HTTP/1.1 200 OK\r\n\r\n\x1b]0;x\x07\u{9b}2J\nforged: ok\n");
+        let (status, text) = ask(&path, "/readyz").unwrap();
+        assert_eq!(line(status, &text), "200 ?]0;x??2J forged: ok\n");
+    }
+
+    #[test]
+    fn a_full_queue_is_an_error_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let _held: Vec<_> = std::iter::from_fn(|| connect_unix(&path).ok()).take(10).collect();
+        // Without the time limit: it does not wait.
+        let error = format!("{:#}", ask(&path, "/readyz").unwrap_err());
+        assert!(error.starts_with("busy: "), "{error}");
+    }
+
     #[test]
     fn an_answer_without_an_end_is_given_up() {
         let (_folder, path) = dripping();

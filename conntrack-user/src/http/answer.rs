@@ -10,7 +10,7 @@ use ::http::{
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 
-use super::{Hosts, Shared, gzip, listener::Peer, password::Outcome};
+use super::{Client, Hosts, Shared, gzip, listener::Peer, password::Outcome};
 
 /// What is known of a request besides what it says.
 pub(super) struct Asked {
@@ -27,7 +27,8 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Bytes> {
     let web = shared.web.current(&shared.say);
-    let (request, body) = request.into_parts();
+    let (mut request, body) = request.into_parts();
+    request.extensions.insert(Client(asked.peer));
     let has_body = !body.is_end_stream();
     let mut answer = if !Hosts::is_named(request.version, &request.headers) {
         refuse(StatusCode::BAD_REQUEST, "a request has one Host field", None)

@@ -19,7 +19,7 @@ use super::{
     Limits, Refusal, Shared,
     answer::{self, Asked},
     connections::{Entry, Phase, State},
-    stream::{Stream, Watched, Whole},
+    stream::{Measured, Stream, Watched, Whole},
 };
 
 /// The least that hyper takes as the size of its buffer.
@@ -36,6 +36,7 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Serves a connection until it ends.
 pub(super) async fn serve(stream: Stream, entry: Entry, shared: &Arc<Shared>) {
     let web = shared.web.current(&shared.say);
+    let stream = Measured { stream, state: entry.state.clone() };
     let Some(tls) = web.tls() else {
         return requests(stream, entry, shared).await;
     };
@@ -153,7 +154,11 @@ fn deadline(state: &State, limits: &Limits) -> Instant {
         Phase::Answer => limits.answer_time,
         Phase::End => LINGER_TIME,
     };
-    since + time
+    let end = since + time;
+    match state.waits_since() {
+        Some(waits) if phase == Phase::Answer => end.min(waits + limits.stall_time),
+        _ => end,
+    }
 }
 
 /// Says that nothing follows, and reads what the client still sends.

@@ -5,8 +5,9 @@ use std::time::Duration;
 /// What clients may take of the server, all of them together and each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that are open at the same time. One more is taken all the same, and an older one closed for it:
-    /// rather one that has not sent its request than an idle one, rather an idle one than one that is being answered,
+    /// Connections that are open at the same time. One more is taken all the same, and an older one closed for it: one
+    /// of a client that has more than a quarter of them, if there is one; rather one whose answer is not read than one that has
+    /// not sent its request, rather that than an idle one, rather an idle one than one that is being answered,
     /// rather one of whom has many, rather one that has been so for long.
     pub connections: usize,
     /// Bytes that the kernel holds of answers that clients have not read yet, of all connections together.
@@ -22,8 +23,11 @@ pub struct Limits {
     pub head_time: Duration,
     /// Time for the TLS handshake.
     pub handshake_time: Duration,
-    /// Time from a request to the last byte of its answer, which a client may be slow to read.
+    /// Time from a request to the last byte of its answer, which a client may be slow to read. Of requests that are sent
+    /// at once: from the first whose answer is not sent.
     pub answer_time: Duration,
+    /// Time in which a client takes 8 KiB of an answer that waits for it.
+    pub stall_time: Duration,
     /// Time without a request between two.
     pub idle_time: Duration,
     /// Requests on one connection.
@@ -53,6 +57,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(5),
             handshake_time: Duration::from_secs(5),
             answer_time: Duration::from_secs(30),
+            stall_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
             requests: 10_000,
         }

@@ -6,10 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-            net::UnixStream,
-        },
+        unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
 };
@@ -28,7 +25,7 @@ use rustix::{
 };
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{Address, stream::Stream};
+use super::{Address, stream::Stream, unix::connect_unix};
 use crate::privilege::Account;
 
 /// Connections that wait to be taken.
@@ -112,7 +109,7 @@ enum Accepting {
 }
 
 /// Who is at the other end, as far as clients are told apart: the network of 64 bits in IPv6, where each has as many
-/// addresses as it likes; none at a unix socket.
+/// addresses as it likes, as on loopback, which is one; none at a unix socket.
 pub(super) type Peer = Option<IpAddr>;
 
 impl Registered {
@@ -153,6 +150,7 @@ pub(super) fn is_loopback(peer: Peer) -> bool {
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
         address => address,
     }
 }
@@ -268,14 +266,15 @@ fn remove_stale(path: &Path) -> Result<()> {
     if !found.file_type().is_socket() {
         bail!("cannot listen at unix:{shown}: there is a file that is no socket; it is left alone");
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
+    match connect_unix(path).map_err(|error| (error.kind(), error)) {
+        Err((ErrorKind::ConnectionRefused, _)) => fs::remove_file(path)
             .with_context(|| format!("cannot remove {shown}, at which nobody listens any more")),
-        Ok(_) => bail!(
+        // A full queue has a listener, which takes no connection.
+        Ok(_) | Err((ErrorKind::WouldBlock, _)) => bail!(
             "cannot listen at unix:{shown}: another process listens there (`ss -lxp src {shown}` names it): end it or \
              choose another path"
         ),
-        Err(error) => Err(error).with_context(|| {
+        Err((_, error)) => Err(error).with_context(|| {
             format!("cannot listen at unix:{shown}, nor tell whether anybody does: remove the file if not")
         }),
     }
@@ -301,6 +300,8 @@ impl Drop for SocketFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn bind(address: &str) -> Result<Listener> {
@@ -401,8 +402,19 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_whose_queue_is_full_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ctmon.sock");
+        let _held = super::super::unix::tests::fill(&path);
+        let error = format!("{:#}", Listener::bind(Address::Unix(path), None).unwrap_err());
+        assert!(error.contains("another process listens"), "{error}");
+    }
+
+    #[test]
     fn a_network_is_one_peer() {
         for (address, expected) in [
+            // Whoever is on this machine has all of them.
+            ("127.1.2.3", "127.0.0.1"),
             ("::ffff:192.0.2.7", "192.0.2.7"),
             ("192.0.2.7", "192.0.2.7"),
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),

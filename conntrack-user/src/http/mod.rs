@@ -17,9 +17,10 @@ mod listener;
 mod notice;
 mod password;
 mod stream;
+mod unix;
 mod web;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -31,6 +32,7 @@ pub use host::Hosts;
 pub use limits::Limits;
 pub use listener::Listener;
 pub use notice::{Notice, Say};
+pub use unix::connect_unix;
 pub use web::Web;
 
 use crate::lock::lock;
@@ -40,6 +42,11 @@ use password::Checks;
 
 /// How long requests in flight may take when the server ends.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Whoever asks, as far as clients are told apart: the address (in IPv6 the network of 64 bits, on loopback one for all);
+/// none at a unix socket. A request has it as an extension.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Client(pub Option<IpAddr>);
 
 /// Answers requests: no I/O, and quick, for all connections share one thread.
 pub trait Handler: Send + Sync + 'static {

@@ -48,6 +48,15 @@ async fn a_client_that_does_not_read_is_given_up() {
     assert!(client.rest().await < BIG);
 }
 
+#[tokio::test]
+async fn a_client_that_has_stopped_reading_has_less_time() {
+    let server = Running::start(Web::none(), Limits { stall_time: SHORT, ..Limits::default() });
+    let mut client = server.connect().await;
+    client.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    server.until_refused(Refusal::AnswerTime, 1).await;
+    assert!(client.rest().await < BIG);
+}
+
 /// Bytes that a client which reads nothing is sent: by the kernel, into its own buffers and those of the client.
 async fn bytes_unread(address: &str) -> usize {
     let limits = Limits { answer_time: 10 * SHORT, ..Limits::default() };
@@ -124,6 +133,31 @@ async fn the_one_that_keeps_others_out_is_closed() {
     }
     newest.send("ics HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(newest.answer().await.code, 200);
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_keeps_nobody_out() {
+    let limits = Limits { connections: 8, large_answers: 100, ..Limits::default() };
+    let server = Running::start(Web::none(), limits);
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        let mut client = server.connect().await;
+        client.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3)).await;
+        assert_eq!(client.head().await.code, 200);
+        unread.push(client);
+    }
+    let mut silent = Vec::new();
+    // At first there is room for two; later they are known not to read.
+    for (others, wait) in [(1, Duration::ZERO), (4, Duration::from_millis(400))] {
+        tokio::time::sleep(wait).await;
+        let mut client = server.connect().await;
+        for _ in 0..others {
+            let mut other = server.connect().await;
+            other.send("GET /metr").await;
+            silent.push(other);
+        }
+        assert_eq!(client.get("/metrics", "").await.code, 200, "beside {others} others");
+    }
 }
 
 #[test]

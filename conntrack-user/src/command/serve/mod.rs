@@ -5,6 +5,7 @@ mod alerts;
 mod check;
 mod feed;
 mod flight;
+mod lease;
 mod manager;
 mod minutes;
 #[cfg(test)]

@@ -23,7 +23,7 @@ use http::{
 };
 use serde::Serialize;
 
-use super::{minutes::Minutes, recent::Recent};
+use super::{lease::Lease, minutes::Minutes, recent::Recent};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -39,8 +39,8 @@ pub(super) struct Routes {
     minutes: Minutes,
     /// Age of the last tick beyond which this is not ready, in nanoseconds.
     stale_ns: u64,
-    /// Whoever is sent the last minutes holds it too: one at a time, for each takes as much memory again.
-    lease: Arc<()>,
+    /// Whoever is sent the last minutes holds it.
+    lease: Lease,
 }
 
 /// The last minutes while they are sent.
@@ -58,8 +58,8 @@ impl AsRef<[u8]> for Sent {
 impl Routes {
     /// Those of `shared`, whose ticks come at least every `stale_ns` nanoseconds.
     pub(super) fn new(shared: Shared, metrics: Metrics, stale_ns: u64) -> Self {
-        let (scrapes, status, minutes) = Default::default();
-        Self { shared, metrics, scrapes, status, minutes, stale_ns, lease: Arc::default() }
+        let (scrapes, status, minutes, lease) = Default::default();
+        Self { shared, metrics, scrapes, status, minutes, stale_ns, lease }
     }
 
     /// What is answered to a request.
@@ -77,7 +77,7 @@ impl Routes {
                 Some(json(&Line::probes(tick, &start.origin)))
             }),
             "/api/v1/history" => self.history(request),
-            "/api/v1/flight" => self.flight(),
+            "/api/v1/flight" => self.flight(request),
             path => page::file(path).map_or_else(not_found, file),
         }
     }
@@ -118,23 +118,25 @@ impl Routes {
     }
 
     /// The last minutes as a file.
-    fn flight(&self) -> Response<Bytes> {
+    fn flight(&self, request: &Parts) -> Response<Bytes> {
         let Some(mut recorder) = self.shared.flight() else {
             return text(StatusCode::NOT_FOUND, "none are kept: flight-memory is 0\n");
         };
-        if Arc::strong_count(&self.lease) > 1 {
-            let busy = "they are being sent to somebody: one at a time\n";
+        let client = request.extensions.get().copied().unwrap_or_default();
+        let Some(lease) = self.lease.take(client, Instant::now()) else {
+            let busy =
+                "they are being sent to somebody, or somebody waits for them: one at a time\n";
             let mut busy = text(StatusCode::SERVICE_UNAVAILABLE, busy);
             busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
             return busy;
-        }
+        };
         let snapshot = recorder.snapshot();
         drop(recorder);
         let Some(snapshot) = snapshot else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "nothing was recorded yet\n");
         };
         let recording = snapshot.parts().collect::<Vec<_>>().concat();
-        let sent = Sent { recording, _lease: self.lease.clone() };
+        let sent = Sent { recording, _lease: lease };
         let mut answer = response(StatusCode::OK, RECORDING, Bytes::from_owner(sent));
         let name = files::name("sent", snapshot.until.unix_ns);
         if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{name}\"")) {

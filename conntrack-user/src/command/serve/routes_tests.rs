@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use conntrack_user::{
     daemon::flight::{Flight, ring::Limits},
+    http::Client,
     model::{
         counts::{Counted, Totals},
         reading::{NetnsId, NetnsReading, Reading, Time},
@@ -233,6 +234,19 @@ fn the_last_minutes_are_a_recording_and_sent_to_one_at_a_time() {
     drop(recording);
     drop(answer);
     assert_eq!(routes.answer(&request).status(), 200);
+    // Whoever was sent it is not sent it again while another waits.
+    let by = |last: u8| {
+        let mut request = Request::get("/api/v1/flight");
+        request.extensions_mut().unwrap().insert(Client(Some([192, 0, 2, last].into())));
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        routes.answer(&parts)
+    };
+    let answer = by(1);
+    assert_eq!((answer.status(), by(2).status()), (StatusCode::OK, second.status()));
+    drop(answer);
+    assert_eq!(by(1).status(), second.status());
+    assert_eq!(by(2).status(), StatusCode::OK);
+    assert_eq!(by(1).status(), StatusCode::OK);
     let metrics = get(&routes, "/metrics").2;
     assert!(metrics.contains("ctmon_flight_dumps_total{outcome=\"written\"} 0\n"), "{metrics}");
     assert!(metrics.contains("ctmon_flight_seconds 1"), "{metrics}");

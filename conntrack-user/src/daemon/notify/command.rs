@@ -27,6 +27,10 @@ use crate::{
 /// How often it is looked whether it has ended.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// What it started goes on after all attempts to kill it.
+const GETS_AWAY: &str = "what it started goes on, because it starts processes faster than they are killed, or \
+                         the kernel cannot end them: look for it with ps";
+
 /// What its variables begin with.
 const PREFIX: &str = "CTMON_CHANGE_";
 /// Folders in which a program is looked for where there is no `PATH`.
@@ -49,6 +53,8 @@ enum End {
     Late,
     /// It was killed, because the daemon ends.
     Abandoned,
+    /// What it has started cannot be killed.
+    GetsAway,
 }
 
 impl Command {
@@ -109,7 +115,8 @@ impl Command {
         Ok(child)
     }
 
-    /// Waits for its end and for that of all that it has started, and lets neither outlive its time or the daemon.
+    /// Waits for its end and for that of all that it has started, and kills them when their time is over or the daemon
+    /// ends. What goes on having children that change their process group may get away; that is noted.
     fn wait(
         &self,
         child: &mut Child,
@@ -124,7 +131,7 @@ impl Command {
                 ended = child.try_wait()?;
             }
             if let Some(status) = ended
-                && orphans::left(None).is_empty()
+                && orphans::look().is_none()
             {
                 return Ok(End::Itself(status));
             }
@@ -135,7 +142,8 @@ impl Command {
                     child.wait()?;
                 }
                 if !orphans::kill() {
-                    self.note("what it has started cannot be killed".to_owned());
+                    self.note(GETS_AWAY.to_owned());
+                    return Ok(End::GetsAway);
                 }
                 return Ok(match ended {
                     Some(status) => {
@@ -198,6 +206,7 @@ impl Target for Command {
                 let seconds = self.timeout.as_secs_f64();
                 Err(failure(format!("{program} had not ended after {seconds} s and was killed")))
             }
+            End::GetsAway => Err(failure(format!("{program}: {GETS_AWAY}"))),
             End::Abandoned => {
                 Err(failure(format!("{program} was killed, because the daemon ends")))
             }

@@ -171,10 +171,65 @@ fn what_has_a_session_of_its_own_is_killed_too() {
     // What ends in time is waited for, and buried.
     let waits = command("(sleep 0.3; echo late >&2) & exit 0", &[], 60.0);
     assert_eq!((deliver(&waits), waits.take_lines()), (Ok(()), vec!["late".to_owned()]));
-    assert_eq!(orphans::left(None), []);
+    assert!(orphans::look().is_none());
     assert!(other.try_wait().unwrap().is_none());
     other.kill().unwrap();
     other.wait().unwrap();
+}
+
+#[test]
+fn generations_that_end_at_once_do_not_outlive_its_time() {
+    apart("processes_that_end_as_soon_as_they_have_a_child_are_killed");
+}
+
+/// Held by each generation of [`leaps`], all of which have the file of the first.
+const LEAPING: &str = "CTMON_CHANGE_LEAPING";
+
+#[test]
+#[ignore = "adopts processes: run by `generations_that_end_at_once_do_not_outlive_its_time`"]
+fn processes_that_end_as_soon_as_they_have_a_child_are_killed() {
+    orphans::adopt().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("held");
+    let held = fs::File::create(&path).unwrap();
+    let own = std::env::current_exe().unwrap();
+    let name = "daemon::notify::command::tests::leaps";
+    let run = [own.to_str().unwrap(), "--ignored", "--exact", name].map(str::to_owned).into();
+    let leaps = Command::new(&config::Command { run, timeout_seconds: 2.0 }).unwrap();
+    let mut message = message();
+    message.fields.push(("leaping", json!(path.to_str().unwrap())));
+    for round in 0..3 {
+        let outcome = leaps.deliver(&message, &|| false).map_err(|failure| failure.why);
+        let lines = leaps.take_lines();
+        assert_eq!(outcome, Ok(()), "{round}: {lines:?}");
+        assert_eq!(lines, ["what it had started was killed after 2 s"], "{round}");
+        // None of them is there any more, nor will be.
+        held.try_lock().unwrap();
+        held.unlock().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "a program for `processes_that_end_as_soon_as_they_have_a_child_are_killed`"]
+fn leaps() {
+    let Ok(path) = std::env::var(LEAPING) else { return };
+    let held = fs::File::open(path).unwrap();
+    held.lock_shared().unwrap();
+    // It ends by itself if nobody kills it.
+    let until = Instant::now() + Duration::from_secs(30);
+    // SAFETY: what follows in the copies are system calls alone.
+    unsafe {
+        if libc::fork() > 0 {
+            libc::_exit(0);
+        }
+        libc::setsid();
+        while Instant::now() < until {
+            if libc::fork() > 0 {
+                libc::_exit(0);
+            }
+        }
+        libc::_exit(0);
+    }
 }
 
 #[test]

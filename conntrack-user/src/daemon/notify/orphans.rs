@@ -5,6 +5,7 @@
 //! which all that a command starts inherits and nothing sheds.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::Path,
     sync::OnceLock,
@@ -12,12 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    io::Errno,
-    process::{
-        Pid, Signal, WaitOptions, getpgid, getpgrp, getpid, kill_process, kill_process_group,
-        set_child_subreaper, waitpid,
-    },
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpgid, getpgrp, getpid, kill_process, kill_process_group,
+    set_child_subreaper, waitpid,
 };
 
 use crate::file;
@@ -57,49 +55,71 @@ fn children() -> Vec<Pid> {
     lists.flat_map(|list| list.split_whitespace().filter_map(number).collect::<Vec<_>>()).collect()
 }
 
-/// Processes that commands have left and that still run; those that have ended are buried. `command`: the one whose end
-/// is waited for by itself.
-pub(super) fn left(command: Option<u32>) -> Vec<Pid> {
-    let Some(others) = OTHERS.get() else { return vec![] };
-    let is_command = |pid: Pid| command == Some(pid.as_raw_nonzero().get().cast_unsigned());
-    let mut left = children();
-    left.retain(|pid| !others.contains(pid) && !is_command(*pid));
-    // A child that has ended keeps its number until it is waited for, which is done here alone.
-    left.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
-    let own = filters(Path::new("/proc/thread-self"));
-    let has_fewer = |pid: &Pid| {
-        let folder = format!("/proc/{}", pid.as_raw_nonzero());
-        filters(Path::new(&folder)).zip(own).is_some_and(|(filters, own)| filters < own)
-    };
-    left.retain(|pid| !has_fewer(pid));
-    left
+/// Children that commands have left, as a look found them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Those that still run.
+    living: Vec<Pid>,
+    /// Process groups of all of them but that of this process.
+    groups: HashSet<Pid>,
+    /// Number of those that had ended, which are buried.
+    ended: usize,
 }
 
-/// Kills a process: by its group where the filter leaves signals to groups alone, but not by that of this process.
-fn end(pid: Pid) {
-    if kill_process(pid, Signal::KILL) == Err(Errno::NOSYS)
-        && let Ok(group) = getpgid(Some(pid))
-        && group != getpgrp()
-    {
-        // It may have ended by itself meanwhile.
-        let _ = kill_process_group(group, Signal::KILL);
+impl Left {
+    /// Reports whether there was none. One that had ended can have left others after the list was read: that is not none.
+    pub(super) fn is_none(&self) -> bool {
+        self.living.is_empty() && self.ended == 0
     }
 }
 
-/// Kills all that commands have left, and what those leave. Whether none is left.
+/// Looks for what commands have left, and buries those that have ended.
+pub(super) fn look() -> Left {
+    let mut left = Left::default();
+    let Some(others) = OTHERS.get() else { return left };
+    let own = filters(Path::new("/proc/thread-self"));
+    let has_fewer = |pid: Pid| {
+        let folder = format!("/proc/{}", pid.as_raw_nonzero());
+        filters(Path::new(&folder)).zip(own).is_some_and(|(filters, own)| filters < own)
+    };
+    for pid in children().into_iter().filter(|pid| !others.contains(pid)) {
+        // Until it is waited for, which is done here alone, a child that has ended keeps its number and its group.
+        let is_other = has_fewer(pid);
+        let group = getpgid(Some(pid)).ok().filter(|group| !is_other && *group != getpgrp());
+        left.groups.extend(group);
+        if !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
+            left.ended += 1;
+        } else if !is_other {
+            left.living.push(pid);
+        }
+    }
+    left
+}
+
+/// Kills all that commands have left, and what those leave. Whether none is left: one whose children change their group
+/// and have children faster than they are found is not killed.
 pub(super) fn kill() -> bool {
     let until = Instant::now() + KILLING;
     loop {
-        let left = left(None);
-        if left.is_empty() {
+        let left = look();
+        if left.is_none() {
             return true;
         }
-        for pid in left {
-            end(pid);
+        // A group is killed at once, also one that does nothing but have children and end: a process that is to be
+        // killed has none any more (copy_process in kernel/fork.c). The filter may leave signals to groups alone.
+        for group in &left.groups {
+            // It may have ended by itself meanwhile.
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
+        for pid in &left.living {
+            let _ = kill_process(*pid, Signal::KILL);
         }
         if Instant::now() >= until {
             return false;
         }
-        thread::sleep(STEP);
+        // Those that had ended may have children by now, which are to have no time for others.
+        if left.ended == 0 {
+            thread::sleep(STEP);
+        }
     }
 }

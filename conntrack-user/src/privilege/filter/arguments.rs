@@ -48,6 +48,12 @@ const PERF_IOCTLS: [u32; 3] =
 /// Mode of files that the serving half writes: for its user alone.
 const PRIVATE: u64 = 0o600;
 
+/// Bits of a mode by which whoever executes a file becomes its user or group: it would be out of the sandbox.
+const SET_ID: u64 = (libc::S_ISUID | libc::S_ISGID) as u64;
+
+/// Flags of open(2) with which it has a mode; without them the argument can be anything.
+const MAKES_FILE: u64 = (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
+
 /// Names of threads and of memory.
 const PRCTLS: [libc::c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
 
@@ -194,9 +200,43 @@ pub(super) fn by_descriptor(_: &Scope) -> Result<Rules> {
     Ok(vec![rule(vec![condition(1, Length::Qword, Is::Eq, 0)?])?])
 }
 
-/// See [`PRIVATE`]. Programs that a command starts choose.
+/// See [`PRIVATE`]. Programs that a command starts choose, but for [`SET_ID`].
 pub(super) fn private(scope: &Scope) -> Result<Rules> {
-    if scope.commands { Ok(Rules::new()) } else { one_of(1, &[PRIVATE]) }
+    if scope.commands { mode_at(1) } else { one_of(1, &[PRIVATE]) }
+}
+
+/// A mode without [`SET_ID`] in mkdir(2).
+#[cfg(target_arch = "x86_64")]
+pub(super) fn mode_of_folder(_: &Scope) -> Result<Rules> {
+    mode_at(1)
+}
+
+/// The same in mkdirat(2).
+pub(super) fn mode_of_folder_at(_: &Scope) -> Result<Rules> {
+    mode_at(2)
+}
+
+/// A mode without [`SET_ID`] in open(2), where it makes a file.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn mode_of_file(_: &Scope) -> Result<Rules> {
+    makes_file(1)
+}
+
+/// The same in openat(2).
+pub(super) fn mode_of_file_at(_: &Scope) -> Result<Rules> {
+    makes_file(2)
+}
+
+/// Rules for flags at an argument, followed by a mode.
+fn makes_file(flags: u8) -> Result<Rules> {
+    let mut rules = mode_at(flags + 1)?;
+    rules.push(rule(vec![condition(flags, Length::Dword, Is::MaskedEq(MAKES_FILE), 0)?])?);
+    Ok(rules)
+}
+
+/// Rules for the argument with this number, a mode.
+fn mode_at(argument: u8) -> Result<Rules> {
+    Ok(vec![rule(vec![condition(argument, Length::Dword, Is::MaskedEq(SET_ID), 0)?])?])
 }
 
 /// A pair of stream sockets: these cannot be connected to anybody else.

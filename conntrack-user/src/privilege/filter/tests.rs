@@ -60,6 +60,8 @@ fn attacks() -> (Vec<Attempt>, Vec<Attempt>) {
     let own = u64::from(std::process::id());
     let (parent, none) = (u64::from(std::os::unix::process::parent_id()), u64::MAX);
     let fcntl = |command: i32| [none, command as u64, parent, 0];
+    let [creates, nameless] =
+        [libc::O_CREAT, libc::O_TMPFILE].map(|flag| (flag | libc::O_WRONLY) as u64);
     let always = vec![
         ("tgsigqueueinfo", libc::SYS_rt_tgsigqueueinfo, [parent, parent, 0, 0]),
         ("sigqueueinfo", libc::SYS_rt_sigqueueinfo, [parent, 0, 0, 0]),
@@ -71,6 +73,13 @@ fn attacks() -> (Vec<Attempt>, Vec<Attempt>) {
         ("TIOCSTI", libc::SYS_ioctl, [none, 0x5412, NOWHERE, 0]),
         ("fchmodat", libc::SYS_fchmodat, [none, NOWHERE, 0o777, 0]),
         ("fchmodat2", 452, [none, NOWHERE, 0o777, 0]),
+        ("fchmod to set-user-ID", libc::SYS_fchmod, [none, 0o4755, 0, 0]),
+        ("fchmod to set-group-ID", libc::SYS_fchmod, [none, 0o2755, 0, 0]),
+        ("a set-user-ID file", libc::SYS_openat, [none, NOWHERE, creates, 0o4755]),
+        ("a nameless set-user-ID file", libc::SYS_openat, [none, NOWHERE, nameless, 0o4755]),
+        #[cfg(target_arch = "x86_64")]
+        ("a set-group-ID file", libc::SYS_open, [NOWHERE, creates, 0o2755, 0]),
+        ("a set-group-ID folder", libc::SYS_mkdirat, [none, NOWHERE, 0o2755, 0]),
         ("fchown", libc::SYS_fchown, [none, 0, 0, 0]),
         ("fchownat", libc::SYS_fchownat, [none, NOWHERE, 0, 0]),
         ("utimensat by path", libc::SYS_utimensat, [none, NOWHERE, 0, 0]),
@@ -181,6 +190,9 @@ fn what_a_half_needs_is_not_refused() {
             ("tgkill of the own process", libc::SYS_tgkill, [own, 0, 0, 0]),
             ("memory", libc::SYS_mmap, [0, 0, libc::PROT_READ as u64, 0]),
             ("F_GETFD", libc::SYS_fcntl, [none, libc::F_GETFD as u64, 0, 0]),
+            ("a file", libc::SYS_openat, [none, NOWHERE, libc::O_CREAT as u64, 0o1777]),
+            // Without a file to make there is no mode, and anything in its place.
+            ("an open file", libc::SYS_openat, [none, NOWHERE, libc::O_DIRECTORY as u64, none]),
             socket("UDP", libc::AF_INET, libc::SOCK_DGRAM, 0),
         ]
     };

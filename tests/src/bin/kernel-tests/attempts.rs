@@ -74,7 +74,7 @@ pub(crate) fn outside() -> Result<[UnixListener; 2]> {
 /// Attempts at [`outside`], with signals to the helper.
 pub(crate) fn at_others(helper: Pid) -> Vec<Outcome> {
     let address = SocketAddr::from_abstract_name(ABSTRACT);
-    vec![
+    let mut tried = vec![
         // The helper ignores it.
         of("send a signal to the helper", kill_process(helper, Signal::USR1)),
         // The kernel allows it within a session, whoever sends it.
@@ -90,7 +90,9 @@ pub(crate) fn at_others(helper: Pid) -> Vec<Outcome> {
         of("write the helper's memory", fs::OpenOptions::new().write(true).open(mem(helper))),
         of(CONNECT, UnixStream::connect(SOCKET)),
         of(CONNECT_ABSTRACT, address.and_then(|address| UnixStream::connect_addr(&address))),
-    ]
+    ];
+    tried.extend(SET_ID.iter().map(|call| refused(call, helper)));
+    tried
 }
 
 /// Attempts of a half without commands.
@@ -209,8 +211,19 @@ pub(crate) const CALLS: [Call; 44] = [
     ("setpriority", libc::SYS_setpriority, [0, HELPER, 0, 0]),
 ];
 
+/// Calls that would make a file or a folder that gives whoever uses it another user or group; refused with commands, too.
+const SET_ID: [Call; 5] = [
+    ("fchmod to set-user-ID", libc::SYS_fchmod, [-1, 0o4755, 0, 0]),
+    ("fchmod to set-group-ID", libc::SYS_fchmod, [-1, 0o2755, 0, 0]),
+    ("a set-user-ID file", libc::SYS_openat, [-1, NOWHERE, CREATES, 0o4755]),
+    ("a nameless set-user-ID file", libc::SYS_openat, [-1, NOWHERE, NAMELESS, 0o4755]),
+    ("a set-group-ID folder", libc::SYS_mkdirat, [-1, NOWHERE, 0o2755, 0]),
+];
+const CREATES: i64 = (libc::O_CREAT | libc::O_WRONLY) as i64;
+const NAMELESS: i64 = (libc::O_TMPFILE | libc::O_WRONLY) as i64;
+
 /// Number of [`all`] attempts.
-pub(crate) const ATTEMPTS: usize = 28 + CALLS.len();
+pub(crate) const ATTEMPTS: usize = 28 + SET_ID.len() + CALLS.len();
 
 /// Makes a call; it has failed only where it is the filter that refuses it.
 fn refused((name, number, arguments): &Call, helper: Pid) -> Outcome {
