@@ -199,6 +199,32 @@ pub(super) fn private(scope: &Scope) -> Result<Rules> {
     if scope.commands { Ok(Rules::new()) } else { one_of(1, &[PRIVATE]) }
 }
 
+/// See [`files_by`]. Of openat(2).
+pub(super) fn files(scope: &Scope) -> Result<Rules> {
+    files_by(2, scope)
+}
+
+/// See [`files_by`]. Of open(2).
+#[cfg(target_arch = "x86_64")]
+pub(super) fn files_of_open(scope: &Scope) -> Result<Rules> {
+    files_by(1, scope)
+}
+
+/// Files for reading, and for writing only new ones, by the flags in the argument with this number: nothing that is there is
+/// written, such as the memory of a process of the same user (/proc/PID/mem) or a sysctl. The helper and programs that a command
+/// starts may open all that their user may.
+fn files_by(argument: u8, scope: &Scope) -> Result<Rules> {
+    if scope.half == Half::Helper || scope.commands {
+        return Ok(Rules::new());
+    }
+    let flags = |mask: libc::c_int, value: libc::c_int| {
+        let is = Is::MaskedEq(mask.cast_unsigned().into());
+        rule(vec![condition(argument, Length::Dword, is, value.cast_unsigned().into())?])
+    };
+    let new = libc::O_CREAT | libc::O_EXCL;
+    Ok(vec![flags(libc::O_ACCMODE | libc::O_TRUNC, libc::O_RDONLY)?, flags(new, new)?])
+}
+
 /// A pair of stream sockets: these cannot be connected to anybody else.
 pub(super) fn pair(scope: &Scope) -> Result<Rules> {
     if scope.commands {
