@@ -117,7 +117,10 @@ pub(crate) fn all(remote: &Remote, helper: Pid, own: &File) -> Vec<Outcome> {
         of(MAKE_FILE, File::create_new("/gained")),
         of("change a timeout", fs::write(SETTING, setting)),
         // Its user is this one's.
-        of("write the memory of a process", fs::OpenOptions::new().write(true).open("/proc/self/mem")),
+        of(
+            "write the memory of a process",
+            fs::OpenOptions::new().write(true).open("/proc/self/mem"),
+        ),
         of("open a file of root to all", fs::set_permissions(SECRET, mode(0o666))),
         of("make a program of root's setuid", fs::set_permissions("/bin/true", mode(0o4755))),
         of("give a file away", std::os::unix::fs::chown(SECRET, Some(65_534), None)),
