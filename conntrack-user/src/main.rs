@@ -16,6 +16,9 @@ const FAILURE: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
+    if let Err(error) = command::room::require_stack() {
+        return failure(&error, Cli::is_plugin(&arguments));
+    }
     let cli = match Cli::read(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -38,16 +41,19 @@ fn main() -> ExitCode {
     let outcome = command::room::require(&cli.command).and_then(|()| run(cli.command, &arguments));
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            let text = conntrack_user::source::chain(&error);
-            if is_plugin {
-                let _ = command::output::unknown(&text);
-            } else {
-                command::output::say(text);
-            }
-            ExitCode::from(FAILURE)
-        }
+        Err(error) => failure(&error, is_plugin),
     }
+}
+
+/// Says why a command failed, to a monitoring plugin's caller on standard output.
+fn failure(error: &anyhow::Error, is_plugin: bool) -> ExitCode {
+    let text = conntrack_user::source::chain(error);
+    if is_plugin {
+        let _ = command::output::unknown(&text);
+    } else {
+        command::output::say(text);
+    }
+    ExitCode::from(FAILURE)
 }
 
 /// Reports whether an error of the command line holds readable characters only, and no line that is not its own.

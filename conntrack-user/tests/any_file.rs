@@ -415,3 +415,37 @@ fn a_script_sees_that_a_recording_is_cut_or_damaged() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_script_that_renames_json_refuses_in_one_line() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("old.jsonl");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/schema-2-to-3.py");
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let number = "1".repeat(5000);
+    for (text, why) in [
+        (&b"\xff\n"[..], "no JSON"),
+        (b"{", "no JSON"),
+        (b"[]", "no JSON object"),
+        (number.as_bytes(), "no JSON"),
+        (deep.as_bytes(), "nested too deep"),
+        (br#"{"schema_version":"\n\u001b"}"#, r#"schema_version is "\n\u001b", not 2"#),
+        (br#"{"schema_version":2,"kind":{}}"#, "another type"),
+        (br#"{"schema_version":2,"kind":"tick","signs":3}"#, "another type"),
+    ] {
+        fs::write(&path, text)?;
+        let mut command = Command::new("python3");
+        command.arg(script).stdin(fs::File::open(&path)?);
+        let ended = match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                println!("skipped: there is no python3");
+                return Ok(());
+            }
+            ended => ended?,
+        };
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ensure!(ended.status.code() == Some(1), "{why}: {} {said}", ended.status);
+        ensure!(said.lines().count() == 1 && said.contains(why), "{why}: {said}");
+    }
+    Ok(())
+}

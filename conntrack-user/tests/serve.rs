@@ -165,6 +165,7 @@ fn limits_that_are_too_low_are_named() -> Result<()> {
         ("ulimit -n 8", "ulimit -n"),
         ("ulimit -n 20", "ulimit -n"),
         ("ulimit -v 150000", "ulimit -v"),
+        ("ulimit -s 64", "ulimit -s"),
     ] {
         for arguments in COMMANDS {
             let output = shell(limit, arguments).stdin(Stdio::null()).output()?;

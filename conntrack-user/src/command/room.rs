@@ -9,6 +9,8 @@ use crate::cli::Command;
 const OF_FILES: u64 = 32;
 /// Descriptors of a command that reads the tables: programs, maps and links take some 60.
 const OF_TABLES: u64 = 128;
+/// Bytes of the main thread's stack: reading the command line takes some hundred kilobytes in a debug build.
+const STACK: u64 = 1 << 20;
 /// Bytes of address space of any command: none takes more memory for a file.
 const ADDRESS_SPACE: u64 = 256 << 20;
 
@@ -28,19 +30,25 @@ pub(crate) fn require(command: &Command) -> Result<()> {
         | Command::Serve(_)
         | Command::Doctor(_) => OF_TABLES,
     };
-    let limits = [
-        (Resource::Nofile, descriptors, "open files", "ulimit -n, LimitNOFILE="),
-        (Resource::As, ADDRESS_SPACE, "bytes of address space", "ulimit -v, LimitAS="),
-    ];
-    for (resource, least, what, names) in limits {
-        let Some(raised) = raised(getrlimit(resource), least) else { continue };
-        let raised = raised.and_then(|limit| Ok(setrlimit(resource, limit)?));
-        if let Err(error) = raised {
-            let now = getrlimit(resource).current.unwrap_or(u64::MAX);
-            bail!(
-                "the limit is {now} {what} ({names}), and at least {least} are needed: {error:#}"
-            );
-        }
+    require_of(Resource::Nofile, descriptors, "open files", "ulimit -n, LimitNOFILE=")?;
+    require_of(Resource::As, ADDRESS_SPACE, "bytes of address space", "ulimit -v, LimitAS=")
+}
+
+/// Requires the stack that any command takes, before the command line is read. Raises the soft limit as far as needed: the stack
+/// of the main thread grows up to it.
+///
+/// # Errors
+/// As [`require`].
+pub(crate) fn require_stack() -> Result<()> {
+    require_of(Resource::Stack, STACK, "bytes of stack", "ulimit -s, LimitSTACK=")
+}
+
+fn require_of(resource: Resource, least: u64, what: &str, names: &str) -> Result<()> {
+    let Some(raised) = raised(getrlimit(resource), least) else { return Ok(()) };
+    let raised = raised.and_then(|limit| Ok(setrlimit(resource, limit)?));
+    if let Err(error) = raised {
+        let now = getrlimit(resource).current.unwrap_or(u64::MAX);
+        bail!("the limit is {now} {what} ({names}), and at least {least} are needed: {error:#}");
     }
     Ok(())
 }

@@ -101,6 +101,12 @@ impl Account {
         Some(Self { user: number(passwd, name, 2)?, group: number(passwd, name, 3)? })
     }
 
+    /// Reports whether other services may be this user, too.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.user == NOBODY
+    }
+
     /// The account of this process.
     #[must_use]
     pub fn own() -> Self {
@@ -212,7 +218,8 @@ mod tests {
 
     #[test]
     fn without_a_user_of_its_own_it_is_nobody() {
-        assert_eq!(Account::unprivileged_of(USERS), Account { user: 991, group: 990 });
+        let own = Account::unprivileged_of(USERS);
+        assert_eq!((own, own.is_shared()), (Account { user: 991, group: 990 }, false));
         for passwd in [
             "",
             "root:x:0:0::/:/bin/sh",
@@ -224,6 +231,7 @@ mod tests {
         ] {
             let expected = Account { user: 65_534, group: 65_534 };
             assert_eq!(Account::unprivileged_of(passwd), expected, "{passwd}");
+            assert!(expected.is_shared());
         }
     }
 

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::source::{
     access::{Access, Attachment, Own},
-    ebpf, limits,
+    ebpf::{self, attach::Failure},
+    limits,
     procfs::seen::Sight,
 };
 
@@ -35,6 +36,9 @@ pub const ANSWERED_IN: Duration = Duration::from_secs(30);
 
 /// Time after the end of the other half in which it ends by itself: it reads that end once it has done what it was asked for.
 const ORPHANED: Duration = Duration::from_secs(2);
+
+/// Bytes of a reason in an answer, at most; JSON writes each as six at most.
+const REASON_BYTES: usize = 8 << 10;
 
 /// What the helper is for. It cannot be told otherwise later.
 #[derive(Debug, Clone)]
@@ -174,15 +178,22 @@ pub(super) fn serve(
         let begun = Instant::now();
         let answers = helper.answer(&request);
         let worked = begun.elapsed();
-        for (answer, descriptors) in answers {
-            let descriptors: Vec<BorrowedFd<'_>> =
-                descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-            let bytes = encode(&answer)?;
-            match channel.send(&bytes, &descriptors) {
-                // It does not wait for the answer.
+        for sent in answers {
+            let failure = match send(channel, &sent) {
+                Ok(()) => continue,
+                Err(error) if is_closed(&error) => return Ok(()),
+                Err(error) => error.context("the answer cannot be sent"),
+            };
+            // Nobody knows of programs that are attached by an answer that does not arrive.
+            if matches!(sent.0, Answer::Attached(_)) {
+                helper.attachment = None;
+            }
+            match send(channel, &failed(&failure)) {
                 Err(error) if is_closed(&error) => return Ok(()),
                 sent => sent.context("cannot send an answer")?,
             }
+            // A failure is the last part of an answer.
+            break;
         }
         let pause = pace.pause(begun.saturating_duration_since(rested), worked);
         if !pause.is_zero() {
@@ -193,15 +204,30 @@ pub(super) fn serve(
     Ok(())
 }
 
-/// Whether the other end of the socket is closed.
-fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+/// Sends one part of an answer.
+///
+/// # Errors
+/// It is too long, or the kernel takes no such message: this costs the request its answer, and not the helper.
+fn send(channel: &Channel, (answer, descriptors): &Sent) -> Result<()> {
+    let descriptors: Vec<BorrowedFd<'_>> =
+        descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
+    let bytes = serde_json::to_vec(answer)?;
+    ensure!(bytes.len() <= ANSWER_BYTES, "it has {} bytes, {ANSWER_BYTES} at most", bytes.len());
+    Ok(channel.send(&bytes, &descriptors)?)
 }
 
-fn encode(answer: &Answer) -> Result<Vec<u8>> {
-    let bytes = serde_json::to_vec(answer)?;
-    ensure!(bytes.len() <= ANSWER_BYTES, "an answer has {} bytes", bytes.len());
-    Ok(bytes)
+/// The answer that nothing was done, with the start of a long reason, such as a log of the kernel's verifier.
+fn failed(error: &anyhow::Error) -> Sent {
+    let mut failure = Failure::from(error);
+    let end = failure.text.floor_char_boundary(REASON_BYTES);
+    failure.text.truncate(end);
+    (Answer::Failed(failure), vec![])
+}
+
+/// Whether the other end of the socket is closed: it does not wait for the answer.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset))
 }
 
 /// What lasts from one request to the next.
@@ -233,7 +259,7 @@ impl Helper<'_> {
             Request::Listen(inodes) => self.listen(inodes).map(|sent| vec![sent]),
             Request::Statistics(inodes) => self.statistics(inodes).map(|sent| vec![sent]),
         };
-        answers.unwrap_or_else(|error| vec![(Answer::Failed((&error).into()), vec![])])
+        answers.unwrap_or_else(|error| vec![failed(&error)])
     }
 
     fn attach(&mut self) -> Result<Sent> {

@@ -16,6 +16,7 @@ use crate::{
     source::{
         ebpf::parts::Parts,
         procfs::{
+            Namespaces,
             enter::{Entered, Visit},
             seen::{Seen, Sight, Unseen},
         },
@@ -26,6 +27,8 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 struct Fake {
     netns: u64,
+    /// Whether its texts are longer than an answer may be.
+    is_wordy: bool,
     attached: Arc<AtomicU32>,
 }
 
@@ -66,13 +69,15 @@ impl Access for Fake {
     fn attach(&self, _: &ebpf::Options) -> Result<(Parts, Box<dyn Attachment>)> {
         let facts = r#"{"family":"Tracing","cookie_is_address":false,"cpus":2,"window_copies":1,"rings":1,"hooks":[],"sends_events":true,"without":[],
             "since_ns":0,"not_pinned":null,"maps":["BLOCKS"],"asked":{"Err":"too old"},"list":{"Err":"too old"},"attached":[]}"#;
-        let facts = serde_json::from_str(facts)?;
+        let reason = if self.is_wordy { "\\u0001".repeat(ANSWER_BYTES) } else { "too old".into() };
+        let facts = serde_json::from_str(&facts.replace("too old", &reason))?;
         self.attached.fetch_add(1, Ordering::Relaxed);
         let attachment = Box::new(FakeAttachment(Arc::clone(&self.attached)));
         Ok((Parts { facts, descriptors: vec![file("blocks")] }, attachment))
     }
 
     fn time_programs(&self) -> Result<OwnedFd> {
+        ensure!(!self.is_wordy, "\u{1}".repeat(ANSWER_BYTES));
         Ok(file("timed"))
     }
 
@@ -83,7 +88,7 @@ impl Access for Fake {
             is_first: false,
             process: Some(1),
             // As long as a file's name may be, of the characters that take most room.
-            name: Some((NameKind::IpNetns, "\u{1}".repeat(255))),
+            name: Some((NameKind::IpNetns, "\u{1}".repeat(if self.is_wordy { 1024 } else { 255 }))),
         };
         let unseen = Unseen {
             hidden: Some(3),
@@ -129,6 +134,7 @@ impl Access for Fake {
         let visit = |inode: &u64| Visit {
             inode: *inode,
             outcome: match inode {
+                7 if self.is_wordy => Err("x".repeat(ANSWER_BYTES)),
                 7 => Err("it takes CAP_NET_ADMIN".into()),
                 inode => Ok(KernelStat { drop: Some(*inode), ..KernelStat::default() }),
             },
@@ -240,6 +246,41 @@ fn what_cannot_be_done_is_answered_and_the_helper_goes_on() {
 }
 
 #[test]
+fn an_answer_that_is_too_long_costs_its_request_alone() {
+    let fake = Fake { netns: 100, is_wordy: true, ..Fake::default() };
+    let attached = Arc::clone(&fake.attached);
+    let (remote, helper) = remote(fake, true);
+    // Each twice: nothing is left of the first answer.
+    for _ in 0..2 {
+        let error = remote.discover().unwrap_err();
+        assert!(format!("{error:#}").contains("65536 at most"), "{error:#}");
+        let error = remote.statistics(&[7]).unwrap_err();
+        assert!(format!("{error:#}").contains("65536 at most"), "{error:#}");
+        let error = remote.time_programs().unwrap_err();
+        assert_eq!(error.to_string(), "\u{1}".repeat(REASON_BYTES));
+        let error = remote.attach(&ebpf::Options::default()).err().unwrap();
+        assert!(format!("{error:#}").contains("65536 at most"), "{error:#}");
+        assert_eq!(attached.load(Ordering::Relaxed), 0, "detached: nobody knows of them");
+        assert_eq!(remote.enter(&[1]).unwrap().len(), 1);
+    }
+    drop(remote);
+    helper.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_look_that_fails_is_not_taken_for_hidden_processes() {
+    let (remote, _helper) = remote(Fake { netns: 100, is_wordy: true, ..Fake::default() }, true);
+    let mut namespaces = Namespaces::new("/proc".into(), "/nowhere".into());
+    for _ in 0..2 {
+        namespaces.scan(&remote);
+        let coverage = namespaces.coverage(&[], false);
+        assert_eq!((coverage.unread, coverage.blind_spots), (1, vec![]));
+        let reason = coverage.not_read[0].reason.to_string();
+        assert!(reason.starts_with("network namespaces could not be looked for: "), "{reason}");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_wait_for_its_answers_ends_the_helper_quietly() {
     let (channel, helper) = raw(Fake { netns: 2000, ..Fake::default() }, false);
     channel.send(b"\"discover\"", &[]).unwrap();
@@ -269,16 +310,17 @@ fn a_flood_of_requests_waits_for_who_reads_the_answers() {
 
 #[test]
 fn a_helper_that_has_worked_much_rests_before_the_next_request() {
-    for (pace, expected) in [(Pace::new(), 0), (Pace::spent(), 3)] {
+    for (pace, rests_some) in [(Pace::new(), false), (Pace::spent(), true)] {
         let (ours, theirs) = Channel::pair().unwrap();
-        for _ in 0..3 {
+        // Not after each: where this test is kept waiting between two, that was a rest.
+        for _ in 0..30 {
             ours.send(b"\"discover\"", &[]).unwrap();
         }
         rustix::net::shutdown(&ours, rustix::net::Shutdown::Write).unwrap();
         let rests = std::cell::Cell::new(0);
         let fake = Fake { netns: 3, ..Fake::default() };
         serve(&theirs, &options(true), &fake, pace, |_| rests.set(rests.get() + 1)).unwrap();
-        assert_eq!(rests.get(), expected);
+        assert_eq!(rests.get() > 0, rests_some);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 pub const NETNS: usize = 32;
 /// Bytes of a request, at most: [`NETNS`] inodes.
 pub const REQUEST_BYTES: usize = 1024;
-/// Bytes of an answer, at most: [`NETNS`] names of files, each byte written as six.
+/// Bytes of an answer, at most: [`NETNS`] names of files, 255 characters of four bytes each, take half of it.
 pub const ANSWER_BYTES: usize = 64 << 10;
 /// Descriptors of a namespace that was entered: `nf_conntrack_count`, `nf_conntrack_max` and their folder.
 pub const DESCRIPTORS_OF_NETNS: usize = 3;

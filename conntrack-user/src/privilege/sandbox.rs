@@ -61,6 +61,8 @@ impl User {
 pub struct Entered {
     /// Version of landlock's interface that is in force; 0: this kernel has no landlock.
     pub landlock_abi: i32,
+    /// Set if processes of other services may have the same user.
+    pub shares_user: bool,
     /// Reason for which it is still root though it was to become another user.
     pub stays_root: Option<String>,
 }
@@ -78,7 +80,12 @@ impl Entered {
         let landlock = (self.landlock_abi == 0).then(|| {
             "this kernel has no landlock: files are kept by their permissions alone".to_owned()
         });
-        root.into_iter().chain(landlock).collect()
+        let user = (self.landlock_abi == 0 && self.shares_user).then(|| {
+            "without landlock whoever takes over the half that serves reads the memory of other processes of its user, \
+             which other services may have, too: make a user ctmon, or give --user a number that nobody else has"
+                .to_owned()
+        });
+        root.into_iter().chain(landlock).chain(user).collect()
     }
 }
 
@@ -113,7 +120,7 @@ pub fn enter(sandbox: &Sandbox) -> Result<Entered> {
         groups_alone: landlock_abi < SIGNALS_SCOPED && geteuid() == before,
     };
     filter::install(&filter::serving(sandbox.commands, sandbox.connects, signals)?)?;
-    Ok(Entered { landlock_abi, stays_root })
+    Ok(Entered { landlock_abi, shares_user: Account::own().is_shared(), stays_root })
 }
 
 /// Returns the reason for which it stays root, where it has to.

@@ -159,20 +159,48 @@ fn files_that_were_not_named_are_kept() {
         assert_eq!(fs::read_to_string(path.join("read/file")).unwrap(), "text");
         assert_eq!(fs::read_dir(path.join("list")).unwrap().count(), 1);
         let refused = [
-            fs::write(path.join("read/file"), "other"),
-            fs::write(path.join("read/new"), "other"),
+            fs::File::create_new(path.join("read/new")).map(drop),
             fs::remove_file(path.join("read/file")),
             fs::read_to_string(path.join("list/file")).map(drop),
             fs::read_to_string(path.join("other/file")).map(drop),
             fs::read_dir(path.join("other")).map(drop),
-            // A file of its user.
-            fs::write("/proc/self/comm", "other"),
         ];
         for (number, outcome) in refused.into_iter().enumerate() {
             let kind = outcome.err().map(|error| error.kind());
             assert_eq!(kind, Some(io::ErrorKind::PermissionDenied), "number {number}");
         }
     });
+}
+
+#[test]
+fn no_file_that_is_there_is_opened_for_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    fs::write(&path, "text").unwrap();
+    apart(move || {
+        // Not where landlock would allow it.
+        let write = vec![path.parent().unwrap().to_owned(), "/proc/self".into()];
+        enter(&Sandbox { read: vec!["/".into()], write, ..Sandbox::default() }).unwrap();
+        // Files of its user.
+        for path in [path.as_path(), "/proc/self/mem".as_ref(), "/proc/self/comm".as_ref()] {
+            for (read, create) in [(false, false), (true, false), (false, true)] {
+                let mut options = fs::OpenOptions::new();
+                let error = options.write(true).read(read).create(create).open(path).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{}", path.display());
+            }
+        }
+        fs::File::create_new(path.with_extension("new")).unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "text");
+    });
+}
+
+#[test]
+fn a_user_of_others_is_a_warning_where_there_is_no_landlock() {
+    let of = |landlock_abi, shares_user| {
+        let entered = Entered { landlock_abi, shares_user, ..Entered::default() };
+        entered.warnings().len()
+    };
+    assert_eq!([of(0, true), of(0, false), of(4, true)], [2, 1, 0]);
 }
 
 #[test]

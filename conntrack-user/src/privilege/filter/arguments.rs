@@ -216,17 +216,6 @@ pub(super) fn mode_of_folder_at(_: &Scope) -> Result<Rules> {
     mode_at(2)
 }
 
-/// A mode without [`SET_ID`] in open(2), where it makes a file.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn mode_of_file(_: &Scope) -> Result<Rules> {
-    makes_file(1)
-}
-
-/// The same in openat(2).
-pub(super) fn mode_of_file_at(_: &Scope) -> Result<Rules> {
-    makes_file(2)
-}
-
 /// Rules for flags at an argument, followed by a mode.
 fn makes_file(flags: u8) -> Result<Rules> {
     let mut rules = mode_at(flags + 1)?;
@@ -237,6 +226,35 @@ fn makes_file(flags: u8) -> Result<Rules> {
 /// Rules for the argument with this number, a mode.
 fn mode_at(argument: u8) -> Result<Rules> {
     Ok(vec![rule(vec![condition(argument, Length::Dword, Is::MaskedEq(SET_ID), 0)?])?])
+}
+
+/// See [`files_by`]. Of openat(2).
+pub(super) fn files(scope: &Scope) -> Result<Rules> {
+    files_by(2, scope)
+}
+
+/// See [`files_by`]. Of open(2).
+#[cfg(target_arch = "x86_64")]
+pub(super) fn files_of_open(scope: &Scope) -> Result<Rules> {
+    files_by(1, scope)
+}
+
+/// Files for reading, and for writing only new ones, by the flags in the argument with this number: nothing that is there is
+/// written, such as the memory of a process of the same user (/proc/PID/mem) or a sysctl. The helper and programs that a command
+/// starts may open all that their user may, and make any but with [`SET_ID`].
+fn files_by(argument: u8, scope: &Scope) -> Result<Rules> {
+    if scope.half == Half::Helper || scope.commands {
+        return makes_file(argument);
+    }
+    let flags =
+        |mask: u64, value: u64| condition(argument, Length::Dword, Is::MaskedEq(mask), value);
+    let writes = (libc::O_ACCMODE | libc::O_TRUNC).cast_unsigned();
+    let new = u64::from((libc::O_CREAT | libc::O_EXCL).cast_unsigned());
+    let mode = condition(argument + 1, Length::Dword, Is::MaskedEq(SET_ID), 0)?;
+    Ok(vec![
+        rule(vec![flags(u64::from(writes) | MAKES_FILE, 0)?])?,
+        rule(vec![flags(new, new)?, mode])?,
+    ])
 }
 
 /// A pair of stream sockets: these cannot be connected to anybody else.

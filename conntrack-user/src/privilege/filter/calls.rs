@@ -127,7 +127,7 @@ pub(super) const CALLS: &[Call] = calls! {
     Both SYS_rt_sigreturn "end of a handler"
     Both SYS_sigaltstack "start and end of a thread (`std`, overflow of its stack)"
     // Files and folders.
-    Both SYS_openat [mode_of_file_at "no set-user-ID, no set-group-ID for a new file"] "files of procfs and sysfs; settings; files of the flight recorder"
+    Both SYS_openat [files "for reading, or a new file (`O_CREAT` with `O_EXCL`), and in the helper and with `notify.command` any; none of them set-user-ID or set-group-ID"] "files of procfs and sysfs; settings; files of the flight recorder"
     Both SYS_close "descriptors"
     Both SYS_read "files"
     Both SYS_readv "files and sockets of tokio that read into several buffers" / "where bytes are read into several buffers"
@@ -256,7 +256,7 @@ pub(super) const CALLS: &[Call] = calls! {
     Commands SYS_recvmmsg "programs"
     Commands SYS_sendfile "programs"
     // What x86-64 has besides.
-    #[cfg(target_arch = "x86_64")] Both SYS_open [mode_of_file "no set-user-ID, no set-group-ID for a new file"] "as openat (musl)" / "musl"
+    #[cfg(target_arch = "x86_64")] Both SYS_open [files_of_open "as openat"] "as openat (musl)" / "musl"
     #[cfg(target_arch = "x86_64")] Both SYS_stat "as statx (musl)" / "musl"
     #[cfg(target_arch = "x86_64")] Both SYS_lstat "as statx (musl)" / "musl"
     #[cfg(target_arch = "x86_64")] Both SYS_access "as faccessat (rustix)" / "x86-64"

@@ -181,6 +181,58 @@ fn the_serving_half_gets_what_it_was_configured_for_and_no_more() {
     assert_eq!(commands, expected[0]);
 }
 
+/// Attempts to open a file at no path with each of `flags`; by their place.
+fn opened(filter: BpfProgram, flags: &'static [libc::c_int]) -> Vec<usize> {
+    const PLACES: [&str; 8] = ["0", "1", "2", "3", "4", "5", "6", "7"];
+    let by = |call: libc::c_long, before: &'static [u64]| {
+        let attempts = flags.iter().zip(PLACES).map(|(flags, place)| {
+            let mut arguments = [0; 4];
+            let after = [NOWHERE, *flags as u64];
+            for (to, from) in arguments.iter_mut().zip(before.iter().chain(&after)) {
+                *to = *from;
+            }
+            (place, call, arguments)
+        });
+        let refused = refused(filter.clone(), attempts.collect());
+        (0..flags.len()).filter(|at| !refused.contains(&PLACES[*at])).collect::<Vec<_>>()
+    };
+    let opened = by(libc::SYS_openat, &[u64::MAX]);
+    #[cfg(target_arch = "x86_64")]
+    assert_eq!(by(libc::SYS_open, &[]), opened);
+    opened
+}
+
+#[test]
+fn the_serving_half_writes_into_no_file_that_is_there() {
+    use libc::{
+        O_CLOEXEC, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY,
+    };
+    const NEEDED: &[i32] = &[
+        O_RDONLY | O_CLOEXEC,
+        O_PATH | O_CLOEXEC,
+        // A new flight file.
+        O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+    ];
+    const NEVER: &[i32] = &[
+        O_WRONLY,
+        O_RDWR | O_CLOEXEC,
+        O_RDONLY | O_TRUNC,
+        O_WRONLY | O_CREAT | O_TRUNC,
+        O_RDWR | O_EXCL,
+        O_RDWR | O_TMPFILE,
+        // For ioctl(2) alone.
+        3,
+    ];
+    for connects in [false, true] {
+        let filter = || serving(false, connects, Signals::default()).unwrap();
+        assert_eq!(opened(filter(), NEEDED), [0, 1, 2]);
+        assert_eq!(opened(filter(), NEVER), Vec::<usize>::new());
+    }
+    for filter in [serving(true, false, Signals::default()), helper(false, false)] {
+        assert_eq!(opened(filter.unwrap(), NEVER).len(), NEVER.len());
+    }
+}
+
 #[test]
 fn what_a_half_needs_is_not_refused() {
     let own = u64::from(std::process::id());

@@ -3,7 +3,6 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
-    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -217,7 +216,7 @@ fn attach_family(
         window_copies: config.window_copies,
         rings: config.rings,
         hooks,
-        since_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
+        since_ns: super::unix_ns(),
         bpf_map_memory_bytes: memory::of_maps(&object, &options.procfs),
         sends_events: config.events == 1,
         without: no_events

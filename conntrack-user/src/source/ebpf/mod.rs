@@ -1,6 +1,6 @@
 //! Counts from programs inside the kernel.
 
-use std::{collections::HashSet, io, os::fd::BorrowedFd, path::PathBuf};
+use std::{collections::HashSet, io, os::fd::BorrowedFd, path::PathBuf, time::SystemTime};
 
 use anyhow::{Result, bail};
 use aya::maps::{MapData, RingBuf};
@@ -411,5 +411,38 @@ pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes the structure that it is given. It cannot fail: the clock is always there.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    nanoseconds(now.tv_sec as u64, now.tv_nsec as u64)
+}
+
+/// `CLOCK_REALTIME`: nanoseconds since 1970, 0 before. Beyond the year 2554 it stays.
+#[must_use]
+pub fn unix_ns() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    nanoseconds(since.as_secs(), since.subsec_nanos().into())
+}
+
+const fn nanoseconds(seconds: u64, more: u64) -> u64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(more)
+}
+
+/// Difference of two times, in nanoseconds: at most 292 years, beyond which it stays.
+#[must_use]
+pub fn offset_ns(unix_ns: u64, monotonic_ns: u64) -> i64 {
+    let difference = i128::from(unix_ns) - i128::from(monotonic_ns);
+    difference.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_beyond_the_years_that_numbers_have_stay_at_the_last() {
+        // The year 2600.
+        assert_eq!(nanoseconds(19_880_640_000, 5), u64::MAX);
+        assert_eq!(nanoseconds(1, 5), 1_000_000_005);
+        assert_eq!(offset_ns(u64::MAX, 0), i64::MAX);
+        assert_eq!(offset_ns(0, u64::MAX), i64::MIN);
+        assert_eq!(offset_ns(7, 5), 2);
+    }
 }

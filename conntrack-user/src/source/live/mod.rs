@@ -6,7 +6,7 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -384,10 +384,7 @@ impl Live {
     /// This moment.
     #[must_use]
     pub fn now(&self) -> Time {
-        Time {
-            monotonic_ns: ebpf::monotonic_ns(),
-            unix_ns: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64),
-        }
+        Time { monotonic_ns: ebpf::monotonic_ns(), unix_ns: ebpf::unix_ns() }
     }
 
     /// Whether the module nf_conntrack was unloaded, and perhaps loaded again, since this was opened.
@@ -425,11 +422,5 @@ impl Live {
 /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.
 #[must_use]
 pub fn utc_offset_ns() -> i64 {
-    let now = |clock| {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes one timespec, for as long as the call takes.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        time.tv_sec * 1_000_000_000 + time.tv_nsec
-    };
-    now(libc::CLOCK_REALTIME) - now(libc::CLOCK_MONOTONIC)
+    ebpf::offset_ns(ebpf::unix_ns(), ebpf::monotonic_ns())
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -141,7 +141,7 @@ impl Live {
     }
 
     fn take_windows(&mut self, slot: u32) -> Option<Windows> {
-        self.counter.programs_mut()?.take_windows(slot, unix_ns()?)
+        self.counter.programs_mut()?.take_windows(slot, unix_offset_ns())
     }
 
     /// What the hooks that are attached count.
@@ -443,11 +443,12 @@ fn counts(
 
 /// What to add to `CLOCK_MONOTONIC` for nanoseconds since 1970. The process may be kept waiting between the
 /// two clocks, so the reads that were closest together count.
-fn unix_ns() -> Option<i64> {
+fn unix_offset_ns() -> i64 {
     let read = || {
         let before = ebpf::monotonic_ns();
-        let unix = SystemTime::UNIX_EPOCH.elapsed().ok()?.as_nanos() as i64;
-        Some((ebpf::monotonic_ns() - before, unix - before as i64))
+        let unix = ebpf::unix_ns();
+        (ebpf::monotonic_ns().saturating_sub(before), ebpf::offset_ns(unix, before))
     };
-    (0..3).filter_map(|_| read()).min().map(|(_, difference)| difference)
+    let reads = [read(), read(), read()];
+    reads.into_iter().min().map_or(0, |(_, difference)| difference)
 }

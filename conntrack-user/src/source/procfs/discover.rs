@@ -5,7 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -19,6 +19,8 @@ use crate::{file, model::name::NameKind, text::printable};
 /// Files that are looked at in one scan for namespaces that no process leads to. Of one beyond, entering it shows whether its
 /// first file leads there.
 const LOOKS: usize = 4096;
+/// Time that these looks may take together: a scan has to end long before who waits for it gives it up (30 s).
+const LOOKS_TIME: Duration = Duration::from_millis(500);
 
 /// A network namespace that was found.
 #[derive(Debug)]
@@ -119,13 +121,14 @@ impl Scanner {
         // Something may be mounted over a file, or its mount namespace be gone: then another file may lead there.
         let mut covered = Vec::new();
         let mut looks = LOOKS;
+        let looking = Instant::now();
         for Place { mount: Mount { inode, file }, path, is_ours } in self.mounts.all() {
             let inode = *inode;
             names.take(inode, file, is_ours);
             if found.contains_key(&inode) {
                 continue;
             }
-            let may_look = looks > 0;
+            let may_look = looks > 0 && looking.elapsed() < LOOKS_TIME;
             looks -= usize::from(may_look);
             if may_look && leads_to(&path, inode) {
                 found.insert(inode, new(inode, None, Some(path)));

@@ -82,10 +82,10 @@ struct Files {
     max: File,
 }
 
-/// A namespace that was seen and could not be entered.
+/// A namespace that was seen and could not be entered, or all that no look showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// `net->ns.inum`
+    /// `net->ns.inum`; 0 where the look for namespaces failed.
     pub inode: u64,
     /// Name, where one is known.
     pub name: Option<String>,
@@ -106,6 +106,9 @@ const LEFT: u64 = 4;
 /// Reason why a namespace is not entered for which there is no descriptor.
 pub(crate) const NO_DESCRIPTORS: &str = "too many open files (ulimit -n, LimitNOFILE=)";
 
+/// Reason why others than the known namespaces are not read: the look for them failed.
+const NOT_LOOKED_FOR: &str = "network namespaces could not be looked for";
+
 /// Number of namespaces that may be open where `limit` descriptors may be.
 const fn most_open(limit: u64) -> u64 {
     (limit - limit / LEFT) / DESCRIPTORS
@@ -125,22 +128,32 @@ impl Namespaces {
             pods,
             known: HashMap::new(),
             problems: Vec::new(),
-            unseen: Unseen::default(),
+            unseen: Unseen { hidden: Some(0), ..Unseen::default() },
             has_stat,
         }
     }
 
     /// Looks for namespaces that came, and forgets those that ended; these it returns. Costs a
     /// readlink(2) a process and a read(2) a namespace. `access` is for seeing processes of other users
-    /// (`CAP_SYS_PTRACE`) and for entering namespaces (`CAP_SYS_ADMIN`); where it is gone, none comes.
+    /// (`CAP_SYS_PTRACE`) and for entering namespaces (`CAP_SYS_ADMIN`); where it fails, none comes, which is a problem.
     pub fn scan(&mut self, access: &dyn Access) -> Vec<Namespace> {
-        let Sight { seen: found, unseen } = access.discover().unwrap_or_default();
-        self.unseen = unseen;
         // An inode number is reused at once: what can no longer be read has ended, even if the
         // number is there again. And one that no process is in any more may be alive.
         let ended = self.known.extract_if(|_, netns| netns.count().is_err());
         let ended = ended.map(|(_, netns)| netns).collect();
         self.problems.clear();
+        let found = match access.discover() {
+            Ok(Sight { seen, unseen }) => {
+                self.unseen = unseen;
+                seen
+            }
+            // Of others nothing is known; those that are known stay as they were.
+            Err(error) => {
+                let reason = format!("{NOT_LOOKED_FOR}: {error:#}");
+                self.problems.push(Problem { inode: 0, name: None, reason });
+                return ended;
+            }
+        };
         self.known.values_mut().for_each(|netns| netns.is_seen = false);
         for one in &found {
             if let Some(netns) = self.known.get_mut(&one.inode) {
@@ -331,27 +344,27 @@ impl Namespace {
     /// is left in the namespace. Opened anew each time: this file would keep the namespace alive.
     #[must_use]
     pub fn stat(&self) -> Option<KernelStat> {
-        stat::parse(&self.read(stat::FILE).ok()?)
+        stat::parse(&self.read(stat::FILE, file::KERNEL).ok()?)
     }
 
-    /// Packets that wait in queues for a program's verdict (NFQUEUE); none where no process is left in the namespace. 0
-    /// without the module nfnetlink_queue.
+    /// Packets that wait in queues for a program's verdict (NFQUEUE); none where no process is left in the namespace, or where it has
+    /// more than some 14,000 queues. 0 without the module nfnetlink_queue.
     #[must_use]
     pub fn queued(&self) -> Option<u64> {
-        match self.read("net/netfilter/nfnetlink_queue") {
+        match self.read("net/netfilter/nfnetlink_queue", queue::BYTES) {
             Ok(text) => queue::parse(&text),
             Err(error) => (error.kind() == io::ErrorKind::NotFound).then_some(0),
         }
     }
 
-    /// Reads the file `path` below the folder of a process that is in the namespace.
-    fn read(&self, path: &str) -> io::Result<String> {
+    /// Reads the file `path`, of at most `most` bytes, below the folder of a process that is in the namespace.
+    fn read(&self, path: &str, most: u64) -> io::Result<String> {
         let process = self.process.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         // The process may have gone and its number been given to another one.
         if self.mark.is_none() || seen::mark(process) != self.mark {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        file::read_text(&process.join(path), file::KERNEL)
+        file::read_text(&process.join(path), most)
     }
 }
 

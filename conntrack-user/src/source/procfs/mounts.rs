@@ -23,9 +23,13 @@ const NEW: usize = 4096;
 const NEW_TIME: Duration = Duration::from_millis(500);
 /// Mounts of namespaces that are kept of one mount namespace.
 const MOUNTS: usize = 4096;
-/// Mounts of namespaces that are kept of all mount namespaces but ours together: anybody makes as many as he likes, and each
-/// costs time in every scan.
-const SUM: usize = 32_768;
+/// Bytes that the mounts of all mount namespaces but ours may take together ([`Known::bytes`]): anybody makes as many as he
+/// likes, with paths as long as he likes, and each costs time in every scan.
+const BYTES: usize = 16 << 20;
+/// Bytes that a mount counts for besides its path: 32,768 mounts at most are kept.
+const MOUNT_BYTES: usize = 512;
+/// Bytes of a path, with the 0 at its end (`PATH_MAX`, include/uapi/linux/limits.h). Nothing can be opened by a longer one.
+const PATH_BYTES: usize = 4096;
 /// Time after which no other mount namespace is looked through again in one scan.
 const AGAIN_TIME: Duration = Duration::from_millis(50);
 
@@ -50,8 +54,8 @@ pub(super) struct Mounts {
     turn: VecDeque<u64>,
     /// Mount namespaces of this process and of process 1.
     ours: Vec<u64>,
-    /// Number of mounts that are kept of the others.
-    sum: usize,
+    /// Bytes of the mounts of the others.
+    bytes: usize,
     /// Mount namespaces that are known and were not, or not wholly, looked through.
     left: u64,
 }
@@ -61,6 +65,8 @@ struct Known {
     /// The folder of a process that is in it.
     process: PathBuf,
     mounts: Option<Vec<Mount>>,
+    /// Bytes of the paths of `mounts`, and [`MOUNT_BYTES`] for each.
+    bytes: usize,
     /// Set if it has more mounts than are kept.
     is_cut: bool,
 }
@@ -94,7 +100,8 @@ impl Mounts {
             match self.known.get_mut(&inode) {
                 Some(known) => known.process = process,
                 None => {
-                    self.known.insert(inode, Known { process, mounts: None, is_cut: false });
+                    self.known
+                        .insert(inode, Known { process, mounts: None, bytes: 0, is_cut: false });
                     self.turn.push_back(inode);
                 }
             }
@@ -109,12 +116,8 @@ impl Mounts {
             always.iter().filter_map(|process| mount_namespace(process)).collect();
         always.dedup();
         self.ours.clone_from(&always);
-        self.sum = self
-            .known
-            .iter()
-            .filter(|(inode, _)| !always.contains(inode))
-            .map(|(_, known)| known.len())
-            .sum();
+        let others = self.known.iter().filter(|(inode, _)| !always.contains(inode));
+        self.bytes = others.map(|(_, known)| known.bytes).sum();
         let is_new = |known: &Known| known.mounts.is_none();
         let new = self.known.iter().filter(|(_, known)| is_new(known)).map(|(inode, _)| *inode);
         let mut new: Vec<u64> = new.take(NEW).collect();
@@ -147,28 +150,28 @@ impl Mounts {
         let Some(known) = self.known.get_mut(&inode) else { return };
         // Its process may have ended: another one is found at the next look.
         let Ok((text, is_whole)) = read(&known.process.join("mountinfo")) else { return };
-        let before = known.len();
+        let before = known.bytes;
         let (mounts, is_all) = parse(&text);
         known.is_cut = !is_whole || !is_all;
-        known.mounts = Some(mounts);
+        known.keep(mounts);
         if !self.ours.contains(&inode) {
-            self.sum = self.sum - before + known.len();
+            self.bytes = self.bytes - before + known.bytes;
             self.cut();
         }
     }
 
     /// Cuts the largest of the others until all together are few enough: who has many mounts takes no room from who has few.
     fn cut(&mut self) {
-        while self.sum > SUM {
+        while self.bytes > BYTES {
             let others = self.known.iter_mut().filter(|(inode, _)| !self.ours.contains(inode));
-            let Some((_, largest)) = others.max_by_key(|(_, known)| known.len()) else { return };
-            let kept = largest.len() / 2;
-            self.sum -= largest.len() - kept;
+            let Some((_, largest)) = others.max_by_key(|(_, known)| known.bytes) else { return };
+            let before = largest.bytes;
+            let mut mounts = largest.mounts.take().unwrap_or_default();
+            mounts.truncate(mounts.len() / 2);
+            mounts.shrink_to_fit();
+            largest.keep(mounts);
             largest.is_cut = true;
-            if let Some(mounts) = &mut largest.mounts {
-                mounts.truncate(kept);
-                mounts.shrink_to_fit();
-            }
+            self.bytes = self.bytes - before + largest.bytes;
         }
     }
 
@@ -177,7 +180,7 @@ impl Mounts {
         let is_ours = |inode: &u64| self.ours.contains(inode);
         let mut known: Vec<(bool, &Known)> =
             self.known.iter().map(|(inode, known)| (is_ours(inode), known)).collect();
-        known.sort_by_key(|(is_ours, known)| (!is_ours, known.len()));
+        known.sort_by_key(|(is_ours, known)| (!is_ours, known.bytes));
         known.into_iter().flat_map(|(is_ours, known)| {
             let root = known.process.join("root");
             known.mounts.iter().flatten().map(move |mount| {
@@ -189,8 +192,10 @@ impl Mounts {
 }
 
 impl Known {
-    fn len(&self) -> usize {
-        self.mounts.as_ref().map_or(0, Vec::len)
+    fn keep(&mut self, mounts: Vec<Mount>) {
+        let bytes = |mount: &Mount| MOUNT_BYTES + mount.file.as_os_str().len();
+        self.bytes = mounts.iter().map(bytes).sum();
+        self.mounts = Some(mounts);
     }
 }
 
@@ -212,11 +217,17 @@ pub(super) fn mount_namespace(process: &Path) -> Option<u64> {
 }
 
 /// The network namespaces among the mounts of /proc/PID/mountinfo (proc_pid_mountinfo(5)). Names of other mounts may be
-/// anything but white space. And whether these are all.
+/// anything but white space. And whether these are all: those are left out that no path can lead to.
 pub(super) fn parse(text: &[u8]) -> (Vec<Mount>, bool) {
-    let mut mounts = text.split(|byte| *byte == b'\n').filter_map(netns);
+    let mut is_all = true;
+    let mut mounts = text.split(|byte| *byte == b'\n').filter_map(netns).filter(|mount| {
+        let is_path = mount.file.as_os_str().len() < PATH_BYTES;
+        is_all &= is_path;
+        is_path
+    });
     let first = mounts.by_ref().take(MOUNTS).collect();
-    (first, mounts.next().is_none())
+    let is_last = mounts.next().is_none();
+    (first, is_all && is_last)
 }
 
 /// The network namespace that a line is of:
@@ -269,6 +280,12 @@ mod tests {
             mount(7, "/mnt/-"),
         ];
         assert_eq!(parse(TEXT.as_bytes()), (expected.into(), true));
+        let long =
+            |bytes| format!("600 25 0:4 net:[5] /{} rw - nsfs nsfs rw\n", "x".repeat(bytes - 1));
+        let (found, is_all) = parse(long(PATH_BYTES - 1).as_bytes());
+        assert_eq!((found.len(), is_all), (1, true));
+        let (found, is_all) = parse((long(PATH_BYTES) + TEXT).as_bytes());
+        assert_eq!((found.len(), is_all), (3, false));
         let many = TEXT.repeat(MOUNTS);
         let (found, is_all) = parse(many.as_bytes());
         assert_eq!((found.len(), is_all), (MOUNTS, false));
@@ -353,10 +370,32 @@ mod tests {
         while mounts.known.values().any(|known| known.mounts.is_none()) {
             mounts.look(&[]);
         }
-        assert!(mounts.all().count() <= SUM, "{}", mounts.all().count());
+        assert!(mounts.all().count() <= BYTES / MOUNT_BYTES, "{}", mounts.all().count());
         assert!(mounts.all().any(|place| place.mount.inode == 7), "the small one is whole");
         // All but the small one, which is said.
         assert_eq!(mounts.left(), 39);
+    }
+
+    #[test]
+    fn all_paths_together_are_bounded_and_the_small_ones_stay() {
+        let (_folder, processes) = procfs(12);
+        let path = "x".repeat(4000);
+        let line = |number| format!("1 2 0:4 net:[{number}] /{path} rw - nsfs nsfs rw\n");
+        let text: String = (1000..1900).map(line).collect();
+        for (number, process) in &processes {
+            if *number != 7 {
+                fs::write(process.join("mountinfo"), &text).unwrap();
+            }
+        }
+        let mut mounts = Mounts::default();
+        mounts.take(processes, Instant::now());
+        while mounts.known.values().any(|known| known.mounts.is_none()) {
+            mounts.look(&[]);
+        }
+        let kept: usize = mounts.all().map(|place| place.mount.file.as_os_str().len()).sum();
+        assert!((BYTES / 4..BYTES).contains(&kept), "{kept}");
+        assert!(mounts.all().any(|place| place.mount.inode == 7), "the small one is whole");
+        assert!(mounts.left() > 0);
     }
 
     #[test]

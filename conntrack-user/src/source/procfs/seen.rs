@@ -21,7 +21,7 @@ pub struct Seen {
     pub is_first: bool,
     /// A process that is in it.
     pub process: Option<u32>,
-    /// The name of a file on which it is mounted, and its kind; not fit for a terminal yet.
+    /// The name of a file on which it is mounted, and its kind; readable characters, 255 at most.
     pub name: Option<(NameKind, String)>,
 }
 

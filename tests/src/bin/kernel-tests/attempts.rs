@@ -42,9 +42,7 @@ const ABSTRACT: &str = "ctmon-attempt-socket";
 // What landlock alone keeps root from.
 pub(crate) const OPEN_NAMESPACE: &str = "open another process's namespace";
 pub(crate) const READ_OF_ROOT: &str = "read a file of root";
-pub(crate) const WRITE_OF_ROOT: &str = "write a file of root";
 pub(crate) const MAKE_FILE: &str = "make a file";
-pub(crate) const CHANGE_SETTING: &str = "change a timeout";
 
 // What a command may that is configured, and what landlock's scopes keep it from.
 pub(crate) const CONNECT: &str = "connect to a unix socket";
@@ -117,9 +115,14 @@ pub(crate) fn all(remote: &Remote, helper: Pid, own: &File) -> Vec<Outcome> {
         of("open a packet socket", socket(AddressFamily::PACKET, SocketType::RAW, None)),
         of("run a program", Command::new("/bin/true").status()),
         of(READ_OF_ROOT, fs::read(SECRET)),
-        of(WRITE_OF_ROOT, fs::write(SECRET, "gained")),
-        of(MAKE_FILE, fs::write("/gained", "")),
-        of(CHANGE_SETTING, fs::write(SETTING, setting)),
+        of("write a file of root", fs::write(SECRET, "gained")),
+        of(MAKE_FILE, File::create_new("/gained")),
+        of("change a timeout", fs::write(SETTING, setting)),
+        // Its user is this one's.
+        of(
+            "write the memory of a process",
+            fs::OpenOptions::new().write(true).open("/proc/self/mem"),
+        ),
         of("open a file of root to all", fs::set_permissions(SECRET, mode(0o666))),
         of("make a program of root's setuid", fs::set_permissions("/bin/true", mode(0o4755))),
         of("give a file away", std::os::unix::fs::chown(SECRET, Some(65_534), None)),
@@ -223,7 +226,7 @@ const CREATES: i64 = (libc::O_CREAT | libc::O_WRONLY) as i64;
 const NAMELESS: i64 = (libc::O_TMPFILE | libc::O_WRONLY) as i64;
 
 /// Number of [`all`] attempts.
-pub(crate) const ATTEMPTS: usize = 28 + SET_ID.len() + CALLS.len();
+pub(crate) const ATTEMPTS: usize = 29 + SET_ID.len() + CALLS.len();
 
 /// Makes a call; it has failed only where it is the filter that refuses it.
 fn refused((name, number, arguments): &Call, helper: Pid) -> Outcome {

@@ -3,7 +3,10 @@
 //! [`FOLDERS`] is all that is known of tools: a new one is a line in it.
 
 use super::hex_digits;
-use crate::model::name::NameKind;
+use crate::{
+    model::name::{LONGEST, NameKind},
+    text::printable,
+};
 
 /// Folder in which a tool mounts network namespaces.
 struct Folder {
@@ -81,7 +84,8 @@ pub(in crate::source) fn listed() -> impl Iterator<Item = &'static str> {
     FOLDERS.iter().map(|folder| folder.path).filter(|path| !path.contains('*'))
 }
 
-/// The name that the file at `path` gives to the namespace mounted on it, and its kind. None: the path has no name.
+/// The name that the file at `path` gives to the namespace mounted on it, and its kind; [`printable`], [`LONGEST`] characters at
+/// most: a file system of anybody's own (FUSE) has names of 1,024 bytes of any kind. None: the path has no name.
 pub(in crate::source) fn of_file(path: &str) -> Option<(NameKind, String)> {
     let path = path.strip_prefix("/var").filter(|rest| rest.starts_with("/run/")).unwrap_or(path);
     let (parent, file) = path.rsplit_once('/')?;
@@ -96,7 +100,7 @@ pub(in crate::source) fn of_file(path: &str) -> Option<(NameKind, String)> {
     } else {
         folder.map_or(NameKind::Mounted, |folder| folder.kind)
     };
-    (!name.is_empty()).then(|| (kind, name.to_owned()))
+    (!name.is_empty()).then(|| (kind, printable(name, LONGEST).into_owned()))
 }
 
 /// The name of a file as [`of_file`], where it is seen only in a mount namespace other than those of this process and of
@@ -104,7 +108,8 @@ pub(in crate::source) fn of_file(path: &str) -> Option<(NameKind, String)> {
 /// that of a pod, a container or a service.
 pub(in crate::source) fn of_file_elsewhere(path: &str) -> Option<(NameKind, String)> {
     let (kind, name) = of_file(path)?;
-    Some((kind.max(NameKind::Mounted), format!("{ELSEWHERE}{name}")))
+    let name = format!("{ELSEWHERE}{name}");
+    Some((kind.max(NameKind::Mounted), printable(&name, LONGEST).into_owned()))
 }
 
 /// Reports whether `path` is one of `pattern`.
@@ -164,6 +169,16 @@ mod tests {
         for path in ["", "/", "blue", "/run/netns/"] {
             assert_eq!(of_file(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn names_are_cut_and_cleaned_where_they_are_read() {
+        // FUSE_NAME_MAX.
+        let path = format!("/run/netns/{}", "\u{1}".repeat(1024));
+        let (_, name) = of_file(&path).unwrap();
+        assert_eq!(name, format!("{}...", "?".repeat(LONGEST - 3)));
+        let (_, name) = of_file_elsewhere(&path).unwrap();
+        assert_eq!(name, format!("{ELSEWHERE}{}...", "?".repeat(LONGEST - 7)));
     }
 
     #[test]

@@ -10,8 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{TRACK, expect_no_panic, kill::none_loaded, namespaces::Inhabited};
 use crate::{
     attempts::{
-        self, ATTEMPTS, CHANGE_SETTING, CONNECT, CONNECT_ABSTRACT, MAKE_FILE, OPEN_NAMESPACE,
-        READ_OF_ROOT, WRITE_OF_ROOT,
+        self, ATTEMPTS, CONNECT, CONNECT_ABSTRACT, MAKE_FILE, OPEN_NAMESPACE, READ_OF_ROOT,
     },
     checks::Checks,
     half::Said,
@@ -183,7 +182,7 @@ fn expect_both(checks: &mut Checks, serving_half: Pid, helper: Pid, bounding: u6
 }
 
 fn as_root(checks: &mut Checks) -> Result<()> {
-    let by_landlock = [OPEN_NAMESPACE, READ_OF_ROOT, WRITE_OF_ROOT, MAKE_FILE, CHANGE_SETTING];
+    let by_landlock = [OPEN_NAMESPACE, READ_OF_ROOT, MAKE_FILE];
     halves(|| Half::start("same"), checks, &by_landlock, 0)
 }
 
