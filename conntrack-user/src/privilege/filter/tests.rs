@@ -233,6 +233,8 @@ fn the_serving_half_writes_into_no_file_that_is_there() {
     }
 }
 
+const NEW: libc::c_int = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+
 #[test]
 fn what_a_half_needs_is_not_refused() {
     let own = u64::from(std::process::id());
@@ -242,7 +244,7 @@ fn what_a_half_needs_is_not_refused() {
             ("tgkill of the own process", libc::SYS_tgkill, [own, 0, 0, 0]),
             ("memory", libc::SYS_mmap, [0, 0, libc::PROT_READ as u64, 0]),
             ("F_GETFD", libc::SYS_fcntl, [none, libc::F_GETFD as u64, 0, 0]),
-            ("a file", libc::SYS_openat, [none, NOWHERE, libc::O_CREAT as u64, 0o1777]),
+            ("a new file", libc::SYS_openat, [none, NOWHERE, NEW as u64, 0o1777]),
             // Without a file to make there is no mode, and anything in its place.
             ("an open file", libc::SYS_openat, [none, NOWHERE, libc::O_DIRECTORY as u64, none]),
             socket("UDP", libc::AF_INET, libc::SOCK_DGRAM, 0),

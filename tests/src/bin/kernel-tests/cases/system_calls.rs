@@ -29,12 +29,16 @@ use crate::{
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        Test::new(
-            "serve-makes-its-system-calls",
-            "With all features each half makes the system calls of docs/reference/system-calls.md, or the document says why not",
-            all,
-        )
-        .anywhere(),
+        // Minutes, for each call is traced.
+        Test {
+            on_demand: true,
+            ..Test::new(
+                "serve-makes-its-system-calls",
+                "With all features each half makes the system calls of docs/reference/system-calls.md, or the document says why not",
+                all,
+            )
+            .anywhere()
+        },
     ]
 }
 
