@@ -38,7 +38,7 @@ const AIM: usize = 2;
 const LATE_MS: i64 = 50;
 /// An emulated machine stands still now and then while its host does other work, and then says nothing of what
 /// depends on time: one of so many floods has to show it. What is counted is right in each.
-const FLOODS: usize = 3;
+const FLOODS: usize = 5;
 /// Flows of the sample of which one may be taken for lost: what an emulated machine whose processors stand still
 /// now and then was seen to do, once in 18,000.
 const ONE_LOST_OF: i64 = 6000;

@@ -162,7 +162,10 @@ fn exact(env: &Env, checks: &mut Checks) -> Result<()> {
     checks.equal("the last entries", netns.entries, Some(0));
     checks.equal("missed_calls_max", tick.missed_calls_max, Some(0));
     checks.equal("events seen", tick.events.seen, Some(2 * inserts));
-    checks.equal("events received", tick.events.received, Some(2 * inserts));
+    // On a slow machine those of some moments come at once, and are beyond the budget.
+    let known = tick.events.received.zip(tick.events.sampled_out);
+    let known = known.map(|(received, sampled_out)| received + sampled_out);
+    checks.equal("events received or left out by the budget", known, Some(2 * inserts));
     let live = tick.flows.get("live").and_then(serde_json::Value::as_i64);
     checks.that("no flow is left alive", live.is_none_or(|live| live == 0), live);
 
