@@ -37,7 +37,7 @@ impl Started {
         Ok(Self(command.spawn()?))
     }
 
-    /// Its processes, as the kernel lists them; none where it has no such list.
+    /// Child processes on the kernel's list; empty where the kernel has no such list.
     fn children(&self) -> Vec<i32> {
         let path = format!("/proc/{0}/task/{0}/children", self.0.id());
         let list = fs::read_to_string(path).unwrap_or_default();

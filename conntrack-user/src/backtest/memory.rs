@@ -21,7 +21,7 @@ pub(super) const RUN: u64 = 160 << 20;
 /// Bytes of the runs that are kept to be drawn, all together.
 pub(super) const TRACES: u64 = 32 << 20;
 /// Bytes a tick and `[[arrivals]]`: laws of lives (44), entries that are due, opened anew and watched (32), and the block of
-/// memory for those that are watched (48).
+/// memory for the watched entries (48).
 const SLOT: u64 = 124;
 /// Bytes a tick of what happens, of the alarms and of what a judge keeps.
 const MOMENT: u64 = 80;

@@ -101,8 +101,8 @@ pub struct Outcome {
     pub case: Case,
     /// Each forecaster's scores; the clairvoyant first, but of recordings, which have none.
     pub forecasters: Vec<Judged>,
-    /// What happened with the first seed, and what each forecaster said; of the first [`TRACES`] cases,
-    /// but of very long ones.
+    /// Trace of the first seed: the truth and each forecaster's predictions. Kept of the first [`TRACES`] cases that are
+    /// not very long.
     pub first: Option<Trace>,
 }
 
@@ -155,8 +155,8 @@ pub fn listen(run: &Run, entry: &Entry) -> Vec<Said> {
     all
 }
 
-/// Tries the `entries` on all `cases` with `seeds` seeds each, so many at a time as take `bytes` of memory; `progress` is told how many runs are done and of how
-/// many.
+/// Tries the `entries` on all `cases` with `seeds` seeds each. Runs in parallel take at most `bytes` of memory together.
+/// `progress` gets the number of runs done and of all runs.
 pub fn run(
     cases: Vec<Case>,
     entries: &[Entry],

@@ -65,7 +65,7 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Args)]
 pub(crate) struct Record {
-    /// Where to, as a new file that its owner alone reads (mode 0600): it has addresses; -: standard output
+    /// Output file, made with mode 0600 because it contains addresses; - for standard output
     pub(crate) file: PathBuf,
     /// End after this time, counted from when the programs are attached
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]

@@ -1,33 +1,33 @@
-//! What the commands that follow the kernel are to do.
+//! Plan of a command that follows the kernel: source, interval, events and end.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use conntrack_user::source::live;
 
-/// What is followed, and for how long.
+/// Source, interval, events and end of a command that follows the kernel.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// How the source is opened.
+    /// Options for opening the source.
     pub(crate) options: live::Options,
     /// Time between two ticks.
     pub(crate) interval: Duration,
-    /// How many events are wanted.
+    /// Events to receive.
     pub(crate) wanted: Wanted,
     /// Ticks until the end.
     pub(crate) count: Option<u64>,
     /// Time until the end, counted from the first source.
     pub(crate) for_at_most: Option<Duration>,
-    /// Whether the module nf_conntrack is waited for.
+    /// Set to wait for the module nf_conntrack.
     pub(crate) wait: bool,
-    /// Whether programs that the kernel does not take are tried again and again.
+    /// Set to try refused programs again and again.
     pub(crate) tries_again: bool,
 }
 
-/// How many events are wanted.
+/// Events to receive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Wanted {
     /// So many a second.
     Budget(NonZeroU32),
-    /// Those of flows below this threshold.
+    /// Events of the flows whose hash is below this threshold.
     Threshold(u32),
 }

@@ -47,7 +47,7 @@ pub(crate) struct Export {
     /// What the rows are
     #[arg(long, value_enum, default_value_t = What::Ticks)]
     pub(crate) what: What,
-    /// Where to, as a new file that its owner alone reads (mode 0600); standard output by default
+    /// Output file, made with mode 0600; standard output by default
     #[arg(long, value_name = "FILE")]
     pub(crate) to: Option<PathBuf>,
     /// Replace an existing file, but no symbolic link

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(mode(&path), MODE);
         let error = open(&path, false).unwrap_err().to_string();
         assert!(error.contains("is there already; --force"), "{error}");
-        // Somebody made it readable, and has it open.
+        // Another process holds it open, from when it was readable.
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let reader = File::open(&path).unwrap();
         open(&path, true).unwrap().write_all(b"two and three").unwrap();

@@ -312,7 +312,7 @@ impl Connections {
     }
 }
 
-/// What is known of a connection for the choice of the one to close.
+/// State of a connection, by which the one to close is chosen.
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     phase: Phase,
@@ -320,22 +320,22 @@ struct Standing {
     since: Instant,
     /// Since when its answer waits for the client.
     waits: Option<Instant>,
-    /// The client does not read its answer.
+    /// Set if the client does not read its answer.
     stalls: bool,
 }
 
 /// Reasons to close a connection, in the order in which they count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
-    /// All is said.
+    /// Connection that is complete.
     End,
-    /// Its answer is not read.
+    /// Client does not read its answer.
     Unread,
-    /// It is missed less than those of a later phase.
+    /// Phase: an earlier one is closed first.
     Phase(Phase),
 }
 
-/// Which of the connections is missed the least, where at most `max` may be open: number, connections of the same peer and
+/// Index of the connection to close, where at most `max` may be open: number, connections of the same peer and
 /// standing of each.
 ///
 /// First a peer that has more than its share gives one up, which is a quarter; among its own, and else among all, it is by whether
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(victim(&[], 128), None);
     }
 
-    /// Which one is closed of those, each with its peer.
+    /// Index of the connection to close among these, each with its peer.
     fn closed(open: &[(u8, Standing)], max: usize) -> Option<u64> {
         let open = open.iter().zip(0..).map(|(&(peer, standing), id)| {
             (id, open.iter().filter(|(other, _)| *other == peer).count(), standing)

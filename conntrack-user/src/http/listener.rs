@@ -31,7 +31,7 @@ use crate::privilege::Account;
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 1024;
 
-/// Who may connect to a unix socket: its owner and group, which are those of the process that serves.
+/// Mode of a unix socket: the serving user and group may connect.
 const MODE: u32 = 0o660;
 
 /// A socket that listens; connections wait until it is served.

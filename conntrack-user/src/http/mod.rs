@@ -43,8 +43,8 @@ use password::Checks;
 /// How long requests in flight may take when the server ends.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Whoever asks, as far as clients are told apart: the address (in IPv6 the network of 64 bits, on loopback one for all);
-/// none at a unix socket. A request has it as an extension.
+/// Client of a request, by its address: in IPv6 the network of 64 bits, on loopback one for all; none at a unix socket.
+/// Requests carry it as an extension.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Client(pub Option<IpAddr>);
 

@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 /// [`UnixStream::connect`] waits until its owner takes one, which may be never.
 ///
 /// # Errors
-/// Those of socket(2) and connect(2).
+/// Errors of socket(2) and connect(2).
 pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -36,7 +36,7 @@ pub const CPUS: u32 = 8192;
 /// Nanoseconds of a time: the year 2262, since 1970.
 pub const TIME_NS: u64 = i64::MAX as u64;
 
-/// A list of `N` elements at the most, which ends with an error at the next one, before memory is taken for it.
+/// List of at most `N` elements: a further one is an error, before memory is allocated for it.
 ///
 /// # Errors
 /// The errors of the elements, and one for more than `N` elements.

@@ -207,7 +207,7 @@ pub(super) fn serve(
 /// Sends one part of an answer.
 ///
 /// # Errors
-/// It is too long, or the kernel takes no such message: this costs the request its answer, and not the helper.
+/// The answer is too long, or the kernel refuses the message: the request gets no answer, the helper goes on.
 fn send(channel: &Channel, (answer, descriptors): &Sent) -> Result<()> {
     let descriptors: Vec<BorrowedFd<'_>> =
         descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
@@ -224,7 +224,7 @@ fn failed(error: &anyhow::Error) -> Sent {
     (Answer::Failed(failure), vec![])
 }
 
-/// Whether the other end of the socket is closed: it does not wait for the answer.
+/// Reports that the other end of the socket is closed, and nobody waits for the answer.
 fn is_closed(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     matches!(kind, Some(io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset))

@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 struct Fake {
     netns: u64,
-    /// Whether its texts are longer than an answer may be.
+    /// Set to make texts that are longer than an answer may be.
     is_wordy: bool,
     attached: Arc<AtomicU32>,
 }

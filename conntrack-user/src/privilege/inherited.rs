@@ -13,14 +13,14 @@ const CLOSE_ON_EXEC: u32 = 4;
 /// settings may be in one (`--config /dev/fd/3`). Call it before there are other threads.
 ///
 /// # Errors
-/// Those of procfs, on a kernel before 5.11.
+/// Errors of procfs, on a kernel before 5.11.
 pub fn keep_from_programs() -> io::Result<()> {
     // SAFETY: takes numbers only, and closes nothing.
     let marked = unsafe { libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, CLOSE_ON_EXEC) };
     if marked == 0 { Ok(()) } else { one_by_one() }
 }
 
-/// The same where the kernel, or the filter of a container, does not do it at once.
+/// Marks one descriptor after the other, where the kernel or a container's filter refuses close_range(2).
 fn one_by_one() -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {
         let number = entry?.file_name().to_string_lossy().parse::<i32>();

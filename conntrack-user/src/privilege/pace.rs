@@ -17,12 +17,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// All of [`BURST`].
+    /// Pace with all of [`BURST`] left.
     pub(super) const fn new() -> Self {
         Self { left: BURST }
     }
 
-    /// None at all.
+    /// Pace with nothing left.
     #[cfg(test)]
     pub(super) const fn spent() -> Self {
         Self { left: Duration::ZERO }

@@ -30,7 +30,7 @@ use crate::{lock::lock, model::reading::KernelStat};
 pub struct Remote(Arc<Inner>);
 
 struct Inner {
-    /// The same for those who do not wait for their turn.
+    /// Channel to the helper for callers that do not wait for the lock.
     line: Arc<Channel>,
     /// None: it did not answer as it should, and is not asked any more.
     channel: Mutex<Option<Arc<Channel>>>,

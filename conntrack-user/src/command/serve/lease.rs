@@ -19,17 +19,17 @@ pub(super) struct Lease(Mutex<Clients>);
 
 #[derive(Debug, Default)]
 struct Clients {
-    /// Held by whoever has it.
+    /// Reference that the lease's holder keeps.
     held: Arc<()>,
-    /// Who had it, the last one at the end.
+    /// Former holders, the latest at the end.
     past: VecDeque<Client>,
-    /// Who was refused, and when.
+    /// Clients that were refused, with the time.
     refused: VecDeque<(Client, Instant)>,
 }
 
 impl Lease {
-    /// Gives it to `client` until what is returned is dropped. None while another has it, or while one waits that had it
-    /// longer ago: whoever takes it again and again keeps nobody out.
+    /// Gives the lease to `client` until the returned reference is dropped. None while another client holds it, or while a
+    /// client waits whose last lease is older: one client that asks again and again keeps nobody out.
     pub(super) fn take(&self, client: Client, now: Instant) -> Option<Arc<()>> {
         let mut clients = lock(&self.0);
         let Clients { held, past, refused } = &mut *clients;

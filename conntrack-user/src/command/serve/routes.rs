@@ -39,7 +39,7 @@ pub(super) struct Routes {
     minutes: Minutes,
     /// Age of the last tick beyond which this is not ready, in nanoseconds.
     stale_ns: u64,
-    /// Whoever is sent the last minutes holds it.
+    /// Lease of the flight recording, for one client at a time.
     lease: Lease,
 }
 

@@ -13,11 +13,11 @@ const WAIT: Duration = Duration::from_millis(100);
 /// Bytes that a pipe which is ready for any takes without a wait (`pipe_poll` and `pipe_write` in fs/pipe.c: it has a free page).
 const READY_FOR: usize = 4096;
 
-/// Writes what can be written without a wait; the rest is an error (`WouldBlock`).
+/// Writer that never blocks for long: bytes that the reader does not accept are an error (`WouldBlock`).
 #[derive(Debug)]
 pub(super) struct Patient<W> {
     inner: W,
-    /// Whether the last write was taken.
+    /// Set if the reader accepted the last write.
     is_read: bool,
 }
 

@@ -27,7 +27,7 @@ use crate::{
 /// How often it is looked whether it has ended.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What it started goes on after all attempts to kill it.
+/// Error text for processes of a command that survive all attempts to kill them.
 const GETS_AWAY: &str = "what it started goes on, because it starts processes faster than they are killed, or \
                          the kernel cannot end them: look for it with ps";
 
@@ -53,7 +53,7 @@ enum End {
     Late,
     /// It was killed, because the daemon ends.
     Abandoned,
-    /// What it has started cannot be killed.
+    /// Processes of the command survive all attempts to kill them.
     GetsAway,
 }
 

@@ -50,7 +50,7 @@ static PAIR: LazyLock<Mutex<Pair>> = LazyLock::new(|| {
     Mutex::new(Pair { webhook, answers })
 });
 
-/// What a webhook answers: any bytes are taken, or refused for a reason that fits on a line.
+/// Answers of a webhook's server: any bytes are accepted, or refused for a reason that fits on a line.
 pub fn webhook(answer: &[u8]) -> bool {
     let pair = lock(&PAIR);
     pair.answers.send(answer.to_vec()).expect("the server runs");

@@ -58,7 +58,7 @@ fn children() -> Vec<Pid> {
 /// Children that commands have left, as a look found them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
-    /// Those that still run.
+    /// Processes that still run.
     living: Vec<Pid>,
     /// Process groups of all of them but that of this process.
     groups: HashSet<Pid>,

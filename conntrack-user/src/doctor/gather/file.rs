@@ -4,7 +4,7 @@ use std::{fmt::Display, io, path::Path, str::FromStr};
 
 use crate::{doctor::facts::Fact, file};
 
-/// What is in a file, which may be as large as the types of a kernel.
+/// Bytes of a file of at most [`file::TYPES`] bytes.
 pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     file::read(path, file::TYPES)
 }

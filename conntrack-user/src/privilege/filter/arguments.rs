@@ -211,7 +211,7 @@ pub(super) fn mode_of_folder(_: &Scope) -> Result<Rules> {
     mode_at(1)
 }
 
-/// The same in mkdirat(2).
+/// A mode without [`SET_ID`] in mkdirat(2).
 pub(super) fn mode_of_folder_at(_: &Scope) -> Result<Rules> {
     mode_at(2)
 }

@@ -41,8 +41,8 @@ struct Scope {
 pub(super) struct Signals {
     /// Process that gets none.
     pub(super) helper: Option<Pid>,
-    /// Whether kill(2) takes groups alone: a number of a process may be that of a thread of the helper, of which those that
-    /// enter namespaces are new each time.
+    /// Set if kill(2) may name process groups only: a process number may belong to a thread of the helper, which starts new
+    /// threads to enter namespaces.
     pub(super) groups_alone: bool,
 }
 

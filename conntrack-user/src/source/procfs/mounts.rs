@@ -77,7 +77,7 @@ pub(super) struct Place<'a> {
     pub(super) mount: &'a Mount,
     /// Path by which this process can open it.
     pub(super) path: PathBuf,
-    /// Whether it is in the mount namespace of this process or of process 1.
+    /// Set in the mount namespaces of this process and of process 1.
     pub(super) is_ours: bool,
 }
 
@@ -175,7 +175,7 @@ impl Mounts {
         }
     }
 
-    /// All mounts: ours first, then those of the mount namespaces that have few.
+    /// Iterates over all mounts: ours first, then by mount namespace, the smallest first.
     pub(super) fn all(&self) -> impl Iterator<Item = Place<'_>> {
         let is_ours = |inode: &u64| self.ours.contains(inode);
         let mut known: Vec<(bool, &Known)> =

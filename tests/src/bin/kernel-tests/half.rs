@@ -34,16 +34,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{attempts, process::only_child};
 
-/// What the serving half is to do.
+/// Task of the serving half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Half {
     /// Stay the same user without capabilities, try what is forbidden, then read the tables until killed.
     Same,
-    /// The same as another user.
+    /// Become another user without capabilities, try what is forbidden, then read the tables until killed.
     Nobody,
     /// Become another user that may run commands, and try what these may not.
     Commands,
-    /// The same without becoming another user.
+    /// Stay the same user, which may run commands, and try what these may not.
     CommandsAsOneUser,
     /// Leave a copy of itself that holds all it has, as it could where it may run commands.
     Copied,

@@ -45,7 +45,7 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    /// The same with another ctmon.
+    /// Environment with another ctmon.
     pub(crate) fn with_ctmon(&self, ctmon: PathBuf) -> Self {
         Self { ctmon, ..self.clone() }
     }

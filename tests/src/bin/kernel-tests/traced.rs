@@ -24,9 +24,9 @@ pub(crate) enum Half {
 /// Calls under a filter: with the arguments that filters compare.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// Those that were let through.
+    /// Calls that the filter allowed.
     pub(crate) made: BTreeMap<(Half, String), BTreeSet<String>>,
-    /// Those that the filter refused.
+    /// Calls that the filter refused.
     pub(crate) refused: BTreeMap<(Half, String), BTreeSet<String>>,
 }
 
@@ -57,7 +57,7 @@ impl Trace {
         Ok(Self { folder: tempfile::tempdir()? })
     }
 
-    /// The same environment, with a ctmon that is traced. Its process is ctmon's own: strace is a child.
+    /// Environment with a traced ctmon. The process is ctmon's own: strace is a child.
     pub(crate) fn env(&self, env: &Env) -> Result<Env> {
         let ctmon = self.folder.path().join("ctmon");
         let files = self.folder.path().join("thread");
@@ -71,7 +71,7 @@ impl Trace {
         Ok(env.with_ctmon(ctmon))
     }
 
-    /// What was called. All processes have ended.
+    /// Calls of the traced processes, which must all have ended.
     pub(crate) fn calls(&self) -> Result<Calls> {
         let mut threads = BTreeMap::new();
         for entry in fs::read_dir(self.folder.path())? {
@@ -150,7 +150,7 @@ fn is_thread(line: &Line<'_>) -> bool {
     line.arguments.iter().any(|argument| argument.contains("CLONE_THREAD"))
 }
 
-/// What the threads called under filters; the first one is that with the lowest number.
+/// Calls of threads under filters; the thread with the lowest number comes first.
 fn calls(threads: &BTreeMap<u32, String>) -> Calls {
     let mut calls = Calls::default();
     // With each: whether it is under a filter from its begin on.
