@@ -1,18 +1,20 @@
 //! `ctmon` as a process: where it listens, under limits that are too low, and with hostile text all around it.
 
+mod service;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     os::unix::{
         fs::{FileTypeExt as _, PermissionsExt as _},
         net::UnixDatagram,
     },
-    process::{Child, ChildStderr, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
+use service::Service;
 
 const CTMON: &str = env!("CARGO_BIN_EXE_ctmon");
 
@@ -20,43 +22,11 @@ const CTMON: &str = env!("CARGO_BIN_EXE_ctmon");
 const HOSTILE: &str = "a\x1b[31m\x1b]0;t\x07\u{9b}2J\u{202e}b\u{2066}\r\nctmon: forged\n\
                        2026-12-01T00:00:00Z critical forged\u{2028}\u{200b}\u{feff}\x7fz";
 
-/// A service that ends with its test.
-struct Service {
-    child: Child,
-    log: BufReader<ChildStderr>,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Service {
-    /// Starts it by a shell, which runs `before`.
-    fn start(before: &str, arguments: &[&str]) -> Result<Self> {
-        let mut child = shell(before, &[&["serve", "--source", "procfs"], arguments].concat())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let log = BufReader::new(child.stderr.take().context("no standard error")?);
-        Ok(Self { child, log })
-    }
-
-    /// The next line of the log that contains `text`.
-    fn line(&mut self, text: &str) -> Result<String> {
-        let mut all = String::new();
-        loop {
-            let begin = all.len();
-            ensure!(self.log.read_line(&mut all)? > 0, "it has ended, and said {all}");
-            let line = all.get(begin..).unwrap_or_default();
-            if line.contains(text) {
-                return Ok(line.trim_end().to_owned());
-            }
-        }
-    }
+/// Starts a polling service by a shell, which runs `before`.
+fn serve(before: &str, arguments: &[&str]) -> Result<Service> {
+    let mut command = shell(before, &[&["serve", "--source", "procfs"], arguments].concat());
+    command.stdin(Stdio::null());
+    Service::start(command)
 }
 
 fn shell(before: &str, arguments: &[&str]) -> Command {
@@ -80,7 +50,7 @@ fn the_log_says_where_it_listens_and_who_may_ask() -> Result<()> {
         (&["--listen", ":0", "--web-config", &web], false),
     ];
     for (arguments, is_warned) in cases {
-        let mut service = Service::start("true", arguments)?;
+        let mut service = serve("true", arguments)?;
         let listening = service.line("listening on ")?;
         ensure!(!listening.ends_with(":0"), "{listening}");
         let next = service.line(" ")?;
@@ -96,14 +66,13 @@ fn it_ends_while_the_service_manager_does_not_read() -> Result<()> {
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path)?;
     let before = format!("export WATCHDOG_USEC=10000 NOTIFY_SOCKET={}", path.display());
-    let mut service = Service::start(&before, &["--listen", "127.0.0.1:0", "--interval", "100ms"])?;
+    let mut service = serve(&before, &["--listen", "127.0.0.1:0", "--interval", "100ms"])?;
     service.line("source opened")?;
     manager.recv(&mut [0; 4096]).context("nothing for the service manager")?;
     std::thread::sleep(Duration::from_secs(4));
-    let pid = Pid::from_child(&service.child);
-    rustix::process::kill_process(pid, Signal::TERM)?;
+    service.signal(Signal::TERM)?;
     for _ in 0..600 {
-        if let Some(status) = service.child.try_wait()? {
+        if let Some(status) = service.status()? {
             ensure!(status.success(), "{status}");
             return Ok(());
         }
@@ -116,8 +85,7 @@ fn it_ends_while_the_service_manager_does_not_read() -> Result<()> {
 fn a_umask_takes_nothing_from_a_socket() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("socket");
-    let mut service =
-        Service::start("umask 0777", &["--listen", &format!("unix:{}", path.display())])?;
+    let mut service = serve("umask 0777", &["--listen", &format!("unix:{}", path.display())])?;
     service.line("listening on ")?;
     let about = fs::symlink_metadata(&path)?;
     ensure!(about.file_type().is_socket(), "{about:?}");

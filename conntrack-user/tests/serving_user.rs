@@ -1,33 +1,23 @@
 //! `ctmon serve` as root: the half that serves is another user, and says what that user cannot use.
 
+mod service;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _, chown},
         process::CommandExt as _,
     },
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use service::Service;
 
 /// User of the serving half where there is no user `ctmon`.
 const NOBODY: u32 = 65_534;
-
-/// A service that ends with its test.
-struct Service {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn ctmon(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ctmon"));
@@ -35,37 +25,19 @@ fn ctmon(arguments: &[&str]) -> Command {
     command
 }
 
-impl Service {
-    fn start(arguments: &[&str]) -> Result<Self> {
-        let mut command = ctmon(&["serve", "--source", "procfs", "--listen", "127.0.0.1:0"]);
-        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let log = BufReader::new(child.stderr.take().context("no standard error")?);
-        Ok(Self { child, log })
-    }
+fn serve(arguments: &[&str]) -> Result<Service> {
+    let mut command = ctmon(&["serve", "--source", "procfs", "--listen", "127.0.0.1:0"]);
+    command.args(arguments);
+    Service::start(command)
+}
 
-    /// Lines of the log up to one that has `word`.
-    fn until(&mut self, word: &str) -> Result<String> {
-        let mut text = String::new();
-        while !text.lines().any(|line| line.contains(word)) {
-            ensure!(self.log.read_line(&mut text)? > 0, "no {word:?} in: {text}");
-        }
-        Ok(text)
-    }
-
-    fn status(&self) -> Result<String> {
-        Ok(fs::read_to_string(format!("/proc/{}/status", self.child.id()))?)
-    }
-
-    fn hang_up(&self) {
-        // SAFETY: takes no memory of ours; the child was not waited for, so its number is its own.
-        let _ = unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGHUP) };
-    }
+/// Text of /proc/PID/status.
+fn status(service: &Service) -> Result<String> {
+    Ok(fs::read_to_string(format!("/proc/{}/status", service.id()))?)
 }
 
 fn is_root() -> bool {
-    // SAFETY: takes nothing and cannot fail.
-    let is = unsafe { libc::geteuid() } == 0;
+    let is = rustix::process::geteuid().is_root();
     if !is {
         println!("skipped: it takes root");
     }
@@ -97,21 +69,21 @@ fn root_becomes_another_user_and_names_what_that_user_cannot_use() -> Result<()>
         format!("cannot read {0}: chown root:{NOBODY} {0} && chmod 0640 {0}", config.display());
     let write = format!("cannot write into {0}: chown -R {NOBODY}:{NOBODY} {0}", flights.display());
 
-    let mut service = Service::start(&arguments)?;
+    let mut service = serve(&arguments)?;
     let log = service.until(" notice started ")?;
     for words in ["notice sandbox user=65534:65534 landlock_abi=", &*read, &*write] {
         ensure!(log.contains(words), "no {words:?} in {log}");
     }
-    let status = service.status()?;
+    let status = status(&service)?;
     let same = |number: u32| format!("\t{number}").repeat(4);
     for line in [format!("Uid:{}\n", same(NOBODY)), format!("Gid:{}\n", same(NOBODY))] {
         ensure!(status.contains(&line), "{status}");
     }
     // Files of a process that is not dumpable belong to root.
-    let owner = fs::metadata(format!("/proc/{}/status", service.child.id()))?.uid();
+    let owner = fs::metadata(format!("/proc/{}/status", service.id()))?.uid();
     ensure!(owner == 0, "it is dumpable: {owner}");
     service.until(" notice source opened ")?;
-    service.hang_up();
+    service.signal(Signal::HUP)?;
     let log = service.until("SIGHUP: ")?;
     ensure!(log.contains(&read) && log.contains("all stays as it was"), "{log}");
     drop(service);
@@ -127,10 +99,10 @@ fn root_becomes_another_user_and_names_what_that_user_cannot_use() -> Result<()>
     mode(&config, 0o640)?;
     chown(&flights, Some(NOBODY), Some(NOBODY))?;
     ensure!(check(&arguments)?.status.success());
-    let mut service = Service::start(&arguments)?;
+    let mut service = serve(&arguments)?;
     let log = service.until(" notice source opened ")?;
     ensure!(!log.contains("cannot"), "{log}");
-    service.hang_up();
+    service.signal(Signal::HUP)?;
     let log = service.until("SIGHUP: ")?;
     ensure!(log.contains("the settings were read again"), "{log}");
     Ok(())

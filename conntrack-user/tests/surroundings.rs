@@ -1,14 +1,17 @@
 //! `ctmon` where the machine gives little: no procfs, nothing to write to, folders that are links, full disks.
 
+mod service;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     os::unix::fs::{MetadataExt as _, chown, symlink},
     path::Path,
-    process::{Child, ChildStderr, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use service::Service;
 
 const CTMON: &str = env!("CARGO_BIN_EXE_ctmon");
 
@@ -47,48 +50,6 @@ fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
         ensure!(text.contains(word), "no {word:?} in {text}");
     }
     Ok(())
-}
-
-/// A service that ends with its test.
-struct Service {
-    child: Child,
-    log: BufReader<ChildStderr>,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Service {
-    fn start(mut command: Command) -> Result<Self> {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let log = BufReader::new(child.stderr.take().context("no standard error")?);
-        Ok(Self { child, log })
-    }
-
-    /// The log up to a line with `word`.
-    fn until(&mut self, word: &str) -> Result<String> {
-        let mut text = String::new();
-        while !text.lines().any(|line| line.contains(word)) {
-            ensure!(self.log.read_line(&mut text)? > 0, "no {word:?} in: {text}");
-        }
-        Ok(text)
-    }
-
-    fn signal(&self, signal: i32) {
-        // SAFETY: takes no memory of ours; the child was not waited for, so its number is its own.
-        let _ = unsafe { libc::kill(self.child.id().cast_signed(), signal) };
-    }
-
-    fn end(mut self) -> Result<()> {
-        self.signal(libc::SIGTERM);
-        let status = self.child.wait()?;
-        ensure!(status.code() == Some(0), "{status}");
-        Ok(())
-    }
 }
 
 /// Arguments of a service that polls.
@@ -192,7 +153,7 @@ fn a_flight_folder_that_is_a_link_is_that_of_the_link() -> Result<()> {
     fs::write(&precious, "precious")?;
     symlink(folder("elsewhere"), folder("to-own"))?;
     std::thread::sleep(std::time::Duration::from_secs(2));
-    service.signal(libc::SIGUSR1);
+    service.signal(Signal::USR1)?;
     let log = service.until("the last minutes")?;
     ensure!(fs::metadata(&precious)?.size() == 8, "{log}");
     service.end()

@@ -354,15 +354,11 @@ mod tests {
         assert!(mounts.known.is_empty() && mounts.turn.is_empty());
     }
 
-    #[test]
-    fn all_mounts_together_are_bounded_and_those_of_the_largest_are_cut() {
-        let (_folder, processes) = procfs(40);
-        // As somebody makes them who wants looks to take long; one beside is small.
-        let line = |number| format!("1 2 0:4 net:[{number}] /run/x{number} rw - nsfs nsfs rw\n");
-        let text: String = (1000..5000).map(line).collect();
+    /// Looks through mount namespaces of which all but number 7 have the mounts of `text`.
+    fn beside_a_small_one(processes: HashMap<u64, PathBuf>, text: &str) -> Mounts {
         for (number, process) in &processes {
             if *number != 7 {
-                fs::write(process.join("mountinfo"), &text).unwrap();
+                fs::write(process.join("mountinfo"), text).unwrap();
             }
         }
         let mut mounts = Mounts::default();
@@ -370,6 +366,16 @@ mod tests {
         while mounts.known.values().any(|known| known.mounts.is_none()) {
             mounts.look(&[]);
         }
+        mounts
+    }
+
+    #[test]
+    fn all_mounts_together_are_bounded_and_those_of_the_largest_are_cut() {
+        let (_folder, processes) = procfs(40);
+        // As somebody makes them who wants looks to take long; one beside is small.
+        let line = |number| format!("1 2 0:4 net:[{number}] /run/x{number} rw - nsfs nsfs rw\n");
+        let text: String = (1000..5000).map(line).collect();
+        let mounts = beside_a_small_one(processes, &text);
         assert!(mounts.all().count() <= BYTES / MOUNT_BYTES, "{}", mounts.all().count());
         assert!(mounts.all().any(|place| place.mount.inode == 7), "the small one is whole");
         // All but the small one, which is said.
@@ -382,16 +388,7 @@ mod tests {
         let path = "x".repeat(4000);
         let line = |number| format!("1 2 0:4 net:[{number}] /{path} rw - nsfs nsfs rw\n");
         let text: String = (1000..1900).map(line).collect();
-        for (number, process) in &processes {
-            if *number != 7 {
-                fs::write(process.join("mountinfo"), &text).unwrap();
-            }
-        }
-        let mut mounts = Mounts::default();
-        mounts.take(processes, Instant::now());
-        while mounts.known.values().any(|known| known.mounts.is_none()) {
-            mounts.look(&[]);
-        }
+        let mounts = beside_a_small_one(processes, &text);
         let kept: usize = mounts.all().map(|place| place.mount.file.as_os_str().len()).sum();
         assert!((BYTES / 4..BYTES).contains(&kept), "{kept}");
         assert!(mounts.all().any(|place| place.mount.inode == 7), "the small one is whole");
